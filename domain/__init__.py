@@ -1,0 +1,1 @@
+"""What may happen: decisions and events, as pure functions. No I/O, no clock, no randomness, no asyncio."""

@@ -1,0 +1,53 @@
+"""Ids and the names of streams. Uuids are v4 or v5, never v7: a cluster splits its work by the first byte."""
+
+from typing import Final, Literal, NewType
+from uuid import UUID, uuid5
+
+AccountId = NewType("AccountId", str)
+DeviceId = NewType("DeviceId", str)
+ConversationId = NewType("ConversationId", str)
+CommandId = NewType("CommandId", str)
+
+Category = Literal["conversation", "receipts", "account"]
+
+_ACCOUNTS: Final = UUID("5f0c2a34-61f5-4b0e-9a0c-5d1f6b1e7a01")
+_DIRECTS: Final = UUID("5f0c2a34-61f5-4b0e-9a0c-5d1f6b1e7a02")
+_GROUPS: Final = UUID("5f0c2a34-61f5-4b0e-9a0c-5d1f6b1e7a03")
+
+
+def account_id(*, command_id: CommandId, key: str) -> AccountId:
+    """The id of the account that this registration makes. Derived, so that a registration whose answer was lost makes
+    the same account again; nobody else can forestall it, since the key's owner signs the registration."""
+    return AccountId(str(uuid5(_ACCOUNTS, f"{command_id}\n{key}")))
+
+
+def direct_id(*, protection: str, one: AccountId, other: AccountId) -> ConversationId:
+    """The one direct conversation of two accounts with this protection: one that is end-to-end can't be forestalled
+    by one that is not."""
+    low, high = sorted((one, other))
+    return ConversationId(str(uuid5(_DIRECTS, f"{protection}\n{low}\n{high}")))
+
+
+def group_id(*, creator: AccountId, command_id: CommandId) -> ConversationId:
+    return ConversationId(str(uuid5(_GROUPS, f"{creator}\n{command_id}")))
+
+
+def conversation_stream(conversation: ConversationId) -> str:
+    return f"conversation-{conversation}"
+
+
+def receipts_stream(conversation: ConversationId) -> str:
+    return f"receipts-{conversation}"
+
+
+def account_stream(account: AccountId) -> str:
+    return f"account-{account}"
+
+
+def is_uuid(text: str) -> bool:
+    """Whether the text is a uuid in its canonical form; ids from outside are compared as texts, so only this form
+    may come in."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
