@@ -1,0 +1,403 @@
+"""The client: one device of one account, with everything that it holds."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Literal, Self
+from uuid import uuid4
+
+import msgspec
+
+from signet_client import api, payloads, wire
+from signet_client.api import Api, Method
+from signet_client.errors import NoDevice, Refused, SignetError
+from signet_client.events import Event, Events, Listener
+from signet_client.identity import Identity, key_beside
+from signet_client.live import Live, conversation_of
+from signet_client.messages import Change, Message, encode_body, message_of
+from signet_client.outbox import Sent
+from signet_client.store import Conversation, Marks, Outgoing, Profile, Store
+
+Tick = Literal["sent", "delivered", "read"]
+
+BODY_BYTES_MAX: Final = 65_536
+"""What a server takes."""
+
+_LOG: Final = logging.getLogger("signet_client")
+
+
+class Client:
+    """One device. Make it with `register`, `open` or `prepare`; while `async with client:` runs, it stays connected.
+
+        client = await Client.register("http://127.0.0.1:8000", "Anna", "anna.db")
+        async with client:
+            await client.caught_up()
+            conversation = await client.start_direct(ben)
+            await client.send(conversation, "Hello")
+            async for event in client.events(): ...
+
+    It belongs to the event loop in which it runs. What is read without `await` comes from the device's store.
+    """
+
+    def __init__(self, store: Store, profile: Profile, identity: Identity) -> None:
+        self._store = store
+        self._profile = profile
+        self._identity = identity
+        self._listeners: list[Listener] = []
+        self._readers: list[Events] = []
+        self._live = Live(profile, identity, store, self._emit)
+        self._api_made: Api | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._learning: asyncio.Task[None] | None = None
+
+    # Making one
+
+    @classmethod
+    async def register(
+        cls, url: str, name: str, path: str | Path, *, device: str | None = None, durable: bool = True
+    ) -> Self:
+        """Makes an account with this device as its first, and the device's store at `path`.
+
+        If it breaks off, call it again with the same path: it goes on, and makes no second account. `durable=False`: a
+        crash of the machine may lose what was acknowledged. Raises Refused, Unreachable, StoreInUse, StoreFailed."""
+        store = Store(Path(path), durable=durable)
+        try:
+            profile, identity = _prepare(store, url=url, account="", device=device)
+            if not profile.account:
+                caller = Api(profile, identity)
+                try:
+                    account = await caller.register(name)
+                finally:
+                    await caller.close()
+                profile = msgspec.structs.replace(profile, account=account)
+                store.put_device(profile, store.identity())
+            return cls(store, profile, identity)
+        except BaseException:
+            store.close()
+            raise
+
+    @classmethod
+    def prepare(
+        cls, url: str, account: str, path: str | Path, *, device: str | None = None, durable: bool = True
+    ) -> Self:
+        """Makes a further device of an account, with its store at `path`. It can connect as soon as one that is in has
+        let it in: `await other.link_device(client.device, client.key)`. Raises StoreInUse, StoreFailed."""
+        store = Store(Path(path), durable=durable)
+        try:
+            return cls(store, *_prepare(store, url=url, account=account, device=device))
+        except BaseException:
+            store.close()
+            raise
+
+    @classmethod
+    def open(cls, path: str | Path, *, durable: bool = True) -> Self:
+        """Opens the store of a device. Raises NoDevice, StoreInUse, StoreFailed."""
+        if not Path(path).exists():
+            raise NoDevice(f"there is no store at {path}: register an account, or prepare a device for one")
+        store = Store(Path(path), durable=durable)
+        try:
+            profile = store.profile()
+            if profile is None or not profile.account:
+                raise NoDevice(f"the registration of {path} was not finished: register again with this path")
+            return cls(store, profile, Identity.unseal(store.identity(), key_beside(store.path)))
+        except BaseException:
+            store.close()
+            raise
+
+    # Running
+
+    async def __aenter__(self) -> Self:
+        assert self._running is None, "a client runs once; open the store again for another run"
+        self._running = asyncio.create_task(self._live.run())
+        # Who waits for something is told of a failure by what it waits on.
+        self._running.add_done_callback(_look_at)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the connection and closes the store. What was not sent yet stays in the outbox."""
+        for task in (self._learning, self._running):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, SignetError):
+                    await task
+        for reader in self._readers:
+            reader.end()
+        if self._api_made is not None:
+            await self._api_made.close()
+        self._store.close()
+
+    async def caught_up(self) -> None:
+        """Returns when the device is connected and holds everything that the server had for it. Raises Disconnected,
+        StoreFailed, ClientClosed."""
+        await self._live.until(self._live.is_caught_up)
+
+    async def held(self, conversation: str, seq: int) -> None:
+        """Returns when the device holds everything of the conversation up to `seq`. Raises as `caught_up`."""
+        await self._live.until(lambda: self.marks(conversation).cursor >= seq)
+
+    def events(self) -> Events:
+        """The events from here on, as an async iterator."""
+        reader = Events(self._unsubscribe)
+        self._readers.append(reader)
+        return reader
+
+    def listen(self, listener: Listener) -> None:
+        """Calls this with each event, after it is stored: the cheap way for many clients in one process. It must return
+        at once; an exception in it is logged."""
+        self._listeners.append(listener)
+
+    def _unsubscribe(self, reader: Events) -> None:
+        with contextlib.suppress(ValueError):
+            self._readers.remove(reader)
+
+    def _emit(self, event: Event) -> None:
+        if self._live.unknown and self._learning is None:
+            self._learning = asyncio.create_task(self._learn())
+        for reader in tuple(self._readers):
+            reader.put(event)
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                _LOG.exception("a listener failed")
+
+    async def _learn(self) -> None:
+        """Asks what the conversations are into which somebody has taken the account."""
+        try:
+            while self._live.unknown:
+                conversation = next(iter(self._live.unknown))
+                try:
+                    self._know(await self._api.conversation(conversation))
+                except SignetError as error:
+                    _LOG.warning("can't ask about the conversation %s: %s", conversation, error)
+                    # The next welcome says it.
+                    self._live.unknown.discard(conversation)
+        finally:
+            self._learning = None
+
+    def _know(self, shown: api.ConversationShown) -> None:
+        self._live.know(conversation_of(shown.overview))
+        self._live.flush()
+        if shown.members is not None:
+            self._store.put_members(shown.overview.c, shown.members)
+
+    @property
+    def _api(self) -> Api:
+        if self._api_made is None:
+            self._api_made = Api(self._profile, self._identity)
+        return self._api_made
+
+    # Who it is
+
+    @property
+    def url(self) -> str:
+        return self._profile.url
+
+    @property
+    def account(self) -> str:
+        return self._profile.account
+
+    @property
+    def device(self) -> str:
+        return self._profile.device
+
+    @property
+    def key(self) -> str:
+        """The device's public key, unpadded base64."""
+        return self._identity.key
+
+    # What it holds
+
+    def conversations(self) -> list[Conversation]:
+        """All that the device knows."""
+        return list(self._live.conversations.values())
+
+    def conversation(self, conversation: str) -> Conversation | None:
+        return self._live.conversations.get(conversation)
+
+    def marks(self, conversation: str) -> Marks:
+        """How far things are in a conversation; not to be changed."""
+        return self._live.marks.get(conversation) or Marks()
+
+    def history(self, conversation: str, *, after: int = 0, limit: int = 1_000) -> list[Message | Change]:
+        """Messages and changes with a greater seq than `after`, ascending."""
+        return [_shown(item) for item in self._store.items(conversation, after=after, limit=limit)]
+
+    def latest(self, conversation: str, *, before: int = 2**62, limit: int = 50) -> list[Message | Change]:
+        """The last messages and changes with a smaller seq than `before`, ascending."""
+        return [_shown(item) for item in self._store.last_items(conversation, before=before, limit=limit)]
+
+    def messages(self, conversation: str) -> list[Message]:
+        """All messages of a conversation, ascending."""
+        shown = self.history(conversation, limit=2**62)
+        return [item for item in shown if isinstance(item, Message)]
+
+    def outbox(self) -> list[Outgoing]:
+        """Messages without an answer, and those that were refused for good, in the order of their making."""
+        return self._store.outbox()
+
+    def discard(self, id_: str) -> None:
+        """Forgets a refused message."""
+        self._store.discard(id_)
+
+    def ticks_of(self, conversation: str, seq: int) -> Tick:
+        """How far one's own message has come: to the server, to every member, seen by every member."""
+        marks = self.marks(conversation)
+        if seq in marks.undelivered or seq > marks.tick_delivered:
+            return "sent"
+        return "read" if seq <= marks.tick_read else "delivered"
+
+    # Talking
+
+    async def send(
+        self, conversation: str, text: str, *, kind: str = "text", reply_to: int | None = None, counts: bool = True
+    ) -> Sent:
+        """Sends a message and returns when the server has it on disk, however many reconnects that takes. Cancelled or
+        not, the message goes out: it is in the outbox. Raises Refused, Disconnected, ClientClosed, StoreFailed."""
+        return await self.post(conversation, text, kind=kind, reply_to=reply_to, counts=counts)
+
+    def post(
+        self, conversation: str, text: str, *, kind: str = "text", reply_to: int | None = None, counts: bool = True
+    ) -> asyncio.Future[Sent]:
+        """Like `send`, without waiting: the message is in the outbox when this returns. Messages of a conversation go
+        out in the order of these calls."""
+        body = encode_body(text, kind=kind, reply_to=reply_to)
+        if len(body.encode()) > BODY_BYTES_MAX:
+            # A frame that is too large costs the connection, and it would be sent again on each new one.
+            raise Refused("too_large", f"a message has at most {BODY_BYTES_MAX} bytes", retry=False)
+        id_ = str(uuid4())
+        header = payloads.encode_header(
+            payloads.Header(
+                id=id_,
+                conversation=conversation,
+                sender=self.account,
+                device=self.device,
+                after=self.marks(conversation).cursor,
+                digest=payloads.digest_of(body),
+                counts=counts,
+            )
+        )
+        signature = self._identity.sign(header.encode())
+        return self._live.post(
+            Outgoing(id=id_, conversation=conversation, header=header, body=body, signature=signature)
+        )
+
+    def read(self, conversation: str, upto: int) -> None:
+        """Says that the person has seen everything up to `upto` (at most what the device holds)."""
+        self._live.read(conversation, upto)
+
+    async def retract(self, conversation: str, seq: int) -> None:
+        """Takes a message back: its body is gone for everybody."""
+        await self._command("POST", conversation, f"messages/{seq}/retract")
+
+    # Conversations and members
+
+    async def start_direct(self, account: str, *, protection: wire.Protection = "none") -> str:
+        """The direct conversation with another account: the same one whoever of the two starts it."""
+        return self._started(await self._api.start("direct", [account], title=None, protection=protection))
+
+    async def start_group(
+        self, accounts: Sequence[str], *, title: str | None = None, protection: wire.Protection = "none"
+    ) -> str:
+        """A new group of these accounts and this one, who owns it."""
+        return self._started(await self._api.start("group", list(accounts), title=title, protection=protection))
+
+    async def add(self, conversation: str, accounts: Sequence[str]) -> None:
+        """Adds members; they see what comes from here on."""
+        await self._command("POST", conversation, "members", accounts=list(accounts))
+
+    async def remove(self, conversation: str, account: str) -> None:
+        await self._command("DELETE", conversation, f"members/{account}")
+
+    async def leave(self, conversation: str) -> None:
+        await self._command("POST", conversation, "leave")
+
+    async def set_role(self, conversation: str, account: str, role: wire.Role) -> None:
+        await self._command("PUT", conversation, f"members/{account}/role", role=role)
+
+    async def set_title(self, conversation: str, title: str) -> None:
+        await self._command("PUT", conversation, "title", title=title)
+
+    async def members(self, conversation: str) -> dict[str, wire.Role]:
+        """Who is in it now, as the server says; as far as is known here, where it can't be reached or says nothing."""
+        try:
+            self._know(await self._api.conversation(conversation))
+        except SignetError:
+            if not (known := self._store.members(conversation)):
+                raise
+            return known
+        return self._store.members(conversation)
+
+    async def overviews(self) -> list[wire.Overview]:
+        """The list of conversations as the server has it: heads, unread counts, ticks; the most recent first."""
+        return await self._api.conversations()
+
+    async def receipts(self, conversation: str) -> dict[str, api.MemberMarks]:
+        """How far each member is."""
+        return await self._api.receipts(conversation)
+
+    def _started(self, changed: api.Changed) -> str:
+        self._live.want(changed.conversation, changed.seq)
+        return changed.conversation
+
+    async def _command(self, method: Method, conversation: str, path: str, **content: object) -> None:
+        after = self.marks(conversation).cursor
+        changed = await self._api.command(method, conversation, path, after=after, **content)
+        self._live.want(conversation, changed.seq)
+
+    # The account
+
+    async def name(self, account: str) -> str | None:
+        """What an account is called; kept, once it was asked for. None: it was erased."""
+        if (known := self._store.name(account)) is not None:
+            return known
+        name = (await self._api.account(account)).name
+        if name is not None:
+            self._store.put_name(account, name)
+        return name
+
+    async def rename(self, name: str) -> None:
+        await self._api.rename(name)
+        self._store.put_name(self.account, name)
+
+    async def devices(self) -> list[api.Device]:
+        return await self._api.devices()
+
+    async def link_device(self, device: str, key: str) -> None:
+        """Lets another device into the account, whose key one has seen on its screen."""
+        await self._api.link_device(device, key)
+
+    async def revoke_device(self, device: str) -> None:
+        """For ever; it may be this one."""
+        await self._api.revoke_device(device)
+
+
+def _prepare(store: Store, *, url: str, account: str, device: str | None) -> tuple[Profile, Identity]:
+    """The device in a store, made where there is none."""
+    profile = store.profile()
+    if profile is not None:
+        return profile, Identity.unseal(store.identity(), key_beside(store.path))
+    identity = Identity()
+    profile = Profile(
+        url=url,
+        account=account,
+        device=device or f"py-{secrets.token_hex(4)}",
+        registration="" if account else str(uuid4()),
+    )
+    store.put_device(profile, identity.seal(key_beside(store.path, make=True)))
+    return profile, identity
+
+
+def _shown(item: wire.Item) -> Message | Change:
+    return message_of(item) if isinstance(item, wire.Message) else item
+
+
+def _look_at(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) and not isinstance(error, SignetError):
+        _LOG.error("the live path failed", exc_info=error)

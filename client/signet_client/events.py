@@ -1,0 +1,109 @@
+"""What a running client tells its application: each event once, after it is in the store."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Self
+
+import msgspec
+
+from signet_client.errors import EventsMissed
+from signet_client.messages import Change, Message
+
+EVENTS_MAX: Final = 10_000
+"""How many events may wait for a reader of `events()`."""
+
+
+class Received(msgspec.Struct, frozen=True, kw_only=True):
+    """A message or a change is in the store: in order of seq within a conversation, own ones included."""
+
+    item: Message | Change
+
+
+class TickMoved(msgspec.Struct, frozen=True, kw_only=True):
+    """One's own messages came further: every seq up to `delivered` is with all members, up to `read` seen by them."""
+
+    conversation: str
+    delivered: int
+    read: int
+    undelivered: list[int]
+    """Seqs up to `delivered` that some member could not decrypt."""
+
+
+class ReadMarkMoved(msgspec.Struct, frozen=True, kw_only=True):
+    """The account has read up to here, on another of its devices."""
+
+    conversation: str
+    read: int
+
+
+class SendRefused(msgspec.Struct, frozen=True, kw_only=True):
+    """A message was refused for good; it stays in the outbox, marked, until it is discarded."""
+
+    conversation: str
+    id: str
+    code: str
+    text: str
+
+
+class Connected(msgspec.Struct, frozen=True, kw_only=True):
+    """The live connection stands, and what was missed has been stored."""
+
+
+class Lost(msgspec.Struct, frozen=True, kw_only=True):
+    """The live connection is gone; the client connects again by itself unless `final`."""
+
+    number: int
+    """The server's close code; 1006 for a plain failure."""
+    text: str
+    final: bool
+
+
+Event = Received | TickMoved | ReadMarkMoved | SendRefused | Connected | Lost
+Listener = Callable[[Event], None]
+
+
+class Events:
+    """An endless async iterator over the events from its making on. Raises EventsMissed where its reader is too slow;
+    ends when the client closes."""
+
+    def __init__(self, unsubscribe: Callable[["Events"], None]) -> None:
+        self._unsubscribe = unsubscribe
+        self._waiting: deque[Event] = deque()
+        self._missed = False
+        self._ended = False
+        self._wake: asyncio.Future[None] | None = None
+
+    def put(self, event: Event) -> None:
+        if len(self._waiting) >= EVENTS_MAX:
+            self._missed = True
+            self._unsubscribe(self)
+        else:
+            self._waiting.append(event)
+        self._notify()
+
+    def end(self) -> None:
+        self._ended = True
+        self._notify()
+
+    def close(self) -> None:
+        """Stops listening."""
+        self._unsubscribe(self)
+        self.end()
+
+    def _notify(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        while not self._waiting:
+            if self._missed:
+                raise EventsMissed(f"more than {EVENTS_MAX} events waited; read on from the store")
+            if self._ended:
+                raise StopAsyncIteration
+            self._wake = asyncio.get_running_loop().create_future()
+            await self._wake
+        return self._waiting.popleft()

@@ -1,0 +1,91 @@
+"""Messages and changes as an application reads them, and the body of a message that is not encrypted."""
+
+import os
+from typing import Final
+
+import msgspec
+
+from signet_client import payloads, wire
+
+_SALT_BYTES: Final = 16
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a message says, where the conversation's protection is none."""
+
+    kind: str
+    text: str
+    reply_to: int | None = None
+    """The seq of the message that this one answers."""
+    salt: str
+    """16 random bytes: the digest in the header betrays nothing once the body is erased."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of a conversation."""
+
+    conversation: str
+    seq: int
+    at: int
+    """When the server recorded it, in microseconds since 1970, UTC."""
+    occurred: int | None
+    """When it happened, as an importer claimed."""
+    id: str
+    """The id that its sender chose."""
+    sender: str
+    """An account."""
+    device: str
+    counts: bool
+    """Whether it counts as unread."""
+    kind: str | None
+    """"text", "action" or what else the sender's client calls it."""
+    text: str | None
+    """None: retracted, erased, or a body that this client can't read."""
+    reply_to: int | None
+    retracted: int | None
+    """The seq of the retraction."""
+
+
+Change = wire.Change
+"""Everything else that takes a seq in a conversation: membership, roles, title, retractions."""
+
+_HEADERS: Final = msgspec.json.Decoder(payloads.Header)
+_BODIES: Final = msgspec.json.Decoder(Body)
+
+
+def encode_body(text: str, *, kind: str, reply_to: int | None) -> str:
+    salt = payloads.to_base64(os.urandom(_SALT_BYTES))
+    return payloads.ENCODER.encode(Body(kind=kind, text=text, reply_to=reply_to, salt=salt)).decode()
+
+
+def header_of(item: wire.Message) -> payloads.Header:
+    return _HEADERS.decode(item.header)
+
+
+def message_of(item: wire.Message) -> Message:
+    """The message that a frame carries."""
+    header = header_of(item)
+    body = _decode_body(item.body)
+    return Message(
+        conversation=item.c,
+        seq=item.seq,
+        at=item.at,
+        occurred=item.occurred,
+        id=header.id,
+        sender=header.sender,
+        device=header.device,
+        counts=header.counts,
+        kind=body.kind if body else None,
+        text=body.text if body else None,
+        reply_to=body.reply_to if body else None,
+        retracted=item.retracted,
+    )
+
+
+def _decode_body(body: str | None) -> Body | None:
+    if body is None:
+        return None
+    try:
+        return _BODIES.decode(body)
+    except msgspec.DecodeError:
+        return None

@@ -1,0 +1,322 @@
+"""A device's store: one SQLite file with everything that the device holds, and one owner.
+
+The file is locked for as long as it is open: a second process is refused, since two would acknowledge for each other
+what only one of them has. Items stand in it in their wire form, in order of seq.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from signet_client import wire
+from signet_client.errors import StoreFailed, StoreInUse
+
+SCHEMA_VERSION: Final = 1
+
+_SCHEMA: Final = """
+CREATE TABLE device (one INTEGER PRIMARY KEY CHECK (one = 1), profile TEXT NOT NULL, identity BLOB NOT NULL) STRICT;
+CREATE TABLE conversations (
+    conversation TEXT PRIMARY KEY, kind TEXT NOT NULL, protection TEXT NOT NULL, title TEXT, peer TEXT
+) STRICT;
+CREATE TABLE members (
+    conversation TEXT, account TEXT, role TEXT NOT NULL, PRIMARY KEY (conversation, account)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE marks (
+    conversation TEXT PRIMARY KEY, cursor INTEGER NOT NULL, read INTEGER NOT NULL,
+    tick_delivered INTEGER NOT NULL, tick_read INTEGER NOT NULL, undelivered TEXT NOT NULL
+) STRICT;
+CREATE TABLE items (
+    conversation TEXT, seq INTEGER, item BLOB NOT NULL, PRIMARY KEY (conversation, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE outbox (
+    position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, conversation TEXT NOT NULL,
+    header TEXT NOT NULL, body TEXT NOT NULL, signature TEXT NOT NULL, refused TEXT
+) STRICT;
+CREATE TABLE names (account TEXT PRIMARY KEY, name TEXT NOT NULL) STRICT;
+"""
+
+_PUT_ITEM: Final = "INSERT INTO items VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_PUT_MARKS: Final = """INSERT INTO marks VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET cursor = excluded.cursor,
+    read = excluded.read, tick_delivered = excluded.tick_delivered, tick_read = excluded.tick_read,
+    undelivered = excluded.undelivered"""
+_PUT_CONVERSATION: Final = """INSERT INTO conversations VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+    kind = excluded.kind, protection = excluded.protection, title = excluded.title, peer = excluded.peer"""
+_PUT_MEMBER: Final = "INSERT INTO members VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET role = excluded.role"
+
+_ENCODE: Final = msgspec.json.Encoder().encode
+_DECODE_ITEM: Final = msgspec.json.Decoder(wire.Item).decode
+_DECODE_SEQS: Final = msgspec.json.Decoder(list[int]).decode
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose store it is."""
+
+    url: str
+    account: str
+    """Empty until the registration was answered."""
+    device: str
+    registration: str = ""
+    """The command id with which the account was registered: said again, it makes the same account."""
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    conversation: str
+    kind: wire.Kind
+    protection: wire.Protection
+    title: str | None
+    peer: str | None
+    """The other account of a direct conversation."""
+
+
+class Marks(msgspec.Struct, kw_only=True):
+    """How far things are in a conversation. They live in memory, are changed in place, and are stored by `commit`."""
+
+    cursor: int = 0
+    """Everything that the account may see up to this seq is in the store."""
+    read: int = 0
+    """What the person has read."""
+    tick_delivered: int = 0
+    tick_read: int = 0
+    undelivered: list[int] = []
+
+
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+    """A message on its way: the very bytes that are sent until the server answers."""
+
+    id: str
+    conversation: str
+    header: str
+    body: str
+    signature: str
+    refused: str | None = None
+    """The code with which the server refused it for good."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction stores."""
+
+    items: list[wire.Item] = field(default_factory=list)
+    marks: dict[str, Marks] = field(default_factory=dict)
+    conversations: list[Conversation] = field(default_factory=list)
+    sent: list[str] = field(default_factory=list)
+    """Ids of outgoing messages that are items now."""
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    """Ids and codes of outgoing messages that were refused for good."""
+
+    def __bool__(self) -> bool:
+        return bool(self.items or self.marks or self.conversations or self.sent or self.refused)
+
+
+class Store:
+    """Every method that writes is one transaction, on disk when it returns (but for `durable=False`). They raise
+    StoreFailed."""
+
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
+        """Opens the store, or makes an empty one. `durable=False` leaves it to the operating system when to write: a
+        crash of the machine may lose what was acknowledged, a crash of the process does not. Raises StoreInUse."""
+        self.path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise StoreFailed(f"can't open {path}: {error}") from error
+        try:
+            self._set_up(durable)
+        except sqlite3.OperationalError as error:
+            self._db.close()
+            if "locked" in str(error):
+                raise StoreInUse(f"{path} is open in another process; close it first") from error
+            raise StoreFailed(f"can't open {path}: {error}") from error
+        except sqlite3.Error as error:
+            self._db.close()
+            raise StoreFailed(f"{path} is not a store of this client: {error}") from error
+
+    def _set_up(self, durable: bool) -> None:
+        # Exclusive before the first access: the lock is then held until the file is closed, and the WAL needs no
+        # shared memory.
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+        self._db.execute("BEGIN EXCLUSIVE")
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            for statement in _SCHEMA.split(";"):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self._db.execute("COMMIT")
+        if version > SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"it was written by a newer client (version {version})")
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise StoreFailed(f"can't write {self.path}: {error}") from error
+
+    def _query(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
+        try:
+            return self._db.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise StoreFailed(f"can't read {self.path}: {error}") from error
+
+    # The device
+
+    def profile(self) -> Profile | None:
+        rows = self._query("SELECT profile FROM device")
+        return msgspec.json.decode(rows[0][0], type=Profile) if rows else None
+
+    def identity(self) -> bytes:
+        """The sealed identity; only where there is a profile."""
+        identity: bytes = self._query("SELECT identity FROM device")[0][0]
+        return identity
+
+    def put_device(self, profile: Profile, identity: bytes) -> None:
+        with self._transaction():
+            self._db.execute(
+                """INSERT INTO device VALUES (1, ?, ?) ON CONFLICT DO UPDATE SET profile = excluded.profile,
+                identity = excluded.identity""",
+                (_ENCODE(profile).decode(), identity),
+            )
+
+    # What comes in
+
+    def commit(self, batch: Batch) -> None:
+        """Stores all of a batch or nothing."""
+        with self._transaction():
+            if batch.items:
+                self._put_items(batch.items)
+            if batch.conversations:
+                self._db.executemany(_PUT_CONVERSATION, [msgspec.structs.astuple(it) for it in batch.conversations])
+            if batch.marks:
+                self._db.executemany(_PUT_MARKS, [_marks_row(*pair) for pair in batch.marks.items()])
+            if batch.sent:
+                self._db.executemany("DELETE FROM outbox WHERE id = ?", [(id_,) for id_ in batch.sent])
+            for id_, code in batch.refused:
+                self._db.execute("UPDATE outbox SET refused = ? WHERE id = ?", (code, id_))
+
+    def _put_items(self, items: Iterable[wire.Item]) -> None:
+        self._db.executemany(_PUT_ITEM, [(item.c, item.seq, _ENCODE(item)) for item in items])
+        for item in items:
+            if isinstance(item, wire.Change):
+                self._apply_change(item)
+
+    def _apply_change(self, change: wire.Change) -> None:
+        match change.what:
+            case "started" | "added" | "role":
+                joined = zip(change.accounts, change.roles, strict=True)
+                self._db.executemany(_PUT_MEMBER, [(change.c, account, role) for account, role in joined])
+            case "removed" | "left":
+                gone = [(change.c, account) for account in change.accounts]
+                self._db.executemany("DELETE FROM members WHERE conversation = ? AND account = ?", gone)
+            case "retracted":
+                self._blank(change)
+            case "title":
+                pass
+
+    def _blank(self, change: wire.Change) -> None:
+        item = self.item(change.c, change.target or 0)
+        if isinstance(item, wire.Message):
+            blank = msgspec.structs.replace(item, body=None, retracted=change.seq)
+            self._db.execute(
+                "UPDATE items SET item = ? WHERE conversation = ? AND seq = ?", (_ENCODE(blank), item.c, item.seq)
+            )
+
+    # What is held
+
+    def marks(self) -> dict[str, Marks]:
+        rows = self._query("SELECT conversation, cursor, read, tick_delivered, tick_read, undelivered FROM marks")
+        return {
+            conversation: Marks(
+                cursor=cursor,
+                read=read,
+                tick_delivered=delivered,
+                tick_read=tick_read,
+                undelivered=_DECODE_SEQS(undelivered),
+            )
+            for conversation, cursor, read, delivered, tick_read, undelivered in rows
+        }
+
+    def conversations(self) -> list[Conversation]:
+        rows = self._query("SELECT conversation, kind, protection, title, peer FROM conversations")
+        return [
+            Conversation(conversation=conversation, kind=kind, protection=protection, title=title, peer=peer)
+            for conversation, kind, protection, title, peer in rows
+        ]
+
+    def item(self, conversation: str, seq: int) -> wire.Item | None:
+        rows = self._query("SELECT item FROM items WHERE conversation = ? AND seq = ?", (conversation, seq))
+        return _DECODE_ITEM(rows[0][0]) if rows else None
+
+    def items(self, conversation: str, *, after: int, limit: int) -> list[wire.Item]:
+        """Ascending, from the first seq greater than `after` on."""
+        sql = "SELECT item FROM items WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?"
+        return [_DECODE_ITEM(item) for (item,) in self._query(sql, (conversation, after, limit))]
+
+    def last_items(self, conversation: str, *, before: int, limit: int) -> list[wire.Item]:
+        """Ascending; the last ones with a seq smaller than `before`."""
+        sql = "SELECT item FROM items WHERE conversation = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
+        return [_DECODE_ITEM(item) for (item,) in reversed(self._query(sql, (conversation, before, limit)))]
+
+    # Members and names, as far as they were asked for or seen
+
+    def members(self, conversation: str) -> dict[str, wire.Role]:
+        return dict(self._query("SELECT account, role FROM members WHERE conversation = ?", (conversation,)))
+
+    def put_members(self, conversation: str, members: dict[str, wire.Role]) -> None:
+        with self._transaction():
+            self._db.execute("DELETE FROM members WHERE conversation = ?", (conversation,))
+            rows = [(conversation, account, role) for account, role in members.items()]
+            self._db.executemany(_PUT_MEMBER, rows)
+
+    def name(self, account: str) -> str | None:
+        rows = self._query("SELECT name FROM names WHERE account = ?", (account,))
+        return rows[0][0] if rows else None
+
+    def put_name(self, account: str, name: str) -> None:
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO names VALUES (?, ?) ON CONFLICT DO UPDATE SET name = excluded.name", (account, name)
+            )
+
+    # What goes out
+
+    def put_outgoing(self, message: Outgoing) -> None:
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO outbox (id, conversation, header, body, signature) VALUES (?, ?, ?, ?, ?)",
+                (message.id, message.conversation, message.header, message.body, message.signature),
+            )
+
+    def outbox(self) -> list[Outgoing]:
+        """In the order in which they were made; those refused for good included."""
+        sql = "SELECT id, conversation, header, body, signature, refused FROM outbox ORDER BY position"
+        return [
+            Outgoing(id=id_, conversation=conversation, header=header, body=body, signature=signature, refused=refused)
+            for id_, conversation, header, body, signature, refused in self._query(sql)
+        ]
+
+    def discard(self, id_: str) -> None:
+        """Takes a refused message out of the outbox."""
+        with self._transaction():
+            self._db.execute("DELETE FROM outbox WHERE id = ? AND refused IS NOT NULL", (id_,))
+
+
+def _marks_row(conversation: str, marks: Marks) -> tuple[str, int, int, int, int, str]:
+    undelivered = _ENCODE(marks.undelivered).decode() if marks.undelivered else "[]"
+    return conversation, marks.cursor, marks.read, marks.tick_delivered, marks.tick_read, undelivered

@@ -1,0 +1,1 @@
+"""Running it: the command line, configuration, the wiring of a node, benchmarks and checks."""

@@ -1,0 +1,168 @@
+"""`signet test`: everything that CI checks, in one run, with one summary."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, NamedTuple
+
+import typer
+
+from ops import locks
+
+BIN = Path(sys.prefix) / "bin"
+TOOLS = (
+    ("ruff check", ["ruff", "check", "--quiet"]),
+    ("ruff format", ["ruff", "format", "--check", "--quiet"]),
+    ("mypy --strict", ["mypy"]),
+    ("import contracts", ["lint-imports"]),
+)
+WORKERS = 2
+GATED = ("domain", "commands", "projections")
+BRANCHES_PERCENT_MIN = 90
+
+Paths = Annotated[list[str] | None, typer.Argument(metavar="[PATHS]...", help="Run pytest alone, and only on these.")]
+Keyword = Annotated[str | None, typer.Option("-k", metavar="EXPRESSION", help="Only tests whose names match.")]
+Fast = Annotated[bool, typer.Option("--fast", help="Leave out coverage, and tests that are marked slow.")]
+
+
+class Outcome(NamedTuple):
+    """What a check found: `note` stands in the summary, `output` is shown at once where it failed."""
+
+    passed: bool
+    note: str = ""
+    output: str = ""
+
+
+class Line(NamedTuple):
+    """One line of the summary."""
+
+    name: str
+    outcome: Outcome
+    seconds: float
+
+
+class Counts(NamedTuple):
+    """How many tests ended how."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed" + (f", {self.skipped} skipped" if self.skipped else "")
+
+
+def verify(paths: Paths = None, k: Keyword = None, fast: Fast = False) -> None:
+    """Check the code as CI does, or run the tests that you name.
+
+    Without PATHS or -k: ruff, mypy, the import contracts, the locks, all tests, and the branches that they cover (at
+    least 90 % in each of domain, commands and projections). Everything is run, whatever failed before it.
+
+    `signet test` · `signet test --fast` · `signet test tests/domain -k leave`
+
+    What follows two dashes goes to pytest as it is: `signet test -- tests/domain -x -vv`
+    """
+    selection = [*(["-k", k] if k else []), *(["-m", "not slow"] if fast else [])]
+    if paths or k:
+        config = ["-c", str(locks.ROOT / "pyproject.toml")]
+        raise typer.Exit(run_pytest([*config, *selection, *(paths or [str(locks.ROOT / "tests")])], Path.cwd()))
+    raise typer.Exit(0 if check_all(selection, coverage=not fast) else 1)
+
+
+def check_all(selection: list[str], coverage: bool) -> bool:
+    """Run every check, then print the summary; whether all passed."""
+    with TemporaryDirectory(prefix="signet-test-") as folder:
+        results = Path(folder)
+        checks: list[tuple[str, Callable[[], Outcome]]] = [
+            *((name, partial(run_tool, command)) for name, command in TOOLS),
+            ("locks", check_locks),
+            ("tests", partial(run_tests, selection, results, coverage)),
+            *((f"branches of {name}/", partial(check_branches, name, results)) for name in GATED if coverage),
+        ]
+        summary = [run_check(name, check) for name, check in checks]
+        counts = read_counts(results)
+    print_summary(summary, counts)
+    return all(line.outcome.passed for line in summary)
+
+
+def run_check(name: str, check: Callable[[], Outcome]) -> Line:
+    print(f"── {name}", flush=True)
+    started = time.monotonic()
+    outcome = check()
+    if not outcome.passed and outcome.output:
+        print(outcome.output.strip(), flush=True)
+    return Line(name, outcome, time.monotonic() - started)
+
+
+def run_tool(command: list[str]) -> Outcome:
+    tool = subprocess.run(
+        [BIN / command[0], *command[1:]], cwd=locks.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    return Outcome(tool.returncode == 0, output=tool.stdout)
+
+
+def check_locks() -> Outcome:
+    wrong = locks.check()
+    return Outcome(not wrong, output="\n".join(wrong))
+
+
+def run_tests(selection: list[str], results: Path, coverage: bool) -> Outcome:
+    options = [*selection, "-n", str(WORKERS), "--dist", "loadscope", f"--junitxml={results / 'junit.xml'}"]
+    if coverage:
+        options += ["--cov", "--cov-report=", f"--cov-report=json:{results / 'coverage.json'}"]
+    exit_code = run_pytest(options, locks.ROOT)
+    return Outcome(exit_code == 0, note="" if exit_code == 0 else f"pytest's exit code {exit_code}")
+
+
+def run_pytest(options: list[str], folder: Path) -> int:
+    """Run pytest in this terminal; its exit code. On Ctrl-C pytest itself winds up, and so its fixtures end servers."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        environment = os.environ | {"PYTHONASYNCIODEBUG": "1"}
+        return subprocess.run([BIN / "pytest", *options], cwd=folder, env=environment).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def check_branches(package: str, results: Path) -> Outcome:
+    """Whether the tests took enough of a package's branches; where not, the files that lack most."""
+    path = results / "coverage.json"
+    if not path.exists():
+        return Outcome(False, note="no coverage was written")
+    measured = json.loads(path.read_text())["files"]
+    files = {name: file["summary"] for name, file in measured.items() if Path(name).parts[0] == package}
+    total = sum(file.get("num_branches", 0) for file in files.values())
+    percent = 100 * sum(file.get("covered_branches", 0) for file in files.values()) / total if total else 100.0
+    return Outcome(
+        percent >= BRANCHES_PERCENT_MIN,
+        note=f"{percent:.1f} % of {total}",
+        output=f"which are missing: .venv/bin/coverage report --show-missing --include='{package}/*'",
+    )
+
+
+def read_counts(results: Path) -> Counts:
+    path = results / "junit.xml"
+    if not path.exists():
+        return Counts()
+    suites = list(ET.parse(path).getroot().iter("testsuite"))
+    tests, failures, errors, skipped = (
+        sum(int(suite.get(name, "0")) for suite in suites) for name in ("tests", "failures", "errors", "skipped")
+    )
+    return Counts(tests - failures - errors - skipped, failures + errors, skipped)
+
+
+def print_summary(summary: list[Line], counts: Counts) -> None:
+    """The table, and last the line of the tests alone, which a CI can read."""
+    print()
+    for line in summary:
+        verdict = "passed" if line.outcome.passed else "FAILED"
+        print(f"{verdict}  {line.seconds:7.1f} s  {line.name:<24} {line.outcome.note}".rstrip())
+    print(f"\n{counts}", flush=True)

@@ -1,0 +1,50 @@
+"""`signet test` reports what was found, and ends on a line that a CI can read."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ops.verify import Counts, Line, Outcome, check_branches, print_summary, read_counts, run_check
+
+
+def write_coverage(results: Path, covered: int) -> None:
+    files = {
+        "domain/rules.py": {"summary": {"num_branches": 20, "covered_branches": covered}},
+        "ops/cli.py": {"summary": {"num_branches": 100, "covered_branches": 0}},
+    }
+    (results / "coverage.json").write_text(json.dumps({"files": files}))
+
+
+@pytest.mark.parametrize(("covered", "passed"), [(20, True), (18, True), (17, False)])
+def test_each_package_has_to_earn_its_branches(tmp_path: Path, covered: int, passed: bool) -> None:
+    write_coverage(tmp_path, covered)
+    outcome = check_branches("domain", tmp_path)
+    assert outcome.passed is passed
+    assert outcome.note == f"{covered * 5:.1f} % of 20"
+
+
+def test_no_coverage_is_a_failure(tmp_path: Path) -> None:
+    assert not check_branches("domain", tmp_path).passed
+
+
+def test_the_tests_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "junit.xml").write_text(
+        '<testsuites><testsuite tests="9" failures="1" errors="2" skipped="3"/></testsuites>'
+    )
+    assert read_counts(tmp_path) == Counts(passed=3, failed=3, skipped=3)
+
+
+def test_the_last_line_is_the_count_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary([Line("mypy", Outcome(False, "2 errors"), 1.25)], Counts(7, 1))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "7 passed, 1 failed"
+    assert "FAILED      1.2 s  mypy                     2 errors" in lines
+
+
+def test_what_a_failed_check_printed_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_check("ruff", lambda: Outcome(True, output="unseen")).outcome.passed
+    assert not run_check("mypy", lambda: Outcome(False, output="rules.py:3: wrong")).outcome.passed
+    shown = capsys.readouterr().out
+    assert "rules.py:3: wrong" in shown
+    assert "unseen" not in shown
