@@ -1,0 +1,79 @@
+"""What the writer holds of a batch: commands without an answer, and for each stream what is to be appended."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from commands.handlers import Command, stream_of
+from commands.replies import Refused, ReplyTo
+from commands.states import Slot
+from domain.codec import DomainEvent, Event
+from domain.entry import Entry
+from domain.log import Append, NewEvent
+from domain.recent import First
+
+
+class Waiting:
+    """A command that has not been answered yet."""
+
+    __slots__ = ("command", "conflicts", "reply", "stream", "turn")
+
+    def __init__(self, command: Command, turn: Hashable, reply: ReplyTo) -> None:
+        self.command = command
+        self.turn = turn
+        self.reply = reply
+        self.stream = stream_of(command)
+        self.conflicts = 0
+
+
+Answer = First | Refused | int | None
+"""First: decided before. int: the stream version of the command's event. None: it had nothing to change."""
+
+
+class Group:
+    """A batch's commands for one stream with their answers to be, and the events of all of them."""
+
+    __slots__ = ("answers", "broken", "entries", "events", "expected", "positions", "slot", "tries", "uncertain")
+
+    def __init__(self, slot: Slot[Any]) -> None:
+        self.slot = slot
+        self.expected = slot.version
+        self.answers: list[tuple[Waiting, Answer]] = []
+        self.entries: list[Entry[DomainEvent]] = []
+        self.events: list[NewEvent] = []
+        self.broken = False
+        """A bug struck while the state was being changed: nothing of the group may be stored."""
+        self.tries = 0
+        self.uncertain = False
+        """Some try of the append ended as Unknown."""
+        self.positions: Sequence[int] | None = None
+        """Those of the committed events, where the store tells them."""
+
+    @property
+    def append(self) -> Append:
+        return Append(stream=self.slot.stream, expected=self.expected, events=self.events)
+
+    @property
+    def waiting(self) -> list[Waiting]:
+        return [waiting for waiting, _ in self.answers]
+
+    def committed(self) -> list[Event]:
+        """The events as they stand in the log; none where the store doesn't tell their positions."""
+        stream = self.slot.stream
+        return [
+            Event(position=position, stream=stream, version=version, entry=entry)
+            for version, (position, entry) in enumerate(
+                zip(self.positions or (), self.entries, strict=False), self.expected + 1
+            )
+        ]
+
+
+class OpenAppend:
+    """An append whose outcome is open, and the commands of its stream that came since."""
+
+    __slots__ = ("due", "group", "later")
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.due = 0.0
+        """When it is tried again, by the loop's clock."""
+        self.later: list[Waiting] = []

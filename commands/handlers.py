@@ -1,0 +1,118 @@
+"""Which decision serves which command, and what it is told of other streams. All of it stands on this one screen."""
+
+from collections.abc import Collection, Iterable
+from typing import Final, NamedTuple
+
+from commands.lookup import CommandLookup
+from commands.states import Slot, States
+from domain import account, conversation, receipts
+from domain.account import Account, AccountCommand
+from domain.codec import CODEC, Codec, DomainEvent
+from domain.conversation import (
+    AddMembers,
+    Conversation,
+    ConversationCommand,
+    Known,
+    MessageSent,
+    RetractMessage,
+    StartConversation,
+    Target,
+)
+from domain.ids import AccountId, account_stream, conversation_stream, receipts_stream
+from domain.log import EventLog
+from domain.receipts import AdvanceReceipts, Receipts
+from domain.recent import First
+
+Command = ConversationCommand | AdvanceReceipts | AccountCommand
+
+_NOBODY: Final[frozenset[AccountId]] = frozenset()
+
+
+class Decided(NamedTuple):
+    slot: Slot[Conversation] | Slot[Receipts] | Slot[Account]
+    events: list[DomainEvent]
+    first: First | None
+    """The first outcome of the command's id, where it was decided before."""
+
+
+def stream_of(command: Command) -> str:
+    """The one stream that the command may append to."""
+    if isinstance(command, AdvanceReceipts):
+        return receipts_stream(command.conversation)
+    if isinstance(command, AccountCommand):
+        return account_stream(command.account)
+    return conversation_stream(command.conversation)
+
+
+class Handlers:
+    """Decides commands against the states. Raises `Rejected` and StoreUnavailable."""
+
+    def __init__(self, log: EventLog, states: States, lookup: CommandLookup, codec: Codec = CODEC) -> None:
+        self._log = log
+        self._states = states
+        self._lookup = lookup
+        self._codec = codec
+
+    async def decide(self, command: Command) -> Decided:
+        if isinstance(command, AdvanceReceipts):
+            return await self._receipts(command)
+        if isinstance(command, AccountCommand):
+            account_slot = await self._states.account(command.account)
+            return Decided(account_slot, [*account.decide(account_slot.state, command)], None)
+        return await self._conversation(command)
+
+    async def _conversation(self, command: ConversationCommand) -> Decided:
+        slot = await self._states.conversation(command.conversation)
+        known = await self._known(slot.state, command)
+        events = conversation.decide(slot.state, command, known)
+        first = None if events else slot.state.outcome_of(command) or known.earlier
+        return Decided(slot, [*events], first)
+
+    async def _receipts(self, command: AdvanceReceipts) -> Decided:
+        slot = await self._states.receipts(command.conversation)
+        talk = await self._states.conversation(command.conversation)
+        # A receipt may only rest on what is committed: the conversation's own append can still fail.
+        committed_seq = talk.committed + 1
+        ends = {
+            receipt.account: min(talk.state.visible_end(receipt.account), committed_seq) for receipt in command.receipts
+        }
+        return Decided(slot, [*receipts.decide(slot.state, command, ends)], None)
+
+    async def _known(self, state: Conversation, command: ConversationCommand) -> Known:
+        sender = await self._states.committed_account(command.by)
+        marks = await self._states.receipts(command.conversation)
+        earlier = None
+        if command.after < state.recent.since and state.outcome_of(command) is None:
+            earlier = await self._lookup.find_command(command.conversation, command.id)
+        return Known(
+            device_active=sender.state.has_active(command.device),
+            account_version=sender.version,
+            receipts_version=marks.committed,
+            missing=await self._missing(named) if (named := _named_accounts(command)) else _NOBODY,
+            target=await self._target(command) if isinstance(command, RetractMessage) else None,
+            earlier=earlier,
+        )
+
+    async def _missing(self, accounts: Iterable[AccountId]) -> frozenset[AccountId]:
+        return frozenset([named for named in accounts if not (await self._states.account(named)).exists])
+
+    async def _target(self, command: RetractMessage) -> Target | None:
+        """The message to be retracted, from the stream. One that is only tentative has no seq that anybody knows."""
+        stream = conversation_stream(command.conversation)
+        if command.target < 1:
+            return None
+        found = await self._log.read_stream(stream, after=command.target - 2, limit=1)
+        event = self._codec.decode(found[0]).entry.e if found else None
+        if not isinstance(event, MessageSent):
+            return None
+        return Target(author=event.by, counts=event.counts)
+
+
+def _named_accounts(command: ConversationCommand) -> Collection[AccountId]:
+    match command:
+        case StartConversation():
+            return command.others
+        case AddMembers():
+            return command.accounts
+        case _:
+            return ()

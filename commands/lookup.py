@@ -1,0 +1,38 @@
+"""What became of a command id that the conversation's state no longer knows: a port, and its answer from the stream."""
+
+from typing import Final, Protocol, cast
+
+from domain.codec import CODEC, Codec
+from domain.conversation import ConversationEvent, first_outcome
+from domain.entry import Entry
+from domain.ids import CommandId, ConversationId, conversation_stream
+from domain.log import EventLog
+from domain.recent import First
+
+_PAGE: Final = 1_000
+
+
+class CommandLookup(Protocol):
+    async def find_command(self, conversation: ConversationId, command_id: CommandId) -> First | None:
+        """The first outcome of the id in this conversation; exact for everything that was committed before the call.
+        Raises StoreUnavailable."""
+        ...
+
+
+class StreamLookup:
+    """Reads the stream from its beginning: always right, and slow. A read model does better where it is up to date."""
+
+    def __init__(self, log: EventLog, codec: Codec = CODEC) -> None:
+        self._log = log
+        self._codec = codec
+
+    async def find_command(self, conversation: ConversationId, command_id: CommandId) -> First | None:
+        stream = conversation_stream(conversation)
+        after = -1
+        while page := await self._log.read_stream(stream, after=after, limit=_PAGE):
+            for recorded in page:
+                entry = self._codec.decode(recorded).entry
+                if entry.cmd == command_id:
+                    return first_outcome(recorded.version, cast(Entry[ConversationEvent], entry))
+            after = page[-1].version
+        return None

@@ -1,0 +1,50 @@
+"""Sealing of personal texts: libsodium's secretbox (XSalsa20-Poly1305) with a key for each account and month."""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from nacl.bindings import crypto_secretbox, crypto_secretbox_NONCEBYTES, crypto_secretbox_open
+from nacl.exceptions import CryptoError
+
+from commands.keyring import Keyring
+from domain.entry import Sealed
+from domain.ids import AccountId
+
+
+class DamagedText(Exception):
+    """A sealed text doesn't fit its key: the log or the keyring is damaged."""
+
+
+class Sealer:
+    """Seals and unseals texts. The time, microseconds since 1970 UTC, comes from `clock`."""
+
+    def __init__(self, keyring: Keyring, clock: Callable[[], int]) -> None:
+        self._keyring = keyring
+        self._clock = clock
+        self._day = -1
+        self._month = ""
+
+    def seal(self, account: AccountId, text: str) -> Sealed:
+        key = self._keyring.current(account, self._period())
+        nonce = os.urandom(crypto_secretbox_NONCEBYTES)
+        return Sealed(key=key.name, box=nonce + crypto_secretbox(text.encode(), nonce, key.key))
+
+    def unseal(self, sealed: Sealed) -> str | None:
+        """The text; None where its key was destroyed. Raises DamagedText."""
+        key = self._keyring.find(sealed.key)
+        if key is None:
+            return None
+        nonce, box = sealed.box[:crypto_secretbox_NONCEBYTES], sealed.box[crypto_secretbox_NONCEBYTES:]
+        try:
+            return crypto_secretbox_open(box, nonce, key).decode()
+        except (CryptoError, ValueError, TypeError) as error:
+            raise DamagedText(f"a text can't be unsealed with its key {sealed.key}") from error
+
+    def _period(self) -> str:
+        seconds = self._clock() // 1_000_000
+        day = seconds // 86_400
+        if day != self._day:
+            self._day = day
+            self._month = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m")
+        return self._month

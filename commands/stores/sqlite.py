@@ -1,0 +1,226 @@
+"""The event log in a SQLite file: the embedded default.
+
+Positions are rowids. SQLite lets in one writing transaction at a time and nothing is ever deleted, so they are given in
+the order of the commits, and a reader never meets one late.
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Final, TypeVar
+from urllib.parse import quote, unquote, urlsplit
+
+from commands.stores.sqlite_recorder import CommitFailed, Recorder
+from commands.stores.tail import Signal, tail
+from domain.log import (
+    NO_STREAM,
+    START,
+    Append,
+    Outcome,
+    RecordedEvent,
+    StoreError,
+    StoreUnavailable,
+    Unavailable,
+    Unknown,
+)
+
+LOCK_TIMEOUT_S: Final = 5.0
+"""How long another process may hold the lock before an append or a read gives up."""
+
+LOCK_RETRY_S: Final = 0.002
+
+POLL_S: Final = 0.1
+"""How often a subscription looks for what other processes wrote."""
+
+PAGE_MAX: Final = 256
+"""The most events that a subscription reads at once: about half a millisecond of the loop."""
+
+WAL_BYTES_MAX: Final = 16 << 20
+"""By how much the write-ahead log grows before it is moved into the file."""
+
+WAL_LOOK_EVENTS: Final = 256
+"""How many events go by before its size is looked at again: a look costs as much as an event."""
+
+CHECKPOINT_LOCK_S: Final = 0.02
+"""How long the end of a checkpoint waits for readers in other processes, while appends wait for it."""
+
+T = TypeVar("T")
+
+_REMEDIES: Final = {
+    sqlite3.SQLITE_BUSY: "another process holds its lock: end that process, or wait for it",
+    sqlite3.SQLITE_CANTOPEN: "check that the folder exists, and that this user may read and write there",
+    sqlite3.SQLITE_CORRUPT: "restore it from a backup",
+    sqlite3.SQLITE_ERROR: "it may be the database of another program: name another path",
+    sqlite3.SQLITE_FULL: "make room on the disk",
+    sqlite3.SQLITE_IOERR: "check the disk and the system's log",
+    sqlite3.SQLITE_NOTADB: "name another path, or move this file away",
+    sqlite3.SQLITE_READONLY: "give this user the right to write the file and its folder, or leave out ?mode=ro",
+}
+
+_log = logging.getLogger(__name__)
+
+
+def open_sqlite(url: str) -> "SqliteLog":
+    """Opens `sqlite:///absolute/path/to/log.db`, and makes the file where there is none; with `?mode=ro` it must exist
+    and is only read. Raises StoreError."""
+    path, read_only = _parse(url)
+    _check_place(path, read_only=read_only)
+    log = SqliteLog(path, read_only=read_only)
+    try:
+        log.prepare()
+    except sqlite3.Error as error:
+        log.recorder.close()
+        raise StoreError(_explain(path, error)) from error
+    return log
+
+
+class SqliteLog:
+    """Commits and reads in place, in the loop's thread, which costs less than handing over to another. It suspends only
+    while another process holds the lock, and for the end of a checkpoint."""
+
+    def __init__(self, path: Path, *, read_only: bool) -> None:
+        """Only `open_sqlite` makes one."""
+        self.recorder = Recorder(f"file:{quote(str(path))}?mode={'ro' if read_only else 'rwc'}")
+        self._path = path
+        self._read_only = read_only
+        self._stored = Signal()
+        self._wal = path.with_name(path.name + "-wal")
+        self._checkpoint_at_bytes = WAL_BYTES_MAX
+        self._unlooked = 0
+        self._may_append = asyncio.Event()
+        self._may_append.set()
+        self._checkpointing: asyncio.Task[None] | None = None
+
+    def prepare(self) -> None:
+        """Makes the table where it is missing, and reads from it. Raises sqlite3.Error."""
+        if not self._read_only:
+            self.recorder.create_table()
+        self.recorder.read_all(START, 1)
+
+    async def append(self, batch: Sequence[Append]) -> list[Outcome]:
+        try:
+            await self._give_way()
+            outcomes = await self._when_unlocked(lambda: self.recorder.append(batch))
+        except CommitFailed as failed:
+            return [self._commit_failed(failed)] * len(batch)
+        except sqlite3.Error as error:
+            return [Unavailable(reason=_explain(self._path, error))] * len(batch)
+        self._stored.give()
+        self._checkpoint_when_due(sum(len(append.events) for append in batch))
+        return outcomes
+
+    async def read_stream(self, stream: str, *, after: int = NO_STREAM, limit: int) -> list[RecordedEvent]:
+        return await self._page(lambda: self.recorder.read_stream(stream, after, limit), limit)
+
+    async def read_all(self, *, after: int = START, limit: int) -> list[RecordedEvent]:
+        return await self._page(lambda: self.recorder.read_all(after, limit), limit)
+
+    async def head(self) -> int:
+        return await self._read(self.recorder.head)
+
+    def subscribe(self, *, after: int = START) -> AsyncGenerator[list[RecordedEvent], None]:
+        return tail(lambda at: self.read_all(after=at, limit=PAGE_MAX), self._stored, after=after, poll_s=POLL_S)
+
+    async def close(self) -> None:
+        if self._checkpointing is not None:
+            await asyncio.wait([self._checkpointing])
+        if not self._read_only:
+            await self._checkpoint()
+        self.recorder.close()
+        self._stored.give()  # Subscriptions meet the closed file, and end.
+
+    async def _page(self, read: Callable[[], list[RecordedEvent]], limit: int) -> list[RecordedEvent]:
+        events = await self._read(read)
+        if len(events) == limit:
+            await asyncio.sleep(0)  # There is more: whoever reads page by page gives the loop its turn in between.
+        return events
+
+    async def _read(self, read: Callable[[], T]) -> T:
+        try:
+            return await self._when_unlocked(read)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(_explain(self._path, error)) from error
+
+    async def _when_unlocked(self, work: Callable[[], T]) -> T:
+        give_up = monotonic() + LOCK_TIMEOUT_S
+        while True:
+            try:
+                return work()
+            except sqlite3.OperationalError as error:
+                if _code(error) != sqlite3.SQLITE_BUSY or monotonic() > give_up:
+                    raise
+            await asyncio.sleep(LOCK_RETRY_S)
+
+    def _commit_failed(self, failed: CommitFailed) -> Outcome:
+        reason = _explain(self._path, failed.__cause__)
+        # A full disk shows at the frames themselves, the last of which makes them valid. All else may be the fsync.
+        if _code(failed.__cause__) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL):
+            return Unavailable(reason=reason)
+        return Unknown(reason=reason)
+
+    async def _give_way(self) -> None:
+        """To a checkpoint that runs, also where whoever appends never suspends."""
+        if self._checkpointing is not None:
+            await asyncio.sleep(0)
+            await self._may_append.wait()
+
+    def _checkpoint_when_due(self, events: int) -> None:
+        self._unlooked += events
+        if self._unlooked < WAL_LOOK_EVENTS or self._checkpointing is not None:
+            return
+        self._unlooked = 0
+        if self._wal_bytes() > self._checkpoint_at_bytes:
+            self._checkpointing = asyncio.create_task(self._checkpoint())
+
+    async def _checkpoint(self) -> None:
+        """Most of it beside the writer; then the rest and the cut, while appends wait. A failure is only told: nothing
+        is lost by a long write-ahead log."""
+        checkpoint = partial(self.recorder.checkpoint, lock_timeout_s=CHECKPOINT_LOCK_S)
+        try:
+            await asyncio.to_thread(checkpoint, "PASSIVE")
+            self._may_append.clear()
+            await asyncio.to_thread(checkpoint, "TRUNCATE")
+        except sqlite3.Error as error:
+            _log.warning("the write-ahead log could not be moved into the file: %s", _explain(self._path, error))
+        finally:
+            self._may_append.set()
+        self._checkpoint_at_bytes = self._wal_bytes() + WAL_BYTES_MAX
+        self._checkpointing = None
+
+    def _wal_bytes(self) -> int:
+        try:
+            return self._wal.stat().st_size
+        except OSError:
+            return 0
+
+
+def _parse(url: str) -> tuple[Path, bool]:
+    parts = urlsplit(url)
+    if parts.scheme != "sqlite" or parts.netloc or not parts.path.strip("/") or parts.fragment:
+        raise StoreError(f"{url!r} names no file: write sqlite:///absolute/path/to/log.db")
+    if parts.query not in ("", "mode=ro"):
+        raise StoreError(f"{url!r} has an option that is not known here: there is only ?mode=ro")
+    return Path("/" + unquote(parts.path).lstrip("/")), parts.query == "mode=ro"
+
+
+def _check_place(path: Path, *, read_only: bool) -> None:
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder: name a file in it, such as {path / 'log.db'}")
+    if read_only and not path.exists():
+        raise StoreError(f"there is no event log at {path}: correct the path, or start the engine, which makes it")
+    if not path.parent.is_dir():
+        raise StoreError(f"the folder {path.parent} does not exist: make it, or correct the path")
+
+
+def _explain(path: Path, error: BaseException | None) -> str:
+    remedy = _REMEDIES.get(_code(error))
+    return f"the event log {path}: {error}" + (f" ({remedy})" if remedy else "")
+
+
+def _code(error: BaseException | None) -> int:
+    """SQLite's primary result code; 0 where Python's module itself complains."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF

@@ -1,0 +1,130 @@
+"""The recorder of the `eventsourcing` library in a SQLite file: its table and its statement to insert, with an exact
+check of the expected version, rows as the port wants them, and transactions that leave nothing open behind a failure.
+It blocks; `commands.stores.sqlite` is the event log over it."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Final, Literal
+
+from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
+
+from domain.log import NO_STREAM, START, Append, Appended, Conflict, Outcome, RecordedEvent
+
+_PRAGMAS: Final = (
+    "PRAGMA synchronous=FULL",  # An fsync for each commit: some builds of SQLite come with less.
+    "PRAGMA fullfsync=ON",  # macOS: a plain fsync stops at the disk's own cache.
+    "PRAGMA wal_autocheckpoint=0",  # It would hold up the loop in the middle of a commit.
+    "PRAGMA busy_timeout=0",  # Waiting for another process is asyncio's business.
+)
+
+_COLUMNS: Final = "rowid, originator_id, originator_version, topic, state"
+_VERSION: Final = "SELECT max(originator_version) FROM stored_events WHERE originator_id=?"
+_STREAM: Final = (
+    f"SELECT {_COLUMNS} FROM stored_events WHERE originator_id=? AND originator_version>? "
+    "ORDER BY originator_version LIMIT ?"
+)
+_ALL: Final = f"SELECT {_COLUMNS} FROM stored_events WHERE rowid>? ORDER BY rowid LIMIT ?"
+_HEAD: Final = "SELECT max(rowid) FROM stored_events"
+
+
+class CommitFailed(Exception):
+    """COMMIT itself failed; its cause is the sqlite3.Error. The transaction is rolled back, but where the fsync failed
+    its frames stand in the write-ahead log already, and come back if the machine stops before they are overwritten."""
+
+
+class Recorder(SQLiteApplicationRecorder):
+    """Every method raises sqlite3.Error. It keeps one connection, and the library's pool stays empty: that one gives
+    its connections room for a single prepared statement, and keeps its lock on writers for ever when it can't open."""
+
+    def __init__(self, uri: str) -> None:
+        """`uri` is SQLite's own, `file:/path?mode=…`."""
+        super().__init__(SQLiteDatastore(uri, originator_id_type="text"))
+        self._uri = uri
+        self._connection: sqlite3.Connection | None = None
+
+    def create_table(self) -> None:
+        """Also makes the file one with a write-ahead log, for good. Waits up to 5 s for another process's lock."""
+        with closing(sqlite3.connect(self._uri, uri=True, isolation_level=None)) as connection:
+            if connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+                raise sqlite3.OperationalError("a write-ahead log is not possible on this file system")
+            for statement in self.create_table_statements:
+                connection.execute(statement)
+
+    def append(self, batch: Sequence[Append]) -> list[Outcome]:
+        """All in one transaction, but for the streams that are not where they were expected to be. Raises CommitFailed;
+        after any other error nothing is stored."""
+        connection = self._open()
+        cursor = connection.cursor()
+        # The write lock comes before the first read, so that what was read still holds at the commit.
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            outcomes = [self._append(cursor, append) for append in batch]
+        except BaseException:
+            self._abandon(connection)
+            raise
+        try:
+            connection.commit()
+        except sqlite3.Error as error:
+            self._abandon(connection)
+            raise CommitFailed from error
+        return outcomes
+
+    def _append(self, cursor: sqlite3.Cursor, append: Append) -> Outcome:
+        # The primary key alone would not notice an expected version that is too high.
+        cursor.execute(_VERSION, (append.stream,))
+        version = cursor.fetchone()[0]
+        current = NO_STREAM if version is None else version
+        if current != append.expected:
+            return Conflict(expected=append.expected, current=current)
+        positions = []
+        for event in append.events:
+            current += 1
+            # The library's own insert makes an object of each row first, for a quarter of the time of it all.
+            cursor.execute(self.insert_events_statement, (append.stream, current, event.topic, event.data))
+            positions.append(cursor.lastrowid or START)
+        return Appended(version=current, positions=positions)
+
+    def _abandon(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.rollback()
+        except sqlite3.Error:
+            # Ends the transaction in whatever state it is; the next call opens another connection.
+            connection.close()
+            self._connection = None
+
+    def read_stream(self, stream: str, after: int, limit: int) -> list[RecordedEvent]:
+        return _events(self._open().execute(_STREAM, (stream, after, limit)))
+
+    def read_all(self, after: int, limit: int) -> list[RecordedEvent]:
+        return _events(self._open().execute(_ALL, (after, limit)))
+
+    def head(self) -> int:
+        position: int | None = self._open().execute(_HEAD).fetchone()[0]
+        return START if position is None else position
+
+    def checkpoint(self, mode: Literal["PASSIVE", "TRUNCATE"], *, lock_timeout_s: float) -> None:
+        """Moves the write-ahead log into the file, TRUNCATE with the write lock. Has a connection of its own, so that
+        it may run in another thread."""
+        with closing(sqlite3.connect(self._uri, uri=True, isolation_level=None, timeout=lock_timeout_s)) as connection:
+            connection.execute("PRAGMA fullfsync=ON")
+            connection.execute(f"PRAGMA wal_checkpoint({mode})")
+
+    def close(self) -> None:
+        """What is called later raises sqlite3.ProgrammingError."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = sqlite3.connect(self._uri, uri=True, isolation_level=None, check_same_thread=False)
+            for pragma in _PRAGMAS:
+                self._connection.execute(pragma)
+        return self._connection
+
+
+def _events(cursor: sqlite3.Cursor) -> list[RecordedEvent]:
+    return [
+        RecordedEvent(position=position, stream=stream, version=version, topic=topic, data=data)
+        for position, stream, version, topic, data in cursor
+    ]

@@ -1,0 +1,376 @@
+"""The writer: the one place where commands become events on disk.
+
+A command's way, and the step's number in the code:
+
+    1 queue      bounded, turn by turn between peers; full: refused `busy`
+    2 gather     what came in while the last commit ran, up to `batch_max` commands, and appends whose outcome is open
+    3 decide     each command against its stream's state, commands of one stream chained on its tentative state
+    4 append     all streams in one call; atomic for each stream only
+    5 settle     each stream by its own outcome
+    6 answer     after the commit, refusals too: they may rest on what was tentative
+    7 hand over  the committed events to the feed
+
+How an append ends:
+
+    Appended     answered and handed over
+    Conflict     another writer was there: the state is dropped, the stream's commands are decided anew,
+                 `conflict_tries_max` times, then refused `busy`
+    Unavailable  nothing was stored: the same append again after a pause, `unavailable_tries_max` times, then refused
+                 `unavailable`; commands of the stream wait behind it, so that their order holds
+    Unknown      as Unavailable, but without an end: the same append, with the same ids, until the answer is Appended or
+                 Conflict; after a Conflict the stream is read, and tells whose events stand there
+
+A decision may rest on what is tentative in its own stream, never on what is tentative in another.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Final, assert_never
+
+from commands.batch import Group, OpenAppend, Waiting
+from commands.handlers import Command, Handlers
+from commands.handover import HandOver
+from commands.ids import new_uuid
+from commands.lookup import CommandLookup
+from commands.replies import Accepted, Refused, Reply, ReplyTo
+from commands.states import States
+from commands.turns import Turns
+from domain.codec import CODEC, Codec, DomainEvent, Event
+from domain.entry import Entry
+from domain.errors import Rejected
+from domain.log import Appended, Conflict, EventLog, Outcome, StoreUnavailable, Unavailable, Unknown
+from domain.recent import First
+
+__all__ = ["Accepted", "Command", "Refused", "Reply", "ReplyTo", "Writer"]
+
+_log = logging.getLogger("signet.writer")
+
+PAUSE_FIRST_S: Final = 0.01
+PAUSE_LAST_S: Final = 1.0
+"""An append whose outcome is open is tried again after 10 ms, then after twice as long each time, up to a second."""
+
+
+class Writer:
+    """One for each store partition. `run` is its one task; everything else only adds to its queue."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        *,
+        lookup: CommandLookup,
+        hand_over: Callable[[Sequence[Event]], None] | None,
+        clock: Callable[[], int],
+        codec: Codec = CODEC,
+        waiting_max: int = 20_000,
+        batch_max: int = 256,
+        conflict_tries_max: int = 10,
+        unavailable_tries_max: int = 8,
+        slots_max: int = 20_000,
+    ) -> None:
+        """`hand_over` gets the committed events in order of position; None where others write the store too, or it
+        doesn't tell the positions: then the feed follows the log. `clock` gives microseconds since 1970 UTC.
+        `waiting_max`: how many commands may be without an answer; `slots_max`: how many streams' states are kept, twice
+        as many at most."""
+        self._log = log
+        self._hand_over = None if hand_over is None else HandOver(log, codec, hand_over)
+        self._clock = clock
+        self._codec = codec
+        self._waiting_max = waiting_max
+        self._batch_max = batch_max
+        self._conflict_tries_max = conflict_tries_max
+        self._unavailable_tries_max = unavailable_tries_max
+        self._states = States(log, codec, slots_max=slots_max)
+        self._handlers = Handlers(log, self._states, lookup, codec)
+        self._queue: Turns[Waiting] = Turns()
+        self._open: dict[str, OpenAppend] = {}
+        self._unanswered = 0
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._position = 0
+
+    # 1 queue
+
+    def submit(self, command: Command, *, turn: Hashable, reply: ReplyTo) -> None:
+        """Never blocks or raises. `reply` is called once, later, from the loop. `turn` stands for the peer."""
+        waiting = Waiting(command, turn, reply)
+        self._unanswered += 1
+        if self._stopping or self._unanswered > self._waiting_max:
+            refused = Refused(code="unavailable" if self._stopping else "busy")
+            asyncio.get_running_loop().call_soon(self._reply, waiting, refused)
+            return
+        self._queue.add(turn, waiting)
+        self._wake.set()
+
+    async def execute(self, command: Command, *, turn: Hashable) -> Reply:
+        """Submits the command and waits for its answer."""
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.submit(command, turn=turn, reply=lambda reply: None if answer.done() else answer.set_result(reply))
+        return await answer
+
+    async def run(self) -> None:
+        """Until `stop`. Raises StoreUnavailable where the store can't be read at the start."""
+        self._position = await self._log.head()
+        if self._hand_over is not None:
+            self._hand_over.position = self._position
+        while self._queue or not self._stopping:
+            await self._sleep()
+            await self._round()
+            self._states.turn()
+            # An append may finish without suspending: let the loop read sockets in between.
+            await asyncio.sleep(0)
+        self._leave_open()
+
+    def stop(self) -> None:
+        """No more commands are taken; `run` ends when those in the queue are answered. Where an append is still open,
+        what surely is not stored is refused `unavailable`; what may be stored gets no answer, and its clients send it
+        again."""
+        self._stopping = True
+        self._wake.set()
+
+    async def _sleep(self) -> None:
+        if self._queue or self._stopping:
+            return
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._next_try()):
+                await self._wake.wait()
+
+    def _next_try(self) -> float | None:
+        """When there is something to do without a new command, by the loop's clock."""
+        if self._hand_over is not None and self._hand_over.behind:
+            late = asyncio.get_running_loop().time() + PAUSE_LAST_S
+            return min((each.due for each in self._open.values()), default=late)
+        return min((each.due for each in self._open.values()), default=None)
+
+    async def _round(self) -> None:
+        # 2 gather
+        retried = self._due()
+        batch = self._queue.take(self._batch_max)
+        # 3 decide
+        groups: dict[str, Group] = {}
+        for waiting in batch:
+            await self._decide(waiting, groups)
+        ready = [*retried, *self._sort_out(groups.values())]
+        # 4 append
+        outcomes = await self._append(ready) if ready else []
+        # 5 settle
+        done = [group for group, outcome in zip(ready, outcomes, strict=True) if await self._settle(group, outcome)]
+        # 6 answer
+        if done:
+            await self._committed(done)
+        # 7 hand over
+        if self._hand_over is not None:
+            events = [event for group in done for event in group.committed()]
+            events.sort(key=lambda event: event.position)
+            await self._hand_over.give(events, doubtful=any(each.group.uncertain for each in self._open.values()))
+
+    def _due(self) -> list[Group]:
+        if not self._open:
+            return []
+        now = asyncio.get_running_loop().time()
+        return [each.group for each in self._open.values() if each.due <= now]
+
+    # 3 decide
+
+    async def _decide(self, waiting: Waiting, groups: dict[str, Group]) -> None:
+        opened = self._open.get(waiting.stream)
+        if opened is not None:
+            opened.later.append(waiting)
+            return
+        group = groups.get(waiting.stream)
+        if group is not None and group.broken:
+            group.answers.append((waiting, None))  # like the rest of the group it is decided in the next batch
+            return
+        try:
+            decided = await self._handlers.decide(waiting.command)
+        except Exception as error:
+            self._refuse(waiting, _refusal(waiting, error), group)
+            return
+        if group is None:
+            group = groups[waiting.stream] = Group(decided.slot)
+        if decided.events:
+            self._fold(group, waiting, decided.events)
+        else:
+            group.answers.append((waiting, decided.first))
+
+    def _refuse(self, waiting: Waiting, refused: Refused, group: Group | None) -> None:
+        """After the commit, where the refusal may rest on something tentative; else at once."""
+        if group is None:
+            self._reply(waiting, refused)
+        else:
+            group.answers.append((waiting, refused))
+
+    def _fold(self, group: Group, waiting: Waiting, events: list[DomainEvent]) -> None:
+        slot = group.slot
+        at = max(self._clock(), slot.at)
+        version = slot.version + 1
+        try:
+            for event in events:
+                entry: Entry[DomainEvent] = Entry(
+                    v=self._codec.version_of(event), id=new_uuid(), cmd=waiting.command.id, at=at, e=event
+                )
+                slot.fold(entry)
+                group.entries.append(entry)
+                group.events.append(self._codec.encode(entry))
+        except Exception as error:
+            group.broken = True
+            self._reply(waiting, _refusal(waiting, error))
+        else:
+            group.answers.append((waiting, version))
+
+    def _sort_out(self, groups: Iterable[Group]) -> list[Group]:
+        """The groups that have something to append; of the others the commands are answered, or decided anew."""
+        ready = []
+        for group in groups:
+            if group.broken:
+                self._states.drop(group.slot.stream)
+                self._decide_anew(group.waiting)
+            elif group.events:
+                ready.append(group)
+            else:
+                self._answer(group)
+        return ready
+
+    def _decide_anew(self, commands: Sequence[Waiting]) -> None:
+        for waiting in reversed(commands):
+            self._queue.put_back(waiting.turn, waiting)
+
+    # 4 append, 5 settle
+
+    async def _append(self, groups: list[Group]) -> list[Outcome]:
+        try:
+            return await self._log.append([group.append for group in groups])
+        except Exception as error:  # the port forbids it; what an adapter left open is settled as unknown
+            _log.exception("the store failed at an append")
+            return [Unknown(reason=repr(error)) for _ in groups]
+
+    async def _settle(self, group: Group, outcome: Outcome) -> bool:
+        """Whether the group's events are stored."""
+        match outcome:
+            case Appended():
+                group.positions = outcome.positions
+                self._decide_anew(self._close(group))
+                return True
+            case Conflict():
+                return await self._conflict(group, outcome)
+            case Unavailable() | Unknown():
+                self._keep_open(group, outcome)
+                return False
+            case _:
+                assert_never(outcome)
+
+    async def _conflict(self, group: Group, conflict: Conflict) -> bool:
+        try:
+            if group.uncertain and await self._is_stored(group):
+                self._decide_anew(self._close(group))
+                return True
+        except StoreUnavailable as error:
+            self._keep_open(group, Unknown(reason=str(error)))
+            return False
+        stream = group.slot.stream
+        _log.info("another writer was at %s: expected %d, current %d", stream, conflict.expected, conflict.current)
+        self._states.drop(stream)
+        again = []
+        for waiting in group.waiting:
+            waiting.conflicts += 1
+            if waiting.conflicts > self._conflict_tries_max:
+                self._reply(waiting, Refused(code="busy"))
+            else:
+                again.append(waiting)
+        self._decide_anew([*again, *self._close(group)])
+        return False
+
+    async def _is_stored(self, group: Group) -> bool:
+        """Whether the stream shows that an append with a lost answer was stored. Its events carry ids of their own."""
+        found = await self._log.read_stream(group.slot.stream, after=group.expected, limit=len(group.events))
+        group.positions = [recorded.position for recorded in found]
+        return [recorded.data for recorded in found] == [event.data for event in group.events]
+
+    def _keep_open(self, group: Group, outcome: Unavailable | Unknown) -> None:
+        group.tries += 1
+        group.uncertain = group.uncertain or isinstance(outcome, Unknown)
+        _log.warning("an append to %s is open (try %d): %s", group.slot.stream, group.tries, outcome.reason)
+        if group.tries >= self._unavailable_tries_max and not group.uncertain:
+            self._give_up(group)
+            return
+        opened = self._open.setdefault(group.slot.stream, OpenAppend(group))
+        # The exponent is bounded too: a store may be away for weeks.
+        pause = min(PAUSE_FIRST_S * 2 ** min(group.tries - 1, 16), PAUSE_LAST_S)
+        opened.due = asyncio.get_running_loop().time() + pause
+
+    def _give_up(self, group: Group) -> None:
+        self._states.drop(group.slot.stream)
+        for waiting in [*group.waiting, *self._close(group)]:
+            self._reply(waiting, Refused(code="unavailable"))
+
+    def _close(self, group: Group) -> list[Waiting]:
+        """The outcome of the group's append is known. Gives the commands that waited behind it."""
+        opened = self._open.pop(group.slot.stream, None)
+        return opened.later if opened is not None else []
+
+    def _leave_open(self) -> None:
+        for opened in list(self._open.values()):
+            if opened.group.uncertain:
+                for waiting in self._close(opened.group):
+                    self._reply(waiting, Refused(code="unavailable"))
+            else:
+                self._give_up(opened.group)
+
+    # 6 answer
+
+    async def _committed(self, done: list[Group]) -> None:
+        for group in done:
+            group.slot.committed = group.slot.version
+            if group.tries:
+                # It may have been read anew for another stream's decision while the outcome was open.
+                self._states.keep(group.slot)
+        self._position = max(self._position, await self._position_of(done))
+        for group in done:
+            self._answer(group)
+
+    async def _position_of(self, done: list[Group]) -> int:
+        """Where a reader sees all of it. Where the store doesn't tell positions, nothing goes on until its head is
+        known."""
+        if all(group.positions for group in done):
+            return max(group.positions[-1] for group in done if group.positions)
+        while not self._stopping:
+            try:
+                return await self._log.head()
+            except StoreUnavailable as error:
+                _log.warning("the store can't be read: %s", error)
+                await asyncio.sleep(PAUSE_LAST_S)
+        return self._position
+
+    def _answer(self, group: Group) -> None:
+        slot = group.slot
+        position = max(self._position, self._states.position)
+        for waiting, answer in group.answers:
+            if isinstance(answer, int):
+                at = group.entries[answer - group.expected - 1].at
+                self._reply(waiting, Accepted(seq=answer + 1, at=at, position=position))
+            elif isinstance(answer, First):
+                self._reply(waiting, Accepted(seq=answer.seq, at=answer.at, position=position))
+            elif answer is None:
+                self._reply(waiting, Accepted(seq=slot.version + 1, at=slot.at, position=position))
+            else:
+                self._reply(waiting, answer)
+
+    def _reply(self, waiting: Waiting, reply: Reply) -> None:
+        self._unanswered -= 1
+        try:
+            waiting.reply(reply)
+        except Exception:
+            # One peer's trouble with its answer must not reach the others.
+            _log.exception("an answer could not be given")
+
+
+def _refusal(waiting: Waiting, error: Exception) -> Refused:
+    if isinstance(error, Rejected):
+        return Refused(code=error.code)
+    if isinstance(error, StoreUnavailable):
+        _log.warning("the store can't be read: %s", error)
+        return Refused(code="unavailable")
+    _log.error("a command failed: %s", type(waiting.command).__name__, exc_info=error)
+    return Refused(code="failed")

@@ -1,0 +1,51 @@
+"""The stores that the contract suite runs on."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from commands.stores import open_log
+from commands.stores.memory import Medium, MemoryLog
+from domain.log import EventLog
+
+
+class Store(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds events, and outlives the logs that are opened on it. It need not be empty."""
+
+    open: Callable[[], EventLog]
+    url: str | None = None
+    """By which other processes open it, where they can."""
+
+
+def memory(_: Path) -> Store:
+    medium = Medium()
+    return Store(open=lambda: MemoryLog(medium))
+
+
+def sqlite(folder: Path) -> Store:
+    url = f"sqlite://{folder}/log.db"
+    return Store(open=lambda: open_log(url), url=url)
+
+
+STORES: dict[str, Callable[[Path], Store]] = {"memory": memory, "sqlite": sqlite}
+SHARED_STORES = ["sqlite"]
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return STORES[request.param](tmp_path)
+
+
+@pytest.fixture(params=SHARED_STORES)
+def shared_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """One that other processes can open."""
+    return STORES[request.param](tmp_path)
+
+
+@pytest.fixture
+async def log(store: Store) -> AsyncIterator[EventLog]:
+    log = store.open()
+    yield log
+    await log.close()

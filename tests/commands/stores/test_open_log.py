@@ -1,0 +1,75 @@
+"""Opening a log: what is wrong is said, and what to do about it."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from commands.stores import open_log
+from domain.log import StoreError
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("", "use sqlite:///absolute/path/to/log.db"),
+        ("/var/lib/log.db", "use sqlite:///absolute/path/to/log.db"),
+        ("mysql://db/log", "use sqlite:///absolute/path/to/log.db"),
+        ("sqlite:", "write sqlite:///absolute/path/to/log.db"),
+        ("sqlite:///", "write sqlite:///absolute/path/to/log.db"),
+        ("sqlite://log.db", "write sqlite:///absolute/path/to/log.db"),
+        ("sqlite:///log.db#now", "write sqlite:///absolute/path/to/log.db"),
+        ("sqlite:///log.db?mode=memory", "there is only ?mode=ro"),
+        ("sqlite:///no/such/folder/log.db", "the folder /no/such/folder does not exist: make it"),
+        ("sqlite:///no/such/folder/log.db?mode=ro", "no event log at /no/such/folder/log.db"),
+    ],
+)
+def test_a_wrong_url(url: str, said: str) -> None:
+    with pytest.raises(StoreError) as refused:
+        open_log(url)
+    assert said in str(refused.value)
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is a folder: name a file in it"):
+        open_log(f"sqlite://{tmp_path}")
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    path.write_text("Dear diary, " * 500)
+    with pytest.raises(StoreError, match=r"not a database \(name another path"):
+        open_log(f"sqlite://{path}")
+    assert path.read_text() == "Dear diary, " * 500
+
+
+def test_the_database_of_another_program(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE stored_events (who TEXT PRIMARY KEY, what TEXT) WITHOUT ROWID")
+    for mode in ("", "?mode=ro"):
+        with pytest.raises(StoreError, match="database of another program"):
+            open_log(f"sqlite://{path}{mode}")
+
+
+def test_a_read_only_log_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"no event log at .*: correct the path, or start the engine"):
+        open_log(f"sqlite://{tmp_path}/log.db?mode=ro")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_no_rights(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    with pytest.raises(StoreError, match="this user may read and write there"):
+        open_log(f"sqlite://{tmp_path}/closed/log.db")
+
+
+async def test_odd_characters_in_the_path(tmp_path: Path) -> None:
+    folder = tmp_path / "data & :memory: #1 ü%20?"
+    folder.mkdir()
+    log = open_log(f"sqlite://{tmp_path}/data%20%26%20:memory:%20%231%20ü%2520%3F/log.db")
+    assert (folder / "log.db").is_file()
+    await log.close()

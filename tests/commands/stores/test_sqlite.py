@@ -1,0 +1,219 @@
+"""What is SQLite's own: durability, locks, a full disk, the write-ahead log, and reading beside the engine."""
+
+import asyncio
+import resource
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from commands.stores import sqlite as adapter
+from commands.stores.sqlite import SqliteLog, open_sqlite
+from domain.log import Appended, StoreUnavailable, Unavailable, Unknown
+from tests.commands.stores.appends import datas, follow, must_append, new_append, new_stream, write
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log.db"
+
+
+@pytest.fixture
+async def log(path: Path) -> AsyncIterator[SqliteLog]:
+    log = open_sqlite(f"sqlite://{path}")
+    yield log
+    await log.close()
+
+
+def connection(log: SqliteLog) -> sqlite3.Connection:
+    return log.recorder._open()
+
+
+def digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[sqlite3.Connection]:
+    """Another process holds the write lock."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield other
+
+
+async def test_every_commit_is_synced(log: SqliteLog) -> None:
+    """I1."""
+    [[mode]] = connection(log).execute("PRAGMA journal_mode")
+    [[synchronous]] = connection(log).execute("PRAGMA synchronous")
+    assert (mode, synchronous) == ("wal", 2)
+
+
+async def test_a_subscription_in_the_same_process_waits_for_no_timer(
+    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "POLL_S", 3_600)
+    stream = new_stream()
+    seen = asyncio.create_task(follow(log, {stream}, 20, after=0))
+    await write(log, stream, 20)
+    assert len(await seen) == 20
+
+
+# Locks
+
+
+async def test_an_append_waits_for_a_lock_and_the_loop_goes_on(log: SqliteLog, path: Path) -> None:
+    append = new_append(new_stream())
+    with locked(path) as other:
+        waiting = asyncio.create_task(log.append([append]))
+        await asyncio.sleep(0)
+        assert await log.read_stream(append.stream, limit=1) == []
+        assert not waiting.done()
+        other.execute("ROLLBACK")
+    assert isinstance((await waiting)[0], Appended)
+
+
+async def test_a_lock_that_stays(log: SqliteLog, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "LOCK_TIMEOUT_S", 0.05)
+    batch = [new_append(new_stream()) for _ in range(3)]
+    with locked(path):
+        outcomes = await log.append(batch)
+    assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+    assert "another process holds its lock" in str(outcomes[0])
+    assert [type(outcome) for outcome in await log.append(batch)] == [Appended] * 3
+
+
+async def test_a_reader_that_stays_does_not_stop_the_writer(
+    log: SqliteLog, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints get nowhere meanwhile; the write-ahead log grows."""
+    monkeypatch.setattr(adapter, "WAL_BYTES_MAX", 0)
+    monkeypatch.setattr(adapter, "WAL_LOOK_EVENTS", 1)
+    stream = new_stream()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM stored_events").fetchall()
+        await write(log, stream, 20)
+    assert len(await log.read_stream(stream, limit=100)) == 20
+
+
+# Failures of the disk
+
+
+async def test_a_full_disk(log: SqliteLog) -> None:
+    """Nothing is stored, it is said why, and it goes on as soon as there is room."""
+    await must_append(log, new_append(new_stream()))
+    [[pages]] = connection(log).execute("PRAGMA page_count")
+    connection(log).execute(f"PRAGMA max_page_count={pages}")
+    batch = [new_append(new_stream(), events=100), new_append(new_stream())]
+    outcomes = await log.append(batch)
+    assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+    assert "make room on the disk" in str(outcomes[0])
+    assert await log.read_stream(batch[1].stream, limit=1) == []
+
+    connection(log).execute("PRAGMA max_page_count=1000000")
+    assert [type(outcome) for outcome in await log.append(batch)] == [Appended] * 2
+
+
+@contextmanager
+def failing_disk() -> Iterator[None]:
+    """Every write to a file fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_a_commit_that_fails_at_the_disk_is_unknown_until_it_is_tried_again(log: SqliteLog) -> None:
+    """I1, I2."""
+    append = new_append(new_stream(), events=3)
+    with failing_disk():
+        outcomes = await log.append([append])
+    assert isinstance(outcomes[0], Unknown)
+    assert "check the disk" in outcomes[0].reason
+    await must_append(log, append)
+    assert datas(await log.read_stream(append.stream, limit=10)) == datas(append.events)
+
+
+async def test_a_lost_table(log: SqliteLog, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("DROP TABLE stored_events")
+    [outcome] = await log.append([new_append(new_stream())])
+    assert isinstance(outcome, Unavailable)
+    with pytest.raises(StoreUnavailable):
+        await log.head()
+
+
+# The write-ahead log
+
+
+def wal_bytes(path: Path) -> int:
+    wal = path.with_name("log.db-wal")
+    return wal.stat().st_size if wal.exists() else 0
+
+
+async def test_the_write_ahead_log_stays_small_under_a_writer_that_never_rests(log: SqliteLog, path: Path) -> None:
+    log._checkpoint_at_bytes = 200_000
+    stream, version, size, cut = new_stream(), -1, 0, False
+    async with asyncio.timeout(60):
+        while not cut:
+            version = (await must_append(log, new_append(stream, expected=version, events=300))).version
+            before, size = size, wal_bytes(path)
+            cut = size < before
+    assert len(await log.read_stream(stream, limit=1_000_000)) == version + 1
+
+
+async def test_closing_moves_everything_into_the_file(path: Path) -> None:
+    log = open_sqlite(f"sqlite://{path}")
+    append = new_append(new_stream(), events=5)
+    await log.append([append])
+    await log.close()
+    assert wal_bytes(path) == 0
+    with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as file:
+        assert [data for [data] in file.execute("SELECT state FROM stored_events")] == datas(append.events)
+
+
+async def test_a_checkpoint_that_fails_is_only_told(
+    log: SqliteLog, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "WAL_LOOK_EVENTS", 1)
+    log._checkpoint_at_bytes = 0
+    await must_append(log, new_append(new_stream()))
+    with failing_disk():
+        assert log._checkpointing is not None
+        await log._checkpointing
+    assert "could not be moved into the file" in caplog.text
+    await must_append(log, new_append(new_stream()))
+
+
+# Reading beside the engine
+
+
+async def test_a_read_only_log_follows_the_engine(log: SqliteLog, path: Path) -> None:
+    stream = new_stream()
+    await must_append(log, new_append(stream))
+    beside = open_sqlite(f"sqlite://{path}?mode=ro")
+    seen = asyncio.create_task(follow(beside, {stream}, 3, after=0))
+    await must_append(log, new_append(stream, expected=0, events=2))
+    assert await seen == await log.read_stream(stream, limit=10) == await beside.read_stream(stream, limit=10)
+    await beside.close()
+
+
+async def test_a_read_only_log_writes_nothing(path: Path) -> None:
+    log = open_sqlite(f"sqlite://{path}")
+    stream = new_stream()
+    await must_append(log, new_append(stream))
+    await log.close()
+    before = digest(path)
+
+    beside = open_sqlite(f"sqlite://{path}?mode=ro")
+    [outcome] = await beside.append([new_append(stream, expected=0)])
+    assert isinstance(outcome, Unavailable)
+    assert "leave out ?mode=ro" in outcome.reason
+    assert len(await beside.read_stream(stream, limit=10)) == 1
+    await beside.close()
+    assert digest(path) == before
