@@ -1,0 +1,109 @@
+"""The committed events, in order of position, decoded once: what every read model and the live pushes are made from.
+
+The writer publishes what it has committed, where this process is the only writer of the store and the store tells the
+positions. Everywhere else the feed follows the log (`follow`), and the writer publishes nothing.
+"""
+
+import asyncio
+import logging
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
+from typing import Final
+
+from domain.codec import CODEC, Codec, Event
+from domain.log import START, EventLog, StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+Listener = Callable[[Sequence[Event]], None]
+
+_RETRY_FIRST_S: Final = 0.1
+_RETRY_MAX_S: Final = 5.0
+
+_position_of = attrgetter("position")
+
+
+def retry_delays() -> Iterator[float]:
+    """How long to wait before each next try to reach a store that is away, in seconds: longer and longer, up to 5."""
+    delay = _RETRY_FIRST_S
+    while True:
+        yield delay
+        delay = min(2 * delay, _RETRY_MAX_S)
+
+
+class Feed:
+    """The events up to `head`. The last ones are kept in memory: at least `recent_max`, at most twice as many."""
+
+    def __init__(self, log: EventLog, codec: Codec = CODEC, *, recent_max: int = 10_000) -> None:
+        self._log = log
+        self._codec = codec
+        self._recent_max = recent_max
+        self._recent: list[Event] = []
+        self._recent_since = START
+        """Every event with a position greater than this one, up to the head, is in `_recent`."""
+        self._listeners: list[Listener] = []
+        self._moved = asyncio.Event()
+        self.head = START
+        """The position of the last event that was published: all events up to it can be read."""
+
+    async def start(self) -> None:
+        """Finds the log's head. Nobody may append before it has returned. Raises StoreUnavailable."""
+        self.head = self._recent_since = await self._log.head()
+
+    async def follow(self) -> None:
+        """Publishes what the log gets from now on, whoever writes it, until cancelled. While the store is away it
+        tries again, and goes on from the last position."""
+        delays = retry_delays()
+        while True:
+            try:
+                async for batch in self._log.subscribe(after=self.head):
+                    self.publish([self._codec.decode(recorded) for recorded in batch])
+                    delays = retry_delays()
+            except StoreUnavailable as error:
+                logger.warning("the log can't be followed now: %s", error)
+            await asyncio.sleep(next(delays))
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Hands on what was committed since the last call, in order of position. Gaps between positions are normal."""
+        if not events:
+            return
+        # An event that came late would be lost to everyone who is past its position: better a loud bug.
+        assert events[0].position > self.head, f"position {events[0].position} was published after {self.head}"
+        self._recent.extend(events)
+        self._trim()
+        self.head = events[-1].position
+        self._moved.set()
+        self._moved = asyncio.Event()
+        for listener in self._listeners:
+            try:
+                listener(events)
+            except Exception:
+                # The events are committed: whoever fails here may not fail the writer.
+                logger.exception("a listener failed on the events up to position %d", self.head)
+
+    def listen(self, callback: Listener) -> None:
+        """`callback` gets every batch within `publish`: for what must be fast, and never waits."""
+        self._listeners.append(callback)
+
+    async def read(self, *, after: int, limit: int) -> list[Event]:
+        """The events after a position and up to the head, in order, at most `limit`. Raises StoreUnavailable."""
+        if after >= self._recent_since:
+            first = bisect_right(self._recent, after, key=_position_of)
+            return self._recent[first : first + limit]
+        head = self.head
+        read = await self._log.read_all(after=after, limit=limit)
+        return [self._codec.decode(recorded) for recorded in read if recorded.position <= head]
+
+    async def wait_beyond(self, position: int) -> None:
+        """Returns when there is an event after the position."""
+        while self.head <= position:
+            await self._moved.wait()
+
+    def _trim(self) -> None:
+        # Rarely and many at once: to take single events from the front of a list moves all the others each time.
+        if len(self._recent) < 2 * self._recent_max:
+            return
+        surplus = len(self._recent) - self._recent_max
+        self._recent_since = self._recent[surplus - 1].position
+        del self._recent[:surplus]

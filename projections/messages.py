@@ -1,0 +1,232 @@
+"""The read model `messages`: the history of conversations, one row for each event.
+
+Messages stand in `messages`, everything else that happened in a conversation in `changes`; a page of history has both,
+in the order of their seqs. A retraction takes the body out of the message's row and has a row of its own.
+
+Command ids are random, so an index of them touches a page for each message: it cost a third of the whole. They are
+looked up rarely and always long after, so they are indexed block by block: when a conversation has another 256 events,
+their ids are written in one go and in order. A look-up asks each block, and scans what came after the last one.
+"""
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Final, cast
+
+import msgspec
+
+from domain.codec import CODEC, Event
+from domain.conversation import ConversationEvent, MessageRetracted, MessageSent, first_outcome
+from domain.entry import Entry, Sealed
+from domain.ids import AccountId, CommandId, ConversationId, DeviceId
+from domain.recent import First
+from projections.database import Params, Row
+from projections.readmodel import ReadModel, Table
+
+_PREFIX: Final = "conversation-"
+
+# Rows are appended in the order of the log, and an index leads to them: to keep them clustered by conversation would
+# cost three times as much for each message.
+_SCHEMA: Final = """
+CREATE TABLE messages (
+    position BIGINT PRIMARY KEY, conversation TEXT NOT NULL, seq INTEGER NOT NULL, at BIGINT NOT NULL, occurred BIGINT,
+    command TEXT NOT NULL, sender TEXT NOT NULL, device TEXT NOT NULL, ordinal INTEGER NOT NULL, own INTEGER NOT NULL,
+    header TEXT NOT NULL, digest TEXT NOT NULL, body_key TEXT, body BLOB, signature TEXT, signer TEXT, retracted INTEGER
+);
+CREATE UNIQUE INDEX messages_by_seq ON messages (conversation, seq);
+CREATE TABLE changes (
+    position BIGINT PRIMARY KEY, conversation TEXT NOT NULL, seq INTEGER NOT NULL, command TEXT NOT NULL,
+    topic TEXT NOT NULL, entry BLOB NOT NULL
+);
+CREATE UNIQUE INDEX changes_by_seq ON changes (conversation, seq);
+CREATE TABLE commands (
+    conversation TEXT NOT NULL, block INTEGER NOT NULL, command TEXT NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (conversation, block, command)
+);
+"""
+
+_INSERT_MESSAGE: Final = "INSERT INTO messages VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,NULL)"
+_INSERT_CHANGE: Final = "INSERT INTO changes VALUES (?,?,?,?,?,?)"
+_RETRACT: Final = (
+    "UPDATE messages SET body_key = NULL, body = NULL, retracted = ? WHERE conversation = ? AND seq = ?"
+)
+_MESSAGES: Final = """
+SELECT conversation, seq, at, occurred, command, sender, device, ordinal, own, header, body_key, body, signature,
+    signer, retracted
+FROM messages WHERE conversation = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?
+"""
+_CHANGES: Final = """
+SELECT conversation, seq, topic, entry FROM changes WHERE conversation = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?
+"""
+_INDEX_BLOCK: Final = """
+INSERT INTO commands
+SELECT conversation, ?, command, seq FROM messages WHERE conversation = ? AND seq BETWEEN ? AND ?
+UNION ALL SELECT conversation, ?, command, seq FROM changes WHERE conversation = ? AND seq BETWEEN ? AND ?
+ORDER BY 3, 4 ON CONFLICT DO NOTHING
+"""
+_LAST_BLOCK: Final = "SELECT COALESCE(MAX(block), -1) FROM commands WHERE conversation = ?"
+_FIND_INDEXED: Final = """
+WITH RECURSIVE blocks (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM blocks WHERE number < ?)
+SELECT seq FROM blocks CROSS JOIN commands WHERE conversation = ? AND block = number AND command = ?
+ORDER BY seq LIMIT 1
+"""
+_FIND_LATER: Final = """
+SELECT seq FROM messages WHERE conversation = ? AND seq > ? AND command = ?
+UNION ALL SELECT seq FROM changes WHERE conversation = ? AND seq > ? AND command = ? ORDER BY seq LIMIT 1
+"""
+_CHANGE: Final = "SELECT topic, entry FROM changes WHERE conversation = ? AND seq = ?"
+_DIGEST: Final = "SELECT at, sender, digest FROM messages WHERE conversation = ? AND seq = ?"
+BLOCK: Final = 256
+"""How many events of a conversation have their command ids indexed at once."""
+_OPEN_END: Final = 2**31 - 1
+
+
+class StoredMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    conversation: ConversationId
+    seq: int
+    at: int
+    """When it was recorded, microseconds since 1970."""
+    occurred: int | None
+    """When it happened, as an importer claimed."""
+    command: CommandId
+    sender: AccountId
+    device: DeviceId
+    ordinal: int
+    own: int
+    header: str
+    body: Sealed | None
+    """None once it was retracted."""
+    signature: str | None
+    signer: str | None
+    retracted: int | None
+    """The seq of its retraction."""
+
+
+class StoredChange(msgspec.Struct, frozen=True, kw_only=True):
+    """Anything in a conversation but a message."""
+
+    conversation: ConversationId
+    seq: int
+    at: int
+    occurred: int | None
+    command: CommandId
+    event: ConversationEvent
+
+
+class Messages(ReadModel):
+    name = "messages"
+    # A new schema version of an event that is no message needs a new version here: `changes` keeps encoded events.
+    version = 1
+    schema = _SCHEMA
+    tables = (
+        Table("messages", ("conversation", "seq")),
+        Table("changes", ("conversation", "seq")),
+        Table("commands", ("conversation", "block", "command")),
+    )
+
+    def apply(self, events: Sequence[Event]) -> None:
+        messages: list[Params] = []
+        changes: list[Params] = []
+        retractions: list[Params] = []
+        blocks: list[Params] = []
+        for event in events:
+            if not event.stream.startswith(_PREFIX):
+                continue
+            conversation = event.stream[len(_PREFIX) :]
+            if (event.version + 1) % BLOCK == 0:
+                blocks.append(_block(conversation, event.version + 1))
+            facts = event.entry.e
+            if isinstance(facts, MessageSent):
+                messages.append(_message_row(event, conversation, facts))
+                continue
+            changes.append(_change_row(event, conversation))
+            if isinstance(facts, MessageRetracted):
+                retractions.append((event.version + 1, conversation, facts.target))
+        self._write(messages, changes, retractions, blocks)
+
+    async def page(
+        self, conversation: ConversationId, *, intervals: Sequence[Sequence[int]], after: int, limit: int
+    ) -> list[StoredMessage | StoredChange]:
+        """The history after a seq as far as the intervals ([first, last], in order; a last of 0: to the end) show it:
+        ascending, at most `limit` items."""
+        page: list[StoredMessage | StoredChange] = []
+        for first, last in intervals:
+            low, high = max(first, after + 1), last or _OPEN_END
+            if low <= high and len(page) < limit:
+                page += self._between(conversation, low, high, limit - len(page))
+        return page
+
+    async def find_command(self, conversation: ConversationId, command_id: CommandId) -> First | None:
+        """What the command was answered with; None for an id that the conversation doesn't know. True for the events
+        up to the model's position: whoever must not miss one waits for it first."""
+        seq = self._seq_of(conversation, command_id)
+        if seq is None:
+            return None
+        message = self.db.query_one(_DIGEST, (conversation, seq))
+        if message is not None:
+            return First(seq=seq, at=message[0], by=message[1], what=message[2])
+        topic, data = self.db.query(_CHANGE, (conversation, seq))[0]
+        return first_outcome(seq - 1, CODEC.decode_entry(topic, data))
+
+    def _write(
+        self, messages: list[Params], changes: list[Params], retractions: list[Params], blocks: list[Params]
+    ) -> None:
+        # Messages come first: one may be sent, retracted and indexed within a batch, and always in this order.
+        self.db.executemany(_INSERT_MESSAGE, messages)
+        self.db.executemany(_INSERT_CHANGE, changes)
+        self.db.executemany(_RETRACT, retractions)
+        self.db.executemany(_INDEX_BLOCK, blocks)
+
+    def _seq_of(self, conversation: ConversationId, command_id: CommandId) -> int | None:
+        """That of the first event of the command."""
+        last_block: int = self.db.query(_LAST_BLOCK, (conversation,))[0][0]
+        row = self.db.query_one(_FIND_INDEXED, (last_block, conversation, command_id))
+        if row is None:
+            later = (conversation, (last_block + 1) * BLOCK, command_id)
+            row = self.db.query_one(_FIND_LATER, later + later)
+        return None if row is None else row[0]
+
+    def _between(
+        self, conversation: ConversationId, low: int, high: int, limit: int
+    ) -> list[StoredMessage | StoredChange]:
+        bounds = (conversation, low, high, limit)
+        items: list[StoredMessage | StoredChange] = [_stored_message(row) for row in self.db.query(_MESSAGES, bounds)]
+        items += (_stored_change(row) for row in self.db.query(_CHANGES, bounds))
+        # Each of the two has its first `limit`, so the first `limit` of both are among them.
+        return sorted(items, key=attrgetter("seq"))[:limit]
+
+
+def _block(conversation: str, last: int) -> Params:
+    """Of the `BLOCK` events up to the seq `last`."""
+    each = (last // BLOCK - 1, conversation, last - BLOCK + 1, last)
+    return each + each
+
+
+def _message_row(event: Event, conversation: str, sent: MessageSent) -> Params:
+    entry = event.entry
+    return (
+        event.position, conversation, event.version + 1, entry.at, entry.occ, entry.cmd, sent.by, sent.device,
+        sent.ordinal, sent.own, sent.header, sent.digest, sent.body.key, sent.body.box, sent.signature, sent.signer,
+    )  # fmt: skip
+
+
+def _change_row(event: Event, conversation: str) -> Params:
+    encoded = CODEC.encode(event.entry)
+    return (event.position, conversation, event.version + 1, event.entry.cmd, encoded.topic, encoded.data)
+
+
+def _stored_message(row: Row) -> StoredMessage:
+    (conversation, seq, at, occurred, command, sender, device, ordinal, own, header, key, box, signature, signer,
+     retracted) = row  # fmt: skip
+    return StoredMessage(
+        conversation=conversation, seq=seq, at=at, occurred=occurred, command=command, sender=sender, device=device,
+        ordinal=ordinal, own=own, header=header, body=None if key is None else Sealed(key=key, box=box),
+        signature=signature, signer=signer, retracted=retracted,
+    )  # fmt: skip
+
+
+def _stored_change(row: Row) -> StoredChange:
+    conversation, seq, topic, data = row
+    entry = cast(Entry[ConversationEvent], CODEC.decode_entry(topic, data))
+    return StoredChange(
+        conversation=conversation, seq=seq, at=entry.at, occurred=entry.occ, command=CommandId(entry.cmd), event=entry.e
+    )

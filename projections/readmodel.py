@@ -1,0 +1,126 @@
+"""What a read model is: rows made from events, which may be thrown away and made again (I9).
+
+    ReadModelError
+    ├── WrongFile           the file holds another read model, or another version
+    ├── TrackingAhead       the rows come from a log that is longer than the one at hand
+    └── ReadModelStopped    an event could not be applied; who waits for the model is told so
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Final, Self
+
+import msgspec
+
+from domain.codec import Event
+from projections.database import Database
+
+_CATALOGUE: Final = """
+CREATE TABLE IF NOT EXISTS readmodel (name TEXT PRIMARY KEY, version INTEGER NOT NULL, position BIGINT NOT NULL)
+"""
+
+
+class ReadModelError(Exception):
+    """A read model can't be used: what is wrong and what to do."""
+
+
+class WrongFile(ReadModelError):
+    pass
+
+
+class TrackingAhead(ReadModelError):
+    pass
+
+
+class ReadModelStopped(ReadModelError):
+    pass
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A table as `row_hash` reads it."""
+
+    name: str
+    key: tuple[str, ...]
+    """The columns that tell its rows apart; rows are hashed in their order."""
+
+
+class ReadModel(ABC):
+    """Rows that are a function of the events alone: no clock, no randomness, no arrival order, no unsealed text.
+
+    A model keeps nothing in memory that a transaction which is rolled back would leave wrong. Only a column named
+    `position` may hold a position of the store: it stays out of the hash, since another store gives other positions.
+    When the rows that an event makes change, the model gets a new version, and so a new file.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    schema: ClassVar[str]
+    """SQL statements, each ended by a semicolon."""
+    tables: ClassVar[tuple[Table, ...]]
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """The model in its own file in the folder, made where it is missing. Raises WrongFile."""
+        return cls(Database(folder / f"{cls.name}-{cls.version}.db"))
+
+    def __init__(self, db: Database) -> None:
+        """Makes the tables where the file is empty. Raises WrongFile."""
+        self.db = db
+        with db.transaction():
+            self._create()
+
+    @abstractmethod
+    def apply(self, events: Sequence[Event]) -> None:
+        """Writes the rows of a batch, within the runner's transaction. An exception undoes the whole batch."""
+
+    @property
+    def position(self) -> int:
+        """The position up to which events are in the rows, as the file has it."""
+        row = self.db.query_one("SELECT position FROM readmodel WHERE name = ?", (self.name,))
+        assert row is not None
+        position: int = row[0]
+        return position
+
+    def advance(self, events: Sequence[Event]) -> None:
+        """Applies a batch and moves the position to its last event, in one transaction. What is in already is left
+        out: to feed a batch twice changes nothing."""
+        with self.db.transaction():
+            position = self.position
+            if events[0].position <= position:
+                events = [event for event in events if event.position > position]
+            if not events:
+                return
+            self.apply(events)
+            self.db.execute("UPDATE readmodel SET position = ? WHERE name = ?", (events[-1].position, self.name))
+
+    def row_hash(self) -> str:
+        """SHA-256 over all rows, each table in the order of its key: equal after a rebuild, on whichever store.
+
+        MessagePack tells types and lengths apart, so different rows never give the same bytes.
+        """
+        digest = hashlib.sha256()
+        for table in self.tables:
+            names, rows = self.db.scan(f"SELECT * FROM {table.name} ORDER BY {', '.join(table.key)}")
+            hashed = [index for index, name in enumerate(names) if name != "position"]
+            digest.update(msgspec.msgpack.encode([table.name, [names[index] for index in hashed]]))
+            for row in rows:
+                digest.update(msgspec.msgpack.encode([row[index] for index in hashed]))
+        return digest.hexdigest()
+
+    def close(self) -> None:
+        self.db.close()
+
+    def _create(self) -> None:
+        self.db.execute(_CATALOGUE)
+        stands = self.db.query_one("SELECT name, version FROM readmodel")
+        if stands is None:
+            for statement in filter(str.strip, self.schema.split(";")):
+                self.db.execute(statement)
+            self.db.execute("INSERT INTO readmodel VALUES (?, ?, 0)", (self.name, self.version))
+        elif stands != (self.name, self.version):
+            raise WrongFile(
+                f"{self.db.path} holds version {stands[1]} of the read model {stands[0]!r} instead of version"
+                f" {self.version} of {self.name!r}. Delete the file: it is rebuilt from the log."
+            )

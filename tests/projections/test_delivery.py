@@ -1,0 +1,395 @@
+"""`delivery`: who hears of what, against read models and brute force; and rooms that are made from the log."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from commands.stores.memory import Medium, MemoryLog
+from domain.codec import CODEC, Event
+from domain.conversation import MessageSent
+from domain.ids import AccountId, ConversationId, DeviceId
+from domain.log import NO_STREAM, Append, RecordedEvent
+from projections.database import Database
+from projections.delivery import Delivery, DeviceRevokedPush, EventPush, MarkPush, Push, TickPush
+from projections.receipts import Receipts
+from tests.projections.brute import Chat, cut
+from tests.projections.eventful import eventful
+from tests.projections.histories import PHONE, History, must
+
+LAPTOP = DeviceId("laptop")
+IN_TIME_S = 20
+batches = st.lists(st.integers(min_value=1, max_value=20), min_size=1, max_size=5)
+P = TypeVar("P", EventPush, TickPush, MarkPush, DeviceRevokedPush)
+
+
+class SlowLog(MemoryLog):
+    """Answers reads of the streams of `held` only when they are let go."""
+
+    def __init__(self, medium: Medium) -> None:
+        super().__init__(medium)
+        self.held: dict[str, asyncio.Event] = {}
+        self.reads = 0
+        self.asked = asyncio.Event()
+
+    def hold(self, conversation: ConversationId) -> asyncio.Event:
+        return self.held.setdefault(f"conversation-{conversation}", asyncio.Event())
+
+    async def read_stream(self, stream: str, *, after: int = NO_STREAM, limit: int) -> list[RecordedEvent]:
+        self.reads += 1
+        self.asked.set()
+        if stream in self.held:
+            await self.held[stream].wait()
+        return await super().read_stream(stream, after=after, limit=min(limit, 3))
+
+
+class Ear:
+    """Hears the pushes of a delivery over a log, and waits for them."""
+
+    def __init__(self, *, rooms_max: int = 10_000) -> None:
+        self.medium = Medium()
+        self.log = SlowLog(self.medium)
+        self.delivery = Delivery(self.log, rooms_max=rooms_max)
+        self.delivery.subscribe(self._hear)
+        self.heard: list[Push] = []
+        self._news = asyncio.Event()
+
+    async def store(self, events: Sequence[Event]) -> list[Event]:
+        """The events as they stand in the log then, at its positions."""
+        before = len(self.medium.log)
+        for event in events:
+            append = Append(stream=event.stream, expected=event.version - 1, events=[CODEC.encode(event.entry)])
+            await self.log.append([append])
+        return [CODEC.decode(recorded) for recorded in self.medium.log[before:]]
+
+    def take(self) -> list[Push]:
+        heard, self.heard = self.heard, []
+        return heard
+
+    async def hear(self, count: int) -> list[Push]:
+        """The next pushes, when there are as many."""
+        async with asyncio.timeout(IN_TIME_S):
+            while len(self.heard) < count:
+                self._news.clear()
+                await self._news.wait()
+        return self.take()
+
+    def _hear(self, pushes: Sequence[Push]) -> None:
+        self.heard += pushes
+        self._news.set()
+
+
+def hear_all(events: Sequence[Event], sizes: Sequence[int] = (500,)) -> list[Push]:
+    """The pushes of a history that is heard from its beginning."""
+    heard: list[Push] = []
+    delivery = Delivery(MemoryLog(Medium()))
+    delivery.subscribe(heard.extend)
+    for batch in cut(events, sizes):
+        delivery.receive(batch)
+    assert delivery.position == events[-1].position
+    return heard
+
+
+def of(kind: type[P], pushes: Sequence[Push]) -> list[P]:
+    return [push for push in pushes if isinstance(push, kind)]
+
+
+@given(eventful(), batches)
+def test_an_event_reaches_exactly_those_who_may_see_it(history: History, sizes: list[int]) -> None:
+    """I8, I12: each event of a conversation once, in order, to those who may see its seq."""
+    pushes = of(EventPush, hear_all(history.events, sizes))
+    assert [push.event for push in pushes] == [
+        event for event in history.events if event.stream.startswith("conversation-")
+    ]
+    chats = {conversation: Chat(history.events, conversation) for conversation in history.conversations}
+    for push in pushes:
+        sees = chats[push.conversation].sees
+        assert len(push.to) == len(set(push.to))
+        assert set(push.to) == {account for account in sees if push.event.version + 1 in sees[account]}
+        fact = push.event.entry.e
+        assert push.origin == ((fact.by, fact.device) if isinstance(fact, MessageSent) else None)
+
+
+@given(eventful(), batches)
+async def test_authors_know_their_ticks_after_every_batch(history: History, sizes: list[int]) -> None:
+    """I5, I6: what an author was told of its own messages is what the `receipts` read model says of them."""
+    delivery = Delivery(MemoryLog(Medium()))
+    heard: list[Push] = []
+    delivery.subscribe(heard.extend)
+    model = Receipts(Database(":memory:"))
+    told: dict[tuple[ConversationId, AccountId], TickPush] = {}
+    done: list[Event] = []
+    for batch in cut(history.events, sizes):
+        heard.clear()
+        delivery.receive(batch)
+        model.advance(batch)
+        done += batch
+        ticks = of(TickPush, heard)
+        assert len({(push.conversation, push.account) for push in ticks}) == len(ticks)
+        told |= {(push.conversation, push.account): push for push in ticks}
+        for conversation in history.conversations:
+            chat = Chat(done, conversation)
+            for author in chat.roles:
+                row = await model.ticks(conversation, author)
+                own = {seq for seq, message in chat.messages.items() if message.by == author}
+                known = told.get((conversation, author))
+                assert _shown(own, known) == _shown(own, row)
+
+
+def _shown(own: set[int], ticks: object) -> tuple[set[int], set[int], set[int]]:
+    """What a client shows of its own messages."""
+    if ticks is None:
+        return set(), set(), set()
+    delivered, read, undelivered = (getattr(ticks, name) for name in ("delivered", "read", "undelivered"))
+    return {seq for seq in own if seq <= delivered}, {seq for seq in own if seq <= read}, own & set(undelivered)
+
+
+@given(eventful(), batches)
+def test_ticks_only_move_forward_and_only_to_those_who_wait(history: History, sizes: list[int]) -> None:
+    """I6: no author without a message is told, and no mark goes back."""
+    last: dict[tuple[ConversationId, AccountId], tuple[int, int]] = {}
+    authors = {
+        (push.conversation, push.event.entry.e.by)
+        for push in of(EventPush, hear_all(history.events))
+        if isinstance(push.event.entry.e, MessageSent)
+    }
+    for push in of(TickPush, hear_all(history.events, sizes)):
+        key = (push.conversation, push.account)
+        assert key in authors
+        before = last.get(key, (0, 0))
+        assert push.delivered >= before[0]
+        assert push.read >= before[1]
+        last[key] = (push.delivered, push.read)
+
+
+@given(eventful(), batches)
+def test_a_readers_own_devices_get_its_mark(history: History, sizes: list[int]) -> None:
+    """I7: when the greatest read mark of the account has moved, and then only."""
+    marks: dict[tuple[ConversationId, AccountId], int] = {}
+    for push in of(MarkPush, hear_all(history.events, sizes)):
+        key = (push.conversation, push.account)
+        assert push.read > marks.get(key, 0)
+        assert push.origin[0] == push.account
+        marks[key] = push.read
+    for conversation in history.conversations:
+        chat = Chat(history.events, conversation)
+        for account in chat.sees:
+            assert marks.get((conversation, account), 0) == chat.read(account)
+
+
+@given(eventful(), st.integers(min_value=0, max_value=90), batches, st.sampled_from([1, 2, 4, 100]))
+async def test_rooms_from_the_log_push_the_same(history: History, cut_at: int, sizes: list[int], rooms: int) -> None:
+    """I4: after a restart, and with too few rooms kept, each conversation's pushes are those of one who heard all."""
+    ear = Ear(rooms_max=rooms)
+    events = await ear.store(history.events)
+    late = [event for event in events if event.position > events[min(cut_at, len(events)) - 1].position or cut_at == 0]
+    early = events[: len(events) - len(late)]
+    full = Ear()
+    if early:
+        full.delivery.receive(early)
+    full.take()
+    for event in late:
+        full.delivery.receive([event])
+        ear.delivery.receive([event])
+        await _settle(ear.delivery)
+    assert _sorted(ear.take()) == _sorted(full.take())
+    await ear.delivery.close()
+
+
+async def _settle(delivery: Delivery) -> None:
+    async with asyncio.timeout(IN_TIME_S):
+        while delivery._loading:
+            await asyncio.gather(*[loading.task for loading in delivery._loading.values()])
+
+
+def _sorted(pushes: Sequence[Push]) -> list[str]:
+    return sorted(map(repr, pushes))
+
+
+async def test_events_wait_in_order_for_their_room_and_others_go_on() -> None:
+    """I3, I8: what happens while the log answers late is pushed after it, to those who were members then."""
+    history = History()
+    ann, ben, cem = (history.register(name) for name in ("ann", "ben", "cem"))
+    slow, quick = history.group(ann, ben), history.group(ann, ben)
+    history.send(slow, ann, "before")
+    ear = Ear()
+    await ear.store(history.events)
+    done = len(history.events)
+    release = ear.log.hold(slow)
+    history.send(slow, ann, "one")
+    history.add(slow, ann, cem)
+    history.send(quick, ann, "meanwhile")
+    history.remove(slow, ann, ben)
+    history.send(slow, ann, "two")
+    events = await ear.store(history.events[done:])
+    for event in events[:3]:
+        ear.delivery.receive([event])
+    (meanwhile,) = of(EventPush, await ear.hear(1))
+    assert meanwhile.conversation == quick
+    ear.delivery.receive(events[3:])
+    assert ear.delivery.position == events[-1].position
+    assert ear.take() == []
+    release.set()
+    pushes = of(EventPush, await ear.hear(4))
+    assert [push.event for push in pushes] == [events[0], events[1], events[3], events[4]]
+    assert [set(push.to) for push in pushes] == [{ann, ben}, {ann, ben, cem}, {ann, ben, cem}, {ann, cem}]
+
+
+async def test_a_conversation_that_starts_needs_no_log() -> None:
+    history = History()
+    ann, ben = history.register("ann"), history.register("ben")
+    chat = history.direct(ann, ben)
+    history.send(chat, ann)
+    history.receive(chat, ben, delivered=2, read=2)
+    ear = Ear()
+    ear.delivery.receive(history.events)
+    assert [type(push) for push in ear.take()] == [EventPush, EventPush, MarkPush, TickPush]
+    assert ear.log.reads == 0
+
+
+async def test_a_store_that_is_away_is_asked_again() -> None:
+    """I4: a room is made when the log is there again, and nothing of it is lost."""
+    history = History()
+    ann, ben = history.register("ann"), history.register("ben")
+    chat = history.direct(ann, ben)
+    ear = Ear()
+    await ear.store(history.events)
+    events = await ear.store([must(history.send(chat, ann))])
+    ear.medium.faults.go_away()
+    ear.delivery.receive(events)
+    for _ in range(2):
+        await asyncio.wait_for(ear.log.asked.wait(), IN_TIME_S)
+        ear.log.asked.clear()
+    ear.medium.faults.heal()
+    (push,) = of(EventPush, await ear.hear(1))
+    assert push.event == events[0]
+
+
+async def test_a_conversation_that_cannot_be_read_leaves_the_others_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """I11: its events are let go with a word in the log, and its next one tries again."""
+    history = History()
+    ann, ben = history.register("ann"), history.register("ben")
+    chat = history.direct(ann, ben)
+    ear = Ear()
+    await ear.store(history.events)
+    sound = ear.medium.streams[f"conversation-{chat}"][0]
+    damaged = RecordedEvent(
+        position=sound.position, stream=sound.stream, version=0, topic="ConversationStarted", data=b"{"
+    )
+    ear.medium.streams[sound.stream][0] = damaged
+    ear.delivery.receive(await ear.store([must(history.send(chat, ann))]))
+    await _settle(ear.delivery)
+    assert ear.take() == []
+    assert "can't be loaded" in caplog.text
+    ear.medium.streams[sound.stream][0] = sound
+    ear.delivery.receive(await ear.store([must(history.send(chat, ann))]))
+    assert len(await ear.hear(1)) == 1
+
+
+async def test_an_event_that_fails_silences_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    """I11: neither the others of its batch, nor its conversation's later ones."""
+    history = History()
+    ann, ben = history.register("ann"), history.register("ben")
+    bad, good = history.direct(ann, ben), history.group(ann, ben)
+    ear = Ear()
+    ear.delivery.receive(await ear.store(history.events))
+    ear.take()
+    odd, even, after = await ear.store([must(history.send(chat, ann)) for chat in (bad, good, bad)])
+    poison = Event(position=odd.position, stream=odd.stream, version=odd.version, entry=None)  # type: ignore[arg-type]
+    ear.delivery.receive([poison, even])
+    assert [push.event for push in of(EventPush, ear.take())] == [even]
+    assert "no push could be made" in caplog.text
+    ear.delivery.receive([after])
+    assert [push.event for push in of(EventPush, await ear.hear(1))] == [after]
+
+
+async def test_a_subscriber_that_fails_silences_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    history = History()
+    history.direct(history.register("ann"), history.register("ben"))
+    delivery = Delivery(MemoryLog(Medium()))
+
+    def fail(pushes: Sequence[Push]) -> None:
+        raise RuntimeError("a bug")
+
+    heard: list[Push] = []
+    delivery.subscribe(fail)
+    delivery.subscribe(heard.extend)
+    delivery.receive(history.events)
+    assert len(heard) == 1
+    assert "a bug" in caplog.text
+
+
+async def test_what_waits_for_a_room_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    """I11: beyond the bound the events are let go, and the room is made anew for those that come then."""
+    history = History()
+    ann, ben = history.register("ann"), history.register("ben")
+    chat = history.direct(ann, ben)
+    ear = Ear()
+    await ear.store(history.events)
+    release = ear.log.hold(chat)
+    events = await ear.store([must(history.send(chat, ann)) for _ in range(1_002)])
+    ear.delivery.receive(events)
+    release.set()
+    pushes = of(EventPush, await ear.hear(2))
+    assert [push.event for push in pushes] == events[1_000:]
+    assert "are not pushed" in caplog.text
+
+
+async def test_close_ends_what_is_being_loaded() -> None:
+    history = History()
+    ann, ben = history.register("ann"), history.register("ben")
+    chat = history.direct(ann, ben)
+    ear = Ear()
+    await ear.store(history.events)
+    ear.log.hold(chat)
+    ear.delivery.receive(await ear.store([must(history.send(chat, ann))]))
+    async with asyncio.timeout(IN_TIME_S):
+        await ear.delivery.close()
+    assert ear.take() == []
+
+
+def test_ticks_are_told_once_a_batch_with_what_cannot_be_decrypted() -> None:
+    """I5, I6."""
+    history = History()
+    ann, ben, cem = (history.register(name) for name in ("ann", "ben", "cem"))
+    group = history.group(ann, ben, cem)
+    seqs = [must(history.send(group, ann)).version + 1 for _ in range(3)]
+    history.receive(group, ben, delivered=seqs[-1], undecryptable=(seqs[0],))
+    history.receive(group, cem, delivered=seqs[0], read=seqs[0])
+    history.receive(group, cem, delivered=seqs[1], read=seqs[1])
+    repair = must(history.receive(group, ben, repaired=(seqs[0],)))
+    told = of(TickPush, hear_all(history.events[:-1]))
+    assert [(push.account, push.delivered, push.read, push.undelivered) for push in told] == [
+        (ann, seqs[1], 1, [seqs[0]])
+    ]
+    told = of(TickPush, hear_all(history.events, (len(history.events) - 1, 1)))
+    assert repair is history.events[-1]
+    assert [(push.delivered, push.undelivered) for push in told] == [(seqs[1], [seqs[0]]), (seqs[1], [])]
+
+
+def test_a_big_groups_messages_share_one_list_of_accounts() -> None:
+    """No work for each member: it is made anew only when membership changes."""
+    history = History()
+    ann, *others = [history.register(f"account {number}") for number in range(50)]
+    group = history.group(ann, *others)
+    for _ in range(3):
+        history.send(group, ann)
+    history.leave(group, others[0])
+    history.send(group, ann)
+    pushes = of(EventPush, hear_all(history.events))
+    assert pushes[1].to is pushes[2].to is pushes[3].to is pushes[4].to
+    assert others[0] in pushes[4].to
+    assert others[0] not in pushes[5].to
+
+
+def test_a_revoked_device_is_to_be_disconnected() -> None:
+    """I12."""
+    history = History()
+    ann = history.register("ann")
+    history.link(ann, "laptop")
+    history.rename(ann, "Ann")
+    history.revoke(ann, "laptop", using=PHONE)
+    assert hear_all(history.events) == [DeviceRevokedPush(account=ann, device=LAPTOP)]

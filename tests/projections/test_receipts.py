@@ -1,0 +1,143 @@
+"""The `receipts` read model: marks that only go forward, and ticks against brute force."""
+
+import random
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.codec import Event
+from domain.ids import AccountId, DeviceId
+from domain.receipts import Receipt, ReceiptsAdvanced
+from projections.database import Database
+from projections.receipts import Receipts, TickRow
+from tests.projections.brute import Chat, cut
+from tests.projections.eventful import eventful
+from tests.projections.histories import PHONE, History, must
+
+LAPTOP = DeviceId("laptop")
+batches = st.lists(st.integers(min_value=1, max_value=20), min_size=1, max_size=5)
+
+
+def model() -> Receipts:
+    return Receipts(Database(":memory:"))
+
+
+def fed(events: Sequence[Event], sizes: Sequence[int] = (500,)) -> Receipts:
+    made = model()
+    for batch in cut(events, sizes):
+        made.advance(batch)
+    return made
+
+
+@given(eventful(), batches)
+async def test_ticks_are_what_a_recomputation_gives(history: History, sizes: list[int]) -> None:
+    """I5, I6, I8: for everybody who ever was in a conversation, after every batch."""
+    made = model()
+    done: list[Event] = []
+    for batch in cut(history.events, sizes):
+        made.advance(batch)
+        done += batch
+        chats = {conversation: Chat(done, conversation) for conversation in history.conversations}
+        for account in history.accounts:
+            expected = {
+                conversation: _tick_row(chat, account) for conversation, chat in chats.items() if account in chat.sees
+            }
+            assert await made.ticks_of(account) == expected
+            for conversation in chats:
+                assert await made.ticks(conversation, account) == expected.get(conversation, TickRow())
+
+
+def _tick_row(chat: Chat, author: AccountId) -> TickRow:
+    delivered, read, undelivered = chat.ticks(author)
+    return TickRow(delivered=delivered, read=read, undelivered=undelivered)
+
+
+@given(eventful())
+async def test_marks_are_those_of_the_stream(history: History) -> None:
+    """I6: each device's marks and exceptions, as the write side folds them."""
+    made = fed(history.events)
+    for conversation, state in history.receipts.items():
+        assert await made.marks(conversation) == state.marks
+    for account in history.accounts:
+        for device in (PHONE, LAPTOP):
+            delivered = {one: state.of(account, device).delivered for one, state in history.receipts.items()}
+            stated = {one for one, state in history.receipts.items() if device in state.marks.get(account, {})}
+            assert await made.delivered(account, device) == {one: delivered[one] for one in stated}
+
+
+@given(eventful(), st.randoms(use_true_random=False), batches)
+def test_receipts_in_any_order_make_the_same_rows(history: History, chance: random.Random, sizes: list[int]) -> None:
+    """I6: also twice, and one statement at a time."""
+    expected = fed(history.events).row_hash()
+    others = [event for event in history.events if not isinstance(event.entry.e, ReceiptsAdvanced)]
+    receipts = [event for event in history.events if isinstance(event.entry.e, ReceiptsAdvanced)]
+    chance.shuffle(receipts)
+    made = model()
+    for batch in cut([*others, *receipts, *receipts[:10]], sizes):
+        made.apply(batch)
+    assert made.row_hash() == expected
+
+
+@given(eventful(), batches)
+def test_a_rebuild_is_equal_and_a_batch_fed_twice_changes_nothing(history: History, sizes: list[int]) -> None:
+    """I9: bit by bit, in one piece, in pieces, twice: the same rows."""
+    live = model()
+    for event in history.events:
+        live.advance([event])
+    again = model()
+    for batch in cut(history.events, sizes):
+        again.advance(batch)
+        once = again.row_hash()
+        again.apply(batch)
+        assert again.row_hash() == once
+    assert live.row_hash() == again.row_hash() == fed(history.events).row_hash()
+
+
+async def test_a_big_group_all_read_costs_one_row_a_device() -> None:
+    """I6: 100 members × 1,000 messages, everything acknowledged and read: O(members) rows, and 1,000 events."""
+    history = History()
+    ann, *others = members = [history.register(f"account {number}") for number in range(100)]
+    group = history.group(ann, *others, members_max=100)
+    for number in range(1_000):
+        sender = members[number % 100]
+        seq = must(history.send(group, sender)).version + 1
+        history.advance(
+            group,
+            *(Receipt(account=one, device=PHONE, delivered=seq, read=seq) for one in members if one != sender),
+        )
+    made = fed(history.events)
+    assert sum(event.stream.startswith("conversation-") for event in history.events) == 1_001
+    assert sum(event.stream.startswith("receipts-") for event in history.events) == 1_000
+    rows = {table.name: made.db.query(f"SELECT count(*) FROM {table.name}")[0][0] for table in made.tables}
+    assert rows == {"marks": 100, "exceptions": 0, "visible": 100}
+    # The last sender has not acknowledged its own message: nobody waits for that.
+    assert await made.ticks(group, members[99]) == TickRow(delivered=1_001, read=1_001)
+
+
+async def test_an_unreadable_message_is_named_until_it_is_repaired_or_another_device_reads_it() -> None:
+    """I5: two ticks never stand for what nobody could read."""
+    history = History()
+    ann, ben = history.register("ann"), history.register("ben")
+    chat = history.direct(ann, ben)
+    history.send(chat, ann)
+    history.send(chat, ann)
+    history.receive(chat, ben, delivered=3, undecryptable=(2, 3))
+    assert await fed(history.events).ticks(chat, ann) == TickRow(delivered=3, read=1, undelivered=[2, 3])
+    history.receive(chat, ben, delivered=2, device=LAPTOP)
+    assert await fed(history.events).ticks(chat, ann) == TickRow(delivered=3, read=1, undelivered=[3])
+    history.receive(chat, ben, repaired=(3,))
+    assert await fed(history.events).ticks(chat, ann) == TickRow(delivered=3, read=1)
+
+
+async def test_one_who_has_left_hears_nothing_of_what_came_after() -> None:
+    """I12: its ticks end where it saw the last event."""
+    history = History()
+    ann, ben, cem = (history.register(name) for name in ("ann", "ben", "cem"))
+    group = history.group(ann, ben, cem)
+    history.send(group, ben)
+    left = must(history.leave(group, ben)).version + 1
+    history.send(group, ann)
+    for account in (ann, cem):
+        history.receive(group, account, delivered=left + 1, read=left + 1)
+    assert await fed(history.events).ticks(group, ben) == TickRow(delivered=left, read=left)

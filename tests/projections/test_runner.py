@@ -1,0 +1,291 @@
+"""The runner: batches, rows and position together, gathering, waiting, failures."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from commands.stores.memory import Medium, MemoryLog
+from domain.codec import Event
+from projections import database
+from projections.database import Database
+from projections.feed import Feed
+from projections.readmodel import ReadModel, ReadModelStopped, Table, TrackingAhead
+from projections.runner import Runner
+from tests.projections.histories import History, fold, record
+
+TIMEOUT_S = 20
+NEVER_MS = 3_600_000
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+class Ledger(ReadModel):
+    """A row for each event. `poison` makes it fail after it has written the rows of a batch."""
+
+    name = "ledger"
+    version = 1
+    schema = "CREATE TABLE ledger (position BIGINT PRIMARY KEY, stream TEXT NOT NULL, version INTEGER NOT NULL);"
+    tables = (Table("ledger", ("stream", "version")),)
+
+    def __init__(self, db: Database) -> None:
+        super().__init__(db)
+        self.batches: list[list[int]] = []
+        self.applied = asyncio.Event()
+        self.poison: dict[int, BaseException] = {}
+
+    def apply(self, events: Sequence[Event]) -> None:
+        rows = [(event.position, event.stream, event.version) for event in events]
+        self.db.executemany("INSERT INTO ledger VALUES (?, ?, ?)", rows)
+        for event in events:
+            if event.position in self.poison:
+                raise self.poison[event.position]
+        self.batches.append([event.position for event in events])
+        self.applied.set()
+
+    def stored(self) -> list[int]:
+        return [position for (position,) in self.db.query("SELECT position FROM ledger ORDER BY position")]
+
+
+def accounts(number: int) -> list[Event]:
+    history = History()
+    for index in range(number):
+        history.register(f"account {index}")
+    return history.events
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    return MemoryLog(Medium())
+
+
+@pytest.fixture
+def feed(log: MemoryLog) -> Feed:
+    return Feed(log)
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger(Database(":memory:"))
+
+
+@asynccontextmanager
+async def running(runner: Runner) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(runner.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def wait(runner: Runner, position: int) -> None:
+    await asyncio.wait_for(runner.wait(position), TIMEOUT_S)
+
+
+async def turns(number: int = 20) -> None:
+    """Lets every task that can run do so."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def test_what_comes_within_the_time_is_one_batch(feed: Feed, ledger: Ledger) -> None:
+    events = accounts(4)
+    runner = Runner(feed, ledger, gather_ms=NEVER_MS)
+    async with running(runner):
+        await turns()
+        for event in events[:5]:
+            feed.publish([event])
+            await turns()
+        assert runner.position == 0, "it gathers"
+        await wait(runner, events[1].position)
+        assert ledger.batches == [[event.position for event in events[:5]]]
+        assert runner.position == ledger.position == events[4].position
+        feed.publish(events[5:])
+        await turns()
+        assert runner.position == events[4].position, "it gathers again once nobody waits any more"
+
+
+async def test_nobody_has_to_ask(feed: Feed, ledger: Ledger) -> None:
+    runner = Runner(feed, ledger, gather_ms=1)
+    async with running(runner):
+        feed.publish(accounts(1))
+        await asyncio.wait_for(ledger.applied.wait(), TIMEOUT_S)
+    assert ledger.stored() == ledger.batches[0]
+
+
+async def test_batches_are_bounded_and_the_others_get_their_turns(log: MemoryLog, ledger: Ledger) -> None:
+    """I11: a model that catches up neither takes more than a batch at once nor keeps the loop."""
+    events = await record(log, accounts(10))
+    feed = Feed(log)
+    await feed.start()
+    runner = Runner(feed, ledger, batch_max=3, gather_ms=NEVER_MS)
+    seen = set()
+    async with running(runner), asyncio.timeout(TIMEOUT_S):
+        while runner.position < events[-1].position:
+            await asyncio.sleep(0)
+            seen.add(runner.position)
+    assert [len(batch) for batch in ledger.batches] == [3, 3, 3, 3, 3, 3, 2]
+    assert len(seen) >= 7
+    assert ledger.stored() == [event.position for event in events]
+
+
+async def test_who_waits_for_what_is_still_to_come_gets_it_at_once(feed: Feed, ledger: Ledger) -> None:
+    events = accounts(2)
+    runner = Runner(feed, ledger, gather_ms=NEVER_MS)
+    async with running(runner):
+        waiting = asyncio.create_task(runner.wait(events[-1].position))
+        given_up = asyncio.create_task(runner.wait(events[-1].position))
+        await turns()
+        feed.publish(events[:2])
+        await turns()
+        assert ledger.stored() == [event.position for event in events[:2]]
+        assert not waiting.done()
+        given_up.cancel()
+        feed.publish(events[2:])
+        await asyncio.wait_for(waiting, TIMEOUT_S)
+        await wait(runner, 0)
+
+
+async def test_it_goes_on_from_its_position(log: MemoryLog, tmp_path: Path) -> None:
+    """I9: after a restart each event is applied once."""
+    events = await record(log, accounts(3))
+    feed = Feed(log)
+    await feed.start()
+    model = Ledger.open(tmp_path)
+    runner = Runner(feed, model)
+    async with running(runner):
+        await wait(runner, events[-1].position)
+    model.close()
+
+    events += await record(log, accounts(5)[6:])
+    again, model = Feed(log), Ledger.open(tmp_path)
+    await again.start()
+    runner = Runner(again, model)
+    assert runner.position == events[5].position
+    async with running(runner):
+        await wait(runner, events[-1].position)
+    assert [position for batch in model.batches for position in batch] == [event.position for event in events[6:]]
+    assert model.row_hash() == fold(Ledger, events).row_hash()
+
+
+@pytest.mark.parametrize("killed_at", range(6))
+async def test_a_crash_leaves_rows_and_position_together(log: MemoryLog, tmp_path: Path, killed_at: int) -> None:
+    """I9: whenever the process ends, the file is that of some position, and goes on from there."""
+    events = await record(log, accounts(3))
+    feed = Feed(log)
+    await feed.start()
+    model = Ledger.open(tmp_path)
+    model.poison[events[killed_at].position] = Killed()
+    with suppress(Killed):
+        for first in range(0, len(events), 2):
+            model.advance(events[first : first + 2])
+    model.close()
+
+    model = Ledger.open(tmp_path)
+    assert model.stored() == [event.position for event in events[: killed_at // 2 * 2]]
+    assert model.position == (model.stored() or [0])[-1]
+    runner = Runner(feed, model)
+    async with running(runner):
+        await wait(runner, events[-1].position)
+    assert model.row_hash() == fold(Ledger, events).row_hash()
+
+
+async def test_a_poisonous_event_stops_the_model_right_before_it(
+    feed: Feed, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """I9: what fails leaves no rows; everything before it is in, and everybody is told."""
+    events = accounts(5)
+    ledger.poison[events[6].position] = ValueError("no row can be made of it")
+    runner = Runner(feed, ledger, gather_ms=NEVER_MS)
+    async with running(runner) as run:
+        before, beyond = (asyncio.create_task(runner.wait(events[index].position)) for index in (5, 9))
+        await turns()
+        feed.publish(events)
+        await asyncio.wait_for(before, TIMEOUT_S)
+        with pytest.raises(ReadModelStopped, match="ledger"):
+            await asyncio.wait_for(beyond, TIMEOUT_S)
+        await asyncio.wait_for(run, TIMEOUT_S)
+    assert ledger.stored() == [event.position for event in events[:6]]
+    assert runner.position == ledger.position == events[5].position
+    assert runner.stopped is not None
+    for told in ("'ledger'", f"AccountRegistered at position {events[6].position}", "no row can be made of it"):
+        assert told in runner.stopped
+        assert told in caplog.text
+    await wait(runner, events[5].position)
+    with pytest.raises(ReadModelStopped):
+        await wait(runner, events[6].position)
+
+
+async def test_it_can_be_run_again_once_the_reason_is_gone(feed: Feed, ledger: Ledger) -> None:
+    events = accounts(2)
+    ledger.poison[events[2].position] = ValueError("not yet")
+    runner = Runner(feed, ledger)
+    feed.publish(events)
+    async with running(runner) as run:
+        await asyncio.wait_for(run, TIMEOUT_S)
+    ledger.poison.clear()
+    async with running(runner):
+        await turns()
+        await wait(runner, events[-1].position)
+    assert runner.stopped is None or "shut down" in runner.stopped
+    assert ledger.row_hash() == fold(Ledger, events).row_hash()
+
+
+async def test_a_cancellation_goes_through(feed: Feed, ledger: Ledger) -> None:
+    runner = Runner(feed, ledger)
+    run = asyncio.create_task(runner.run())
+    waiting = asyncio.create_task(runner.wait(1))
+    await turns()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    with pytest.raises(ReadModelStopped, match="shut down"):
+        await waiting
+
+
+async def test_a_store_that_is_away_stops_nothing(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    medium = Medium()
+    log = MemoryLog(medium)
+    events = await record(log, accounts(2))
+    feed = Feed(log)
+    await feed.start()
+    runner = Runner(feed, ledger)
+    medium.faults.go_away()
+    with caplog.at_level(logging.WARNING):
+        async with running(runner):
+            await turns()
+            assert "can't read the log now" in caplog.text
+            medium.faults.heal()
+            await wait(runner, events[-1].position)
+    assert ledger.stored() == [event.position for event in events]
+
+
+async def test_rows_of_a_longer_log_are_refused_with_the_remedy(log: MemoryLog, tmp_path: Path) -> None:
+    """The log was restored from an older copy than the rows were made of."""
+    model = Ledger.open(tmp_path)
+    model.advance(accounts(2))
+    feed = Feed(log)
+    await feed.start()
+    with pytest.raises(TrackingAhead, match=r"restored from an older copy\. Delete .*ledger-1\.db"):
+        Runner(feed, model)
+
+
+async def test_checkpoints_are_made_when_the_write_ahead_log_has_grown(
+    feed: Feed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "WAL_BYTES_MAX", 20_000)
+    model = Ledger.open(tmp_path)
+    runner = Runner(feed, model)
+    events = accounts(100)
+    async with running(runner):
+        for event in events:
+            feed.publish([event])
+            await wait(runner, event.position)
+    assert (tmp_path / "ledger-1.db-wal").stat().st_size < 60_000
+    assert model.stored() == [event.position for event in events]
