@@ -1,0 +1,1 @@
+"""The edges: HTTP and WebSocket, and the hub that pushes to connections."""

@@ -1,0 +1,153 @@
+"""Gathers what devices state about what they have stored and read, and sends it on as one command a conversation.
+
+Watermarks of a device are merged: only the greatest counts. A statement with a signature or with exceptions stays as it
+came, since a signature fits one statement.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from functools import partial
+from typing import Final, Protocol
+
+from commands.ids import new_uuid
+from commands.writer import Accepted, Reply, Writer
+from domain.ids import AccountId, CommandId, ConversationId, DeviceId, is_uuid
+from domain.receipts import EXCEPTIONS_MAX, AdvanceReceipts, Receipt
+from gateways.commands import check_signature, is_seq
+from gateways.refusal import Refusal
+from signet_client import wire
+from signet_client.codes import REPLIES
+
+GATHER_S: Final = 0.005
+RECEIPTS_MAX: Final = 512
+"""How many statements one command carries, so that no event grows without bound; the rest makes further commands."""
+
+
+class Peer(Protocol):
+    """The connection of the device that states something."""
+
+    account: AccountId
+    device: DeviceId
+
+    def refuse(self, refusal: Refusal, *, conversation: str) -> None: ...
+
+
+class Acks:
+    """One for all connections."""
+
+    def __init__(self, writer: Writer, *, gather_s: float = GATHER_S) -> None:
+        self._writer = writer
+        self._gather_s = gather_s
+        self._gathered: dict[ConversationId, _Gathered] = {}
+
+    def ack(self, peer: Peer, frame: wire.Ack) -> None:
+        """Raises Refusal."""
+        conversation = _checked(frame.c, frame.upto, frame.signature)
+        if len(frame.undecryptable) > EXCEPTIONS_MAX or len(frame.repaired) > EXCEPTIONS_MAX:
+            raise Refusal("too_large", f"a receipt names at most {EXCEPTIONS_MAX} messages")
+        if frame.undecryptable or frame.repaired or frame.signature is not None:
+            self._of(conversation).state(
+                peer,
+                Receipt(
+                    account=peer.account,
+                    device=peer.device,
+                    delivered=frame.upto,
+                    undecryptable=frame.undecryptable,
+                    repaired=frame.repaired,
+                    signature=frame.signature,
+                ),
+            )
+        else:
+            self._of(conversation).advance(peer, delivered=frame.upto)
+
+    def read(self, peer: Peer, frame: wire.Read) -> None:
+        """Raises Refusal."""
+        conversation = _checked(frame.c, frame.upto, frame.signature)
+        if frame.signature is None:
+            self._of(conversation).advance(peer, read=frame.upto)
+        else:
+            self._of(conversation).state(
+                peer,
+                Receipt(account=peer.account, device=peer.device, read=frame.upto, signature=frame.signature),
+            )
+
+    def _of(self, conversation: ConversationId) -> "_Gathered":
+        gathered = self._gathered.get(conversation)
+        if gathered is None:
+            if not self._gathered:
+                asyncio.get_running_loop().call_later(self._gather_s, self._flush)
+            gathered = self._gathered[conversation] = _Gathered()
+        return gathered
+
+    def _flush(self) -> None:
+        gathered, self._gathered = self._gathered, {}
+        for conversation, stated in gathered.items():
+            for peers, receipts in stated.chunks():
+                command = AdvanceReceipts(id=CommandId(new_uuid()), conversation=conversation, receipts=receipts)
+                self._writer.submit(command, turn=conversation, reply=partial(_replied, conversation, peers))
+
+
+class _Marks:
+    """The watermarks of one device."""
+
+    __slots__ = ("delivered", "peer", "read")
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.delivered = 0
+        self.read = 0
+
+
+class _Gathered:
+    """What the devices of one conversation have stated since the last flush."""
+
+    __slots__ = ("_marks", "_statements")
+
+    def __init__(self) -> None:
+        self._marks: dict[tuple[AccountId, DeviceId], _Marks] = {}
+        self._statements: list[tuple[Peer, Receipt]] = []
+
+    def advance(self, peer: Peer, *, delivered: int = 0, read: int = 0) -> None:
+        key = (peer.account, peer.device)
+        marks = self._marks.get(key)
+        if marks is None:
+            marks = self._marks[key] = _Marks(peer)
+        if delivered > marks.delivered:
+            marks.delivered = delivered
+        if read > marks.read:
+            marks.read = read
+
+    def state(self, peer: Peer, receipt: Receipt) -> None:
+        self._statements.append((peer, receipt))
+
+    def chunks(self) -> Iterator[tuple[list[Peer], list[Receipt]]]:
+        """All statements, at most RECEIPTS_MAX together, with those who made them."""
+        stated = [
+            *self._statements,
+            *(
+                (marks.peer, Receipt(account=account, device=device, delivered=marks.delivered, read=marks.read))
+                for (account, device), marks in self._marks.items()
+            ),
+        ]
+        for start in range(0, len(stated), RECEIPTS_MAX):
+            chunk = stated[start : start + RECEIPTS_MAX]
+            yield [peer for peer, _ in chunk], [receipt for _, receipt in chunk]
+
+
+def _checked(conversation: str, upto: int, signature: str | None) -> ConversationId:
+    if not is_uuid(conversation):
+        raise Refusal("bad_frame", "c: a conversation's uuid in lower case")
+    if not is_seq(upto):
+        raise Refusal("bad_frame", "upto: a seq, or 0")
+    check_signature(signature)
+    return ConversationId(conversation)
+
+
+def _replied(conversation: ConversationId, peers: list[Peer], reply: Reply) -> None:
+    """Only what concerns the server is told. That there is no such conversation, or that it is not for this account,
+    would tell a stranger which conversations exist: such statements end in silence, like those that are old."""
+    if isinstance(reply, Accepted) or not REPLIES[reply.code].retry:
+        return
+    refusal = Refusal(reply.code)
+    for peer in peers:
+        peer.refuse(refusal, conversation=conversation)

@@ -1,0 +1,267 @@
+"""One device's connection, from the challenge on: what is done with each frame, and what goes back.
+
+    challenged --hello--> checked --welcome--> commands and pages --live--> commands and pushes
+
+The hot path (send, ack, read, and every push) is callbacks only: no task, queue or lock for a message. The log-in with
+its pages, and the fetches, are at most one task each.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any, Final, Protocol
+
+from commands.writer import Accepted, Reply
+from domain.ids import AccountId, ConversationId, DeviceId
+from gateways.acks import Acks
+from gateways.commands import SEQ_MAX, message_command, parse_header
+from gateways.history import page_of, seen_by
+from gateways.protocol import encode
+from gateways.refusal import Refusal
+from gateways.resume import Held, resume
+from gateways.services import Services
+from signet_client import wire
+from signet_client.codes import DISCONNECTS, Disconnect
+
+_log = logging.getLogger("signet.live")
+
+FETCHES_MAX: Final = 64
+"""How many fetches of one connection may wait; further ones are refused as `busy`."""
+
+
+class Link(Protocol):
+    """The way back to the device."""
+
+    @property
+    def slow(self) -> bool:
+        """It takes nothing at the moment; a push would only pile up."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Soon, together with whatever else is written in this turn of the loop. Does nothing once it is closed."""
+        ...
+
+    def miss(self) -> None:
+        """A push was dropped since the link is slow: the device is to be told once it reads again."""
+        ...
+
+    async def drained(self) -> None:
+        """Lets others have the loop, and returns when the socket takes more."""
+        ...
+
+    def close(self, disconnect: Disconnect) -> None: ...
+
+
+class Connection:
+    """Attached to the hub from its log-in until `end`."""
+
+    __slots__ = (
+        "_acks", "_fetches", "_held", "_link", "_nonce", "_services", "_tasks", "_welcomed", "account", "device",
+    )  # fmt: skip
+
+    def __init__(self, services: Services, acks: Acks, link: Link) -> None:
+        self._services = services
+        self._acks = acks
+        self._link = link
+        self._nonce = ""
+        """Of the challenge; empty before it, and once a hello has come."""
+        self._welcomed = False
+        self._held: Held | None = None
+        self._fetches: list[wire.Fetch] = []
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+        self.account = AccountId("")
+        self.device = DeviceId("")
+
+    def start(self) -> None:
+        self._nonce = self._services.auth.challenge()
+        self._send(wire.Challenge(nonce=self._nonce, server=self._services.server_name))
+
+    @property
+    def silent(self) -> bool:
+        """No hello has come yet."""
+        return bool(self._nonce)
+
+    def receive(self, frame: wire.ClientFrame) -> None:
+        handle = _HANDLERS.get(type(frame))
+        if self._welcomed and handle is not None:
+            handle(self, frame)
+        elif self._nonce and isinstance(frame, wire.Hello):
+            nonce, self._nonce = self._nonce, ""
+            self._start_task(self._log_in(frame, nonce))
+        else:
+            self.close(DISCONNECTS["bad_frame"])
+
+    def close(self, disconnect: Disconnect) -> None:
+        self._link.close(disconnect)
+
+    def end(self) -> None:
+        """The connection is closed, or about to be: nothing more is heard, sent or read for it."""
+        self._services.hub.detach(self)
+        self._fetches.clear()
+        for task in self._tasks:
+            task.cancel()
+
+    # Log-in and resume
+
+    async def _log_in(self, hello: wire.Hello, nonce: str) -> None:
+        try:
+            caller = await self._services.auth.log_in(
+                nonce=nonce, account=hello.account, device=hello.device, signature=hello.signature
+            )
+            self.account, self.device = caller.account, caller.device
+            self._held = Held()
+            self._services.hub.attach(self)
+            await self._check_active()
+            await resume(self._services, self, hello.cursors)
+        except Refusal as refusal:
+            self.close(_disconnect_for(refusal))
+
+    async def _check_active(self) -> None:
+        """Once more, now that the hub would hear of it: a revocation may have come since the hello was checked."""
+        await self._services.catch_up("directory")
+        row = await self._services.directory.device(self.account, self.device)
+        if row is None or not row.active:
+            raise Refusal("device_revoked")
+
+    def hold(self) -> Held:
+        self._held = Held()
+        return self._held
+
+    def welcome(self, frame: wire.Welcome) -> None:
+        self._send(frame)
+        self._welcomed = True
+
+    async def show(self, page: wire.Page) -> None:
+        self._send(page)
+        await self._link.drained()
+
+    def go_live(self, heads: Mapping[ConversationId, int]) -> None:
+        self._send(wire.Live())
+        held, self._held = self._held, None
+        if held is not None:
+            for data in held.beyond(heads):
+                self._link.write(data)
+
+    # Pushes
+
+    def push(self, conversation: ConversationId, seq: int, data: bytes) -> None:
+        if self._held is not None:
+            self._held.add(conversation, seq, data)
+        elif self._link.slow:
+            self._link.miss()
+        else:
+            self._link.write(data)
+
+    # Frames of a device that is logged in. Limits on their number and rate belong here.
+
+    def _on_send(self, frame: wire.Send) -> None:
+        header = parse_header(frame.header)
+        if header is None:
+            self.refuse(Refusal("bad_header", "it can't be read"))
+            return
+        try:
+            command = message_command(
+                frame,
+                header,
+                account=self.account,
+                device=self.device,
+                sealer=self._services.sealer,
+                settings=self._services.settings,
+            )
+            if frame.read is not None:
+                self._acks.read(self, wire.Read(c=header.conversation, upto=frame.read))
+        except Refusal as refusal:
+            self.refuse(refusal, frame_id=header.id, conversation=header.conversation)
+            return
+        reply = partial(self._replied, header.id, header.conversation)
+        self._services.writer.submit(command, turn=self, reply=reply)
+
+    def _replied(self, command_id: str, conversation: str, reply: Reply) -> None:
+        if isinstance(reply, Accepted):
+            self._send(wire.Accepted(id=command_id, c=conversation, seq=reply.seq, at=reply.at))
+        else:
+            self.refuse(Refusal(reply.code), frame_id=command_id, conversation=conversation)
+
+    def _on_ack(self, frame: wire.Ack) -> None:
+        try:
+            self._acks.ack(self, frame)
+        except Refusal as refusal:
+            self.refuse(refusal, conversation=frame.c)
+
+    def _on_read(self, frame: wire.Read) -> None:
+        try:
+            self._acks.read(self, frame)
+        except Refusal as refusal:
+            self.refuse(refusal, conversation=frame.c)
+
+    def _on_ping(self, frame: wire.Ping) -> None:
+        self._send(wire.Pong(id=frame.id))
+
+    def _on_fetch(self, frame: wire.Fetch) -> None:
+        if len(self._fetches) >= FETCHES_MAX:
+            self.refuse(Refusal("busy"), frame_id=frame.id, conversation=frame.c)
+            return
+        self._fetches.append(frame)
+        if len(self._fetches) == 1:
+            self._start_task(self._serve_fetches())
+
+    async def _serve_fetches(self) -> None:
+        while self._fetches:
+            frame = self._fetches[0]
+            try:
+                self._send(await self._fetched(frame))
+            except Refusal as refusal:
+                self.refuse(refusal, frame_id=frame.id, conversation=frame.c)
+            await self._link.drained()
+            self._fetches.pop(0)
+
+    async def _fetched(self, frame: wire.Fetch) -> wire.Page:
+        row = await seen_by(self._services, self.account, frame.c)
+        after = min(max(0, frame.after), SEQ_MAX)
+        return await page_of(self._services, row, after=after, limit=frame.limit, request_id=frame.id)
+
+    # Sending
+
+    def refuse(self, refusal: Refusal, *, frame_id: str = "", conversation: str = "") -> None:
+        self._send(
+            wire.Refused(
+                id=frame_id, code=refusal.code, text=refusal.text, retry=refusal.reply.retry, c=conversation
+            )
+        )
+
+    def _send(self, frame: wire.ServerFrame) -> None:
+        self._link.write(encode(frame))
+
+    # Tasks
+
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(work))
+        self._tasks = (*self._tasks, task)
+        task.add_done_callback(self._ended)
+
+    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:
+            _log.exception("a connection failed")
+            self.close(DISCONNECTS["failed"])
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks = tuple(each for each in self._tasks if each is not task)
+
+
+_HANDLERS: Final[dict[type, Callable[[Connection, Any], None]]] = {
+    wire.Send: Connection._on_send,
+    wire.Ack: Connection._on_ack,
+    wire.Read: Connection._on_read,
+    wire.Fetch: Connection._on_fetch,
+    wire.Ping: Connection._on_ping,
+}
+
+
+def _disconnect_for(refusal: Refusal) -> Disconnect:
+    """How a hello that was refused ends."""
+    if refusal.reply.retry:
+        return DISCONNECTS["unavailable"]
+    return DISCONNECTS["revoked" if refusal.code == "device_revoked" else "bad_hello"]

@@ -1,0 +1,132 @@
+"""The HTTP application: the routes of `/v1`, and one form for every refusal."""
+
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from gateways import models, openapi
+from gateways.api import accounts, conversations, devices, examples, messages
+from gateways.api.edge import Edge, answer
+from gateways.refusal import Refusal
+from gateways.services import Services
+from signet_client import wire
+
+_VERSION: Final = "0.1.0"
+
+_DESCRIPTION: Final = """
+Everything of Signet but the live path, which is a WebSocket at `/v1/live` (subprotocol `signet.v1.json`).
+
+- **Logging in.** Get a nonce (`GET /v1/challenge`), sign it with the device's Ed25519 key, change the signature into a
+  bearer token (`POST /v1/token`). Keys and signatures are unpadded base64.
+- **Commands.** Whatever changes something carries an `id`, a uuid of the client's choosing. Send a command again with
+  the same id as often as you like: it happens once, and its answer is the same. An answer comes after the event is on
+  disk, and every read that follows shows it.
+- **seq** counts the events of a conversation from 1, without gaps, the same for all members and devices.
+- **Refusals** have one form: `{"code", "text", "retry"}`. Where `retry` is true the very same request may succeed
+  later.
+- **Times** are microseconds since 1970, UTC.
+- **Protection.** Conversations have the protection `none` for now: bodies are stored sealed, but the server could read
+  them. End-to-end encryption comes with a later release.
+"""
+
+index_router = APIRouter(tags=["server"])
+
+
+@index_router.get(
+    "/v1/", **openapi.operation(answer=models.Index, example=examples.INDEX, token=False)
+)
+async def index(services: Edge) -> Response:
+    """Where everything is."""
+    return answer(
+        models.Index(
+            server=services.server_name,
+            version=_VERSION,
+            description="/openapi.json",
+            live="/v1/live",
+            subprotocol=wire.SUBPROTOCOL,
+        )
+    )
+
+
+@index_router.get(
+    "/healthz", **openapi.operation(answer=models.Health, example=models.Health(), token=False)
+)
+async def health() -> Response:
+    """Whether the process answers."""
+    return answer(models.Health())
+
+
+def make_app(services: Services) -> FastAPI:
+    """The application of one engine."""
+    app = FastAPI(
+        title="Signet",
+        version=_VERSION,
+        summary="An event-sourced messaging engine.",
+        description=_DESCRIPTION,
+        # FastAPI's pages load their scripts from somebody else's server, so there are none.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+        exception_handlers={
+            Refusal: _refused,
+            RequestValidationError: _bad_parameter,
+            HTTPException: _no_route,
+            Exception: _failed,
+        },
+    )
+    app.state.services = services
+    app.include_router(index_router)
+    for resource in (accounts, devices, conversations, messages):
+        app.include_router(resource.router, prefix="/v1")
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]  # FastAPI's own way to replace it
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        app.openapi_schema = openapi.describe(app)
+    return app.openapi_schema
+
+
+# Refusals
+
+
+def _problem(refusal: Refusal, *, status: int | None = None, headers: dict[str, str] | None = None) -> Response:
+    content = models.Problem(code=refusal.code, text=refusal.text, retry=refusal.reply.retry)
+    return answer(content, status=status or refusal.reply.status, headers=headers)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    if error.reply.status == 401:
+        return _problem(error, headers={"www-authenticate": "Bearer"})
+    if error.code == "too_large":
+        # The rest of the body is still on its way; nobody will read it.
+        return _problem(error, headers={"connection": "close"})
+    return _problem(error)
+
+
+async def _bad_parameter(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    return _problem(Refusal("bad_frame", f"{first['loc'][-1]}: {first['msg']}"))
+
+
+async def _no_route(_: Request, error: Exception) -> Response:
+    """What Starlette itself refuses: no such route (404), or not with this method (405)."""
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    return _problem(Refusal("no_such_route"), status=error.status_code, headers=headers)
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    """A bug, or a damaged store; the server logs the error itself."""
+    return _problem(Refusal("failed"))

@@ -1,0 +1,124 @@
+"""Who is connected, and what each hears: every push is encoded and framed once, whoever many hear it.
+
+The hub only hands bytes on. Whether a connection is still resuming and holds them, or reads too slowly and drops them,
+is the connection's own affair.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Protocol, assert_never
+
+from commands.sealing import Sealer
+from domain.ids import AccountId, ConversationId, DeviceId
+from gateways.items import pushed_item
+from gateways.protocol import encode
+from projections.delivery import Delivery, DeviceRevokedPush, EventPush, MarkPush, Push, TickPush
+from signet_client import wire
+from signet_client.codes import DISCONNECTS, Disconnect
+
+_log = logging.getLogger("signet.hub")
+
+
+class Listener(Protocol):
+    """The connection of one device that is logged in."""
+
+    account: AccountId
+    device: DeviceId
+
+    def push(self, conversation: ConversationId, seq: int, data: bytes) -> None:
+        """`seq`: that of the event, 0 for a push that is none. Never blocks."""
+        ...
+
+    def close(self, disconnect: Disconnect) -> None: ...
+
+
+class Hub:
+    """The connections by account."""
+
+    def __init__(self, delivery: Delivery, sealer: Sealer) -> None:
+        self._sealer = sealer
+        self._listeners: dict[AccountId, list[Listener]] = {}
+        delivery.subscribe(self._receive)
+
+    def attach(self, listener: Listener) -> None:
+        """From now on it hears what is for its account. An older connection of the same device is closed."""
+        older = self._find(listener.account, listener.device)
+        if older is not None:
+            self.detach(older)
+        self._listeners.setdefault(listener.account, []).append(listener)
+        if older is not None:
+            older.close(DISCONNECTS["replaced"])
+
+    def detach(self, listener: Listener) -> None:
+        """It hears nothing more; nothing happens where it is not attached."""
+        listeners = self._listeners.get(listener.account, [])
+        if listener in listeners:
+            listeners.remove(listener)
+            if not listeners:
+                del self._listeners[listener.account]
+
+    def _find(self, account: AccountId, device: DeviceId) -> Listener | None:
+        return next((each for each in self._listeners.get(account, ()) if each.device == device), None)
+
+    def _receive(self, pushes: Sequence[Push]) -> None:
+        for push in pushes:
+            try:
+                self._push(push)
+            except Exception:
+                # One push that can't be made must not take the others of its batch with it.
+                _log.exception("a push failed: %s", type(push).__name__)
+
+    def _push(self, push: Push) -> None:
+        match push:
+            case EventPush():
+                self._push_event(push)
+            case TickPush():
+                self._push_ticks(push)
+            case MarkPush():
+                self._push_mark(push)
+            case DeviceRevokedPush():
+                revoked = self._find(push.account, push.device)
+                if revoked is not None:
+                    revoked.close(DISCONNECTS["revoked"])
+            case _:
+                assert_never(push)
+
+    def _push_event(self, push: EventPush) -> None:
+        listeners = list(self._hearing(push))
+        if not listeners:
+            return
+        data = encode(pushed_item(push.event, push.conversation, self._sealer))
+        seq = push.event.version + 1
+        for listener in listeners:
+            listener.push(push.conversation, seq, data)
+
+    def _hearing(self, push: EventPush) -> Iterator[Listener]:
+        account, device = push.origin or (None, None)
+        # The intersection walks the smaller of the two: a large group costs as much as it has members connected.
+        for hearing in self._listeners.keys() & push.to:
+            for listener in self._listeners[hearing]:
+                if listener.device != device or listener.account != account:
+                    yield listener
+
+    def _push_ticks(self, push: TickPush) -> None:
+        listeners = self._listeners.get(push.account)
+        if not listeners:
+            return
+        frame = wire.Receipt(
+            c=push.conversation, delivered=push.delivered, read=push.read, undelivered=push.undelivered
+        )
+        data = encode(frame)
+        for listener in listeners:
+            listener.push(push.conversation, 0, data)
+
+    def _push_mark(self, push: MarkPush) -> None:
+        listeners = [
+            each
+            for each in self._listeners.get(push.account, ())
+            if (each.account, each.device) != push.origin
+        ]
+        if not listeners:
+            return
+        data = encode(wire.Mark(c=push.conversation, read=push.read))
+        for listener in listeners:
+            listener.push(push.conversation, 0, data)

@@ -1,0 +1,124 @@
+"""The OpenAPI document: what FastAPI knows of the routes, and the structs described by their own docstrings."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterable
+from functools import cache
+from http import HTTPStatus
+from itertools import pairwise
+from typing import Any, Final
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from gateways import models
+from signet_client import wire
+from signet_client.codes import REPLIES
+
+_REFERENCE: Final = "#/components/schemas/{name}"
+_EVERYWHERE: Final = ("bad_frame", "busy", "unavailable", "failed")
+_WITH_TOKEN: Final = ("not_authenticated", "device_revoked")
+
+
+def operation(
+    *,
+    answer: type[msgspec.Struct],
+    example: msgspec.Struct,
+    body: type[msgspec.Struct] | None = None,
+    body_example: msgspec.Struct | None = None,
+    refuses: Iterable[str] = (),
+    token: bool = True,
+) -> dict[str, Any]:
+    """What a route's decorator is told: the shapes with an example each, and the codes that it may refuse with beside
+    those that every route has."""
+    codes = [*refuses, *(_WITH_TOKEN if token else ()), *_EVERYWHERE]
+    described: dict[str, Any] = {
+        "responses": {200: _json("As asked.", answer, {"example": msgspec.to_builtins(example)}), **_refusals(codes)},
+    }
+    if body is not None:
+        content = _json("", body, {"example": msgspec.to_builtins(body_example)})["content"]
+        described["openapi_extra"] = {"requestBody": {"required": True, "content": content}}
+    return described
+
+
+def _refusals(codes: Iterable[str]) -> dict[int | str, Any]:
+    by_status: dict[int, list[str]] = {}
+    for code in dict.fromkeys(codes):
+        by_status.setdefault(REPLIES[code].status, []).append(code)
+    return {status: _refusal(status, of_status) for status, of_status in sorted(by_status.items())}
+
+
+def _refusal(status: int, codes: list[str]) -> dict[str, Any]:
+    examples = {}
+    for code in codes:
+        reply = REPLIES[code]
+        examples[code] = {"value": {"code": code, "text": reply.text, "retry": reply.retry}}
+    names = ", ".join(f"`{code}`" for code in codes)
+    return _json(f"{HTTPStatus(status).phrase}: {names}.", models.Problem, {"examples": examples})
+
+
+def _json(description: str, shape: type[msgspec.Struct], examples: dict[str, Any]) -> dict[str, Any]:
+    schema = {"$ref": _REFERENCE.format(name=shape.__name__)}
+    return {"description": description, "content": {"application/json": {"schema": schema, **examples}}}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The whole document."""
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        description=app.description,
+        tags=app.openapi_tags,
+        routes=app.routes,
+    )
+    components = document.setdefault("components", {})
+    components["schemas"] = _schemas()
+    for path in document["paths"].values():
+        for described in path.values():
+            # FastAPI's own refusal of parameters; ours is 400.
+            described["responses"].pop("422", None)
+    return document
+
+
+@cache
+def _schemas() -> dict[str, Any]:
+    shapes = [
+        shape
+        for shape in vars(models).values()
+        if inspect.isclass(shape) and issubclass(shape, msgspec.Struct) and not shape.__name__.startswith("_")
+    ]
+    _, schemas = msgspec.json.schema_components([*shapes, wire.Page], ref_template=_REFERENCE)
+    for name, schema in schemas.items():
+        shape = getattr(models, name, None) or getattr(wire, name)
+        for field, text in _field_docs(shape).items():
+            schema["properties"][field]["description"] = text
+    return schemas
+
+
+def _field_docs(shape: type[msgspec.Struct]) -> dict[str, str]:
+    """The docstrings under a struct's fields, by the fields' names on the wire."""
+    texts: dict[str, str] = {}
+    for base in reversed(shape.__mro__):
+        if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
+            texts.update(_docs_in_source(base))
+    return {
+        field.encode_name: texts[field.name] for field in msgspec.structs.fields(shape) if field.name in texts
+    }
+
+
+def _docs_in_source(shape: type[Any]) -> dict[str, str]:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(shape)))
+    assert isinstance(tree.body[0], ast.ClassDef)
+    lines = tree.body[0].body
+    return {
+        field.target.id: inspect.cleandoc(text.value.value)
+        for field, text in pairwise(lines)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }

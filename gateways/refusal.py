@@ -1,0 +1,21 @@
+"""What every edge answers with when it says no: a code of the protocol's table, whatever carries it."""
+
+from signet_client.codes import REPLIES
+
+
+class Refusal(Exception):
+    """A command or a read is refused, and nothing of it is stored."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        """`code` is one of `signet_client.codes.REPLIES`; `detail` says more than the table's text, for a person."""
+        super().__init__(code)
+        self.reply = REPLIES[code]
+        self.detail = detail
+
+    @property
+    def code(self) -> str:
+        return self.reply.code
+
+    @property
+    def text(self) -> str:
+        return f"{self.reply.text} ({self.detail})" if self.detail else self.reply.text

@@ -1,0 +1,82 @@
+"""What all edges work with, wired once by ops: the way to the writer, the read models, and the limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from gateways.refusal import Refusal
+from projections.readmodel import ReadModelStopped
+
+if TYPE_CHECKING:
+    # Only names of types: the hub, for one, needs this module itself.
+    from commands.sealing import Sealer
+    from commands.writer import Writer
+    from gateways.auth import Auth
+    from gateways.hub import Hub
+    from projections.directory import Directory
+    from projections.feed import Feed
+    from projections.inbox import Inbox
+    from projections.messages import Messages
+    from projections.receipts import Receipts
+    from projections.runner import Runner
+
+CATCH_UP_MAX_S: Final = 5.0
+"""How long a request waits for each read model to show what it must see; then it is refused as `unavailable`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeSettings:
+    """What the edges let through."""
+
+    registration_open: bool = False
+    """Only where the server is bound to loopback and no public address is set."""
+    body_bytes_max: int = 65_536
+    """Of a message's body, as UTF-8."""
+    frame_bytes_max: int = 262_144
+    """Of a WebSocket frame, and of the body of an HTTP request."""
+    members_max: int = 1_024
+    name_chars_max: int = 128
+    title_chars_max: int = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """One engine, as its edges see it."""
+
+    server_name: str
+    """Set at the first start, and never changed: devices sign it."""
+    writer: Writer
+    sealer: Sealer
+    feed: Feed
+    runners: Mapping[str, Runner]
+    """By the name of the read model: `messages`, `inbox`, `receipts`, `directory`."""
+    messages: Messages
+    inbox: Inbox
+    receipts: Receipts
+    directory: Directory
+    auth: Auth
+    hub: Hub
+    clock: Callable[[], int]
+    """Microseconds since 1970, UTC."""
+    settings: EdgeSettings = field(default_factory=EdgeSettings)
+
+    async def catch_up(self, *names: str, to: int | None = None) -> None:
+        """Returns when these read models show every event up to position `to`; by default all that are published.
+        Raises Refusal(`unavailable`)."""
+        position = self.feed.head if to is None else to
+        for name in names:
+            runner = self.runners[name]
+            if runner.position < position:
+                await shown(runner.wait(position))
+
+
+async def shown(waiting: Awaitable[None]) -> None:
+    """Waits for a read model, and no longer than `CATCH_UP_MAX_S`. Raises Refusal(`unavailable`)."""
+    try:
+        async with asyncio.timeout(CATCH_UP_MAX_S):
+            await waiting
+    except (TimeoutError, ReadModelStopped) as error:
+        raise Refusal("unavailable", "a read model is behind") from error

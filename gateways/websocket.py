@@ -1,0 +1,246 @@
+"""The live path's socket: moves bytes between the transport and the protocol, and owns all timeouts.
+
+The class stands behind uvicorn's `ws` option: uvicorn reads the request, makes an instance, calls `connection_made`,
+hands over the request's bytes, and sets it as the transport's protocol. It stands outside ASGI, so what uvicorn does
+for others is done here: pings, closing, a deadline for the hello, slow readers, and `shutdown`.
+"""
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from uvicorn.server import ServerState
+
+from gateways.acks import Acks
+from gateways.connection import Connection
+from gateways.protocol import END, PING, FrameProtocol, Opened, encode
+from gateways.services import Services
+from gateways.wheel import Wheel
+from signet_client import wire
+from signet_client.codes import DISCONNECTS, Disconnect
+
+_log = logging.getLogger("signet.live")
+
+_RESYNC: Final = encode(wire.Resync())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeouts:
+    """In seconds."""
+
+    hello: float = 10
+    """From the handshake to the hello."""
+    ping: tuple[float, float] = (20, 25)
+    """Between two pings, at random within these bounds. Who has sent nothing at all in between is gone."""
+    slow: float = 30
+    """How long a device may read nothing while something waits for it."""
+    close: float = 5
+    """From our close to the end of the connection; then it is cut."""
+    tick: float = 1
+    """How precise all of this is."""
+
+
+class _Shared:
+    """What all connections of one server share."""
+
+    __slots__ = ("acks", "dirty", "services", "timeouts", "wheel")
+
+    def __init__(self, services: Services, timeouts: Timeouts) -> None:
+        self.services = services
+        self.timeouts = timeouts
+        self.acks = Acks(services.writer)
+        self.wheel = Wheel(tick_s=timeouts.tick)
+        self.dirty: list[LiveProtocol] = []
+        """Those that have something to write at the end of this turn of the loop."""
+
+    def flush_soon(self, link: "LiveProtocol") -> None:
+        if not self.dirty:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self.dirty.append(link)
+
+    def _flush(self) -> None:
+        dirty, self.dirty = self.dirty, []
+        for link in dirty:
+            try:
+                link.flush()
+            except Exception:
+                _log.exception("a write failed")
+
+
+class LiveProtocol(asyncio.Protocol):
+    """One connection's socket."""
+
+    __slots__ = (
+        "_alive", "_closing", "_connection", "_drained", "_frames", "_missed", "_outbox", "_server_state", "_shared",
+        "_transport", "slow", "wheel_slot",
+    )  # fmt: skip
+
+    def __init__(self, shared: _Shared, server_state: ServerState) -> None:
+        self._shared = shared
+        self._server_state = server_state
+        self._frames = FrameProtocol(frame_bytes_max=shared.services.settings.frame_bytes_max)
+        self._connection: Connection | None = None
+        """None before the handshake is done."""
+        self._transport: asyncio.Transport
+        self._outbox: list[bytes] = []
+        self._alive = True
+        """Something has come since the last visit."""
+        self._closing = False
+        self._missed = False
+        self._drained: asyncio.Future[None] | None = None
+        self.slow = False
+        self.wheel_slot = -1
+
+    # What the transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn asks for `shutdown` alone
+
+    def data_received(self, data: bytes) -> None:
+        self._alive = True
+        for frame in self._frames.receive(data):
+            if isinstance(frame, Opened):
+                self._emit()
+                self._open()
+            elif self._connection is not None and not self._closing:
+                self._connection.receive(frame)
+        self._emit()
+
+    def pause_writing(self) -> None:
+        """The device reads too slowly: pushes to it are dropped, and nothing is read from it, so that answers don't
+        pile up either."""
+        self.slow = True
+        self._transport.pause_reading()
+        if not self._closing:
+            self._shared.wheel.put(self, self._shared.timeouts.slow)
+
+    def resume_writing(self) -> None:
+        self.slow = False
+        self._alive = True
+        self._transport.resume_reading()
+        if self._drained is not None:
+            self._drained.set_result(None)
+            self._drained = None
+        if self._closing:
+            return
+        self._shared.wheel.put(self, self._until_ping())
+        if self._missed:
+            self._missed = False
+            self.write(_RESYNC)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        self._outbox.clear()
+        self._server_state.connections.discard(self)
+        self._shared.wheel.drop(self)
+        if self._connection is not None:
+            self._connection.end()
+
+    # What uvicorn calls
+
+    def shutdown(self) -> None:
+        self.close(DISCONNECTS["restarting"])
+
+    # What the connection calls
+
+    def write(self, data: bytes) -> None:
+        if self._closing:
+            return
+        if not self._outbox:
+            self._shared.flush_soon(self)
+        self._outbox.append(data)
+
+    def miss(self) -> None:
+        self._missed = True
+
+    async def drained(self) -> None:
+        self.flush()
+        await asyncio.sleep(0)
+        while self.slow:
+            if self._drained is None:
+                self._drained = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._drained)
+
+    def close(self, disconnect: Disconnect) -> None:
+        if not self._closing:
+            self._frames.close(disconnect)
+            self._emit()
+
+    # What is due
+
+    def due(self) -> float | None:
+        """Called by the wheel."""
+        if self._closing:
+            self._transport.abort()
+            return None
+        if self.slow:
+            # Before the next question: nothing was read from it meanwhile, so it may well be alive.
+            self.close(DISCONNECTS["slow_reader"])
+            return None
+        if not self._alive:
+            self._transport.abort()
+            return None
+        if self._connection is None or self._connection.silent:
+            self.close(DISCONNECTS["no_hello"])
+            return None
+        self._alive = False
+        self.write(PING)
+        return self._until_ping()
+
+    def _until_ping(self) -> float:
+        return random.uniform(*self._shared.timeouts.ping)
+
+    # Writing
+
+    def flush(self) -> None:
+        """One write for whatever has come together."""
+        if self._outbox:
+            data = b"".join(self._outbox)
+            self._outbox.clear()
+            self._transport.write(data)
+
+    def _open(self) -> None:
+        self._connection = Connection(self._shared.services, self._shared.acks, self)
+        self._shared.wheel.put(self, self._shared.timeouts.hello)
+        self._connection.start()
+
+    def _emit(self) -> None:
+        """Hands on what the protocol has to say by itself: the handshake, pongs, a close."""
+        for data in self._frames.to_send():
+            if data == END:
+                self._end()
+            else:
+                self.write(data)
+
+    def _end(self) -> None:
+        """Nothing more is sent. What still comes is read and discarded until the other side closes: a socket that is
+        closed over unread bytes is reset, and the reset may overtake our close frame."""
+        if self._closing:
+            return
+        self.flush()
+        self._closing = True
+        if self._connection is None:
+            self._transport.close()
+            return
+        self._connection.end()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        if self.slow:
+            self._transport.resume_reading()
+        self._shared.wheel.put(self, self._shared.timeouts.close)
+
+
+def live_protocol(services: Services, timeouts: Timeouts | None = None) -> type[asyncio.Protocol]:
+    """The class for uvicorn's `ws` option."""
+    shared = _Shared(services, timeouts or Timeouts())
+
+    class Live(LiveProtocol):
+        __slots__ = ()
+
+        def __init__(self, config: Any, server_state: ServerState, app_state: Any, _loop: Any = None) -> None:
+            super().__init__(shared, server_state)
+
+    return Live

@@ -1,0 +1,133 @@
+"""Who hears a push, and that it is encoded once."""
+
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+
+from commands.keyring import MemoryKeyring
+from commands.sealing import Sealer
+from domain.codec import Event
+from domain.conversation import MessageSent
+from domain.entry import Entry, Sealed
+from domain.ids import AccountId, ConversationId, DeviceId, conversation_stream
+from gateways.hub import Hub
+from gateways.protocol import encode
+from projections.delivery import DeviceRevokedPush, EventPush, MarkPush, Push, Subscriber, TickPush
+from signet_client import wire
+from signet_client.codes import Disconnect
+
+ROOM = ConversationId(str(uuid4()))
+ANN, BOB, CEM = AccountId("ann"), AccountId("bob"), AccountId("cem")
+SEALER = Sealer(MemoryKeyring(), lambda: 0)
+
+
+class Pushes:
+    """The part of delivery that the hub knows."""
+
+    def subscribe(self, callback: Subscriber) -> None:
+        self.give = callback
+
+
+class Listener:
+    def __init__(self, account: AccountId, device: str = "laptop") -> None:
+        self.account = account
+        self.device = DeviceId(device)
+        self.heard: list[tuple[ConversationId, int, bytes]] = []
+        self.closed: list[str] = []
+
+    def push(self, conversation: ConversationId, seq: int, data: bytes) -> None:
+        self.heard.append((conversation, seq, data))
+
+    def close(self, disconnect: Disconnect) -> None:
+        self.closed.append(disconnect.code)
+
+
+@pytest.fixture
+def pushes() -> Pushes:
+    return Pushes()
+
+
+@pytest.fixture
+def hub(pushes: Pushes) -> Hub:
+    return Hub(cast(Any, pushes), SEALER)
+
+
+def attached(hub: Hub, *listeners: Listener) -> tuple[Listener, ...]:
+    for listener in listeners:
+        hub.attach(listener)
+    return listeners
+
+
+def message(seq: int = 2, *, to: tuple[AccountId, ...], body: Sealed | None = None) -> EventPush:
+    sent = MessageSent(
+        by=ANN, device=DeviceId("laptop"), header="{}", digest="", ordinal=1, own=1, receipts=-1, account=0,
+        body=body or SEALER.seal(ANN, "hello"),
+    )  # fmt: skip
+    event = Event(
+        position=9, stream=conversation_stream(ROOM), version=seq - 1, entry=Entry(v=1, id="", cmd="", at=5, e=sent)
+    )
+    return EventPush(event=event, conversation=ROOM, to=to, origin=(ANN, DeviceId("laptop")))
+
+
+def test_a_message_goes_to_all_devices_but_the_one_that_sent_it(hub: Hub, pushes: Pushes) -> None:
+    sender, phone, bob, cem = attached(hub, Listener(ANN), Listener(ANN, "phone"), Listener(BOB), Listener(CEM))
+    pushes.give([message(to=(ANN, BOB))])
+    assert sender.heard == cem.heard == []
+    [(room, seq, data)] = phone.heard
+    assert (room, seq) == (ROOM, 2)
+    shown = wire.Message(c=ROOM, seq=2, at=5, ordinal=1, own=1, header="{}", body="hello")
+    assert data == encode(shown)
+    assert bob.heard[0][2] is data
+
+
+def test_nothing_is_unsealed_for_nobody(hub: Hub, pushes: Pushes, caplog: pytest.LogCaptureFixture) -> None:
+    damaged = Sealed(key=SEALER.seal(ANN, "").key, box=b"damaged")
+    [cem] = attached(hub, Listener(CEM))
+    pushes.give([message(to=(ANN, BOB), body=damaged)])
+    assert caplog.text == ""
+    assert cem.heard == []
+
+
+def test_ticks_go_to_the_author_and_marks_to_the_readers_other_devices(hub: Hub, pushes: Pushes) -> None:
+    laptop, phone, bob = attached(hub, Listener(ANN), Listener(ANN, "phone"), Listener(BOB))
+    ticks = TickPush(conversation=ROOM, account=ANN, delivered=3, read=2, undelivered=[1])
+    mark = MarkPush(conversation=ROOM, account=ANN, read=4, origin=(ANN, DeviceId("laptop")))
+    pushes.give([ticks, mark])
+    shown = encode(wire.Receipt(c=ROOM, delivered=3, read=2, undelivered=[1]))
+    assert laptop.heard == [(ROOM, 0, shown)]
+    assert phone.heard == [(ROOM, 0, shown), (ROOM, 0, encode(wire.Mark(c=ROOM, read=4)))]
+    assert bob.heard == []
+
+
+def test_a_device_is_attached_once_and_its_older_connection_closed(hub: Hub, pushes: Pushes) -> None:
+    older, phone, newer = attached(hub, Listener(BOB), Listener(BOB, "phone"), Listener(BOB))
+    assert (older.closed, phone.closed, newer.closed) == (["replaced"], [], [])
+    hub.detach(older)
+    pushes.give([message(to=(BOB,))])
+    assert (len(older.heard), len(phone.heard), len(newer.heard)) == (0, 1, 1)
+    for listener in (phone, newer, newer):
+        hub.detach(listener)
+    pushes.give([message(to=(BOB,))])
+    assert (len(phone.heard), len(newer.heard)) == (1, 1)
+
+
+def test_a_revoked_device_is_closed(hub: Hub, pushes: Pushes) -> None:
+    laptop, phone = attached(hub, Listener(BOB), Listener(BOB, "phone"))
+    revoked: list[Push] = [
+        DeviceRevokedPush(account=BOB, device=DeviceId("phone")),
+        DeviceRevokedPush(account=CEM, device=DeviceId("laptop")),
+    ]
+    pushes.give(revoked)
+    assert (laptop.closed, phone.closed) == ([], ["revoked"])
+
+
+def test_a_push_that_fails_does_not_take_the_next_one_with_it(
+    hub: Hub, pushes: Pushes, caplog: pytest.LogCaptureFixture
+) -> None:
+    [bob] = attached(hub, Listener(BOB))
+    broken = message(to=(BOB,))
+    broken = EventPush(event=cast(Any, None), conversation=ROOM, to=broken.to, origin=None)
+    pushes.give([broken, message(to=(BOB,))])
+    assert [seq for _, seq, _ in bob.heard] == [2]
+    assert "a push failed" in caplog.text

@@ -1,0 +1,299 @@
+"""I12: each endpoint × each role, generated from the description of the API.
+
+`EXPECTED` says for each operation of the OpenAPI document what each role gets; an operation that is missing there fails.
+"""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import httpx
+import pytest
+from nacl.signing import SigningKey
+
+from gateways.http import make_app
+from tests.gateways.engine import Engine, Person, command, sqlite_engine, texts
+
+ROLES: Final = ("no_token", "expired", "revoked", "stranger", "former", "member", "admin", "owner")
+
+
+def rights(others: str, **of_roles: str) -> dict[str, str]:
+    """What each role gets: without a token, or with a dead one, always the same; the others as named."""
+    dead = {"no_token": "not_authenticated", "expired": "not_authenticated", "revoked": "device_revoked"}
+    return {**dict.fromkeys(ROLES, others), **dead, **of_roles}
+
+
+def of_conversation(others: str, *, former: str = "not_a_member", **of_roles: str) -> dict[str, str]:
+    return rights(others, stranger="no_such_conversation", former=former, **of_roles)
+
+
+EVERYBODY: Final = dict.fromkeys(ROLES, "ok")
+
+EXPECTED: Final = {
+    "index": EVERYBODY,
+    "health": EVERYBODY,
+    "challenge": EVERYBODY,
+    "register": EVERYBODY,
+    "token": {**EVERYBODY, "revoked": "device_revoked"},
+    "show_account": rights("ok"),
+    "rename_account": rights("ok"),
+    "list_devices": rights("ok"),
+    "link_device": rights("ok"),
+    "revoke_device": rights("ok"),
+    "list_conversations": rights("ok"),
+    "start_conversation": rights("ok"),
+    "show_conversation": of_conversation("ok", former="ok"),
+    "add_members": of_conversation("ok", member="not_allowed"),
+    "remove_member": of_conversation("ok", member="not_allowed"),
+    "leave_conversation": of_conversation("ok", owner="last_owner"),
+    "change_role": of_conversation("ok", member="not_allowed", admin="not_allowed"),
+    "set_title": of_conversation("ok", member="not_allowed"),
+    "send_message": of_conversation("ok"),
+    "retract_message": of_conversation("ok", member="not_allowed"),
+    "list_events": of_conversation("ok", former="ok"),
+    "list_receipts": of_conversation("ok"),
+}
+
+DOCUMENT: Final = make_app(None).openapi()  # type: ignore[arg-type]  # the description needs no engine
+OPERATIONS: Final = {
+    operation["operationId"]: (method.upper(), path, operation)
+    for path, methods in DOCUMENT["paths"].items()
+    for method, operation in methods.items()
+}
+
+
+class Scene:
+    """People of every role, and a group of theirs that is made anew for each try."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.people: dict[str, Person] = {}
+        self.group = ""
+        self.seq = 0
+
+    async def enter(self) -> None:
+        """Everybody comes; the tokens of one device expire, and another one is revoked."""
+        expired = await self.engine.person("Member")
+        member = Person(self.engine, "Member", "laptop", expired.signing_key)
+        member.account = expired.account
+        self.engine.clock.forward(3_700)
+        await member.log_in()
+        revoked = await member.new_device("lost phone")
+        await member.do("DELETE", "/devices/lost phone", id=str(uuid4()))
+        nobody = Person(self.engine, "Member", "laptop", expired.signing_key)
+        nobody.account = expired.account
+        self.people = {"no_token": nobody, "expired": expired, "revoked": revoked, "member": member}
+        for role in ("stranger", "former", "admin", "owner", "target", "newcomer"):
+            self.people[role] = await self.engine.person(role)
+
+    async def set_up(self) -> None:
+        """A group in which everybody has its role, with one message of the target's."""
+        people = self.people
+        owner = people["owner"]
+        self.group = await owner.start_group(*(people[role] for role in ("former", "admin", "member", "target")))
+        at = f"/conversations/{self.group}"
+        await owner.do("PUT", f"{at}/members/{people['admin'].account}/role", command(role="admin"))
+        await people["former"].do("POST", f"{at}/leave", command())
+        self.seq = await people["target"].send(self.group, "mine")
+
+    async def head(self) -> int:
+        head: int = (await self.people["owner"].history(self.group))["head"]
+        return head
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with sqlite_engine(tmp_path) as engine:
+        scene = Scene(engine)
+        await scene.enter()
+        yield scene
+
+
+# The request of each operation that has a body or a query; its path is filled in from the scene.
+
+Request = tuple[Any, dict[str, str]]
+Builder = Callable[[Scene, Person], Awaitable[Request]]
+BUILDERS: dict[str, Builder] = {}
+
+
+def builds(build: Builder) -> Builder:
+    BUILDERS[build.__name__] = build
+    return build
+
+
+@builds
+async def register(scene: Scene, caller: Person) -> Request:
+    newcomer = Person(scene.engine, "New", "laptop", SigningKey.generate())
+    return await newcomer.registration(), {}
+
+
+@builds
+async def token(scene: Scene, caller: Person) -> Request:
+    return await caller.hello(), {}
+
+
+@builds
+async def rename_account(scene: Scene, caller: Person) -> Request:
+    return command(name="New"), {}
+
+
+@builds
+async def link_device(scene: Scene, caller: Person) -> Request:
+    return caller.link(Person(scene.engine, "x", str(uuid4()), SigningKey.generate())), {}
+
+
+@builds
+async def revoke_device(scene: Scene, caller: Person) -> Request:
+    if (await caller.ask("GET", "/devices")).status_code == 200:
+        await caller.new_device("spare")
+    return None, command()
+
+
+@builds
+async def start_conversation(scene: Scene, caller: Person) -> Request:
+    return command(kind="direct", members=[scene.people["target"].account]), {}
+
+
+@builds
+async def add_members(scene: Scene, caller: Person) -> Request:
+    return command(accounts=[scene.people["newcomer"].account]), {}
+
+
+@builds
+async def remove_member(scene: Scene, caller: Person) -> Request:
+    return None, command()
+
+
+@builds
+async def leave_conversation(scene: Scene, caller: Person) -> Request:
+    return command(), {}
+
+
+@builds
+async def change_role(scene: Scene, caller: Person) -> Request:
+    return command(role="admin"), {}
+
+
+@builds
+async def set_title(scene: Scene, caller: Person) -> Request:
+    return command(title="New"), {}
+
+
+@builds
+async def send_message(scene: Scene, caller: Person) -> Request:
+    return caller.message(scene.group, "hello"), {}
+
+
+@builds
+async def retract_message(scene: Scene, caller: Person) -> Request:
+    return command(), {}
+
+
+async def ask(scene: Scene, name: str, caller: Person, *, conversation: str | None = None) -> httpx.Response:
+    """One operation, asked by one device."""
+    method, template, _ = OPERATIONS[name]
+    path = template.format(
+        conversation=conversation or scene.group,
+        account=scene.people["target"].account,
+        device="spare",
+        seq=scene.seq,
+    )
+    body, query = await BUILDERS[name](scene, caller) if name in BUILDERS else (None, {})
+    headers = {"authorization": f"Bearer {caller.token}"} if caller.token else {}
+    return await scene.engine.http.request(method, path, json=body, params=query, headers=headers)
+
+
+# The tests
+
+
+def test_the_table_knows_every_operation_and_every_role() -> None:
+    """I12: a new endpoint without its rights fails here."""
+    assert EXPECTED.keys() == OPERATIONS.keys()
+    assert all(of_roles.keys() == set(ROLES) for of_roles in EXPECTED.values())
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+def test_the_description_says_what_needs_a_token(name: str) -> None:
+    """I12: what the table opens to everybody is open in the description, and nothing else is."""
+    assert ("security" in OPERATIONS[name][2]) == (EXPECTED[name]["no_token"] != "ok")
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+async def test_each_role_gets_what_is_its_own(scene: Scene, name: str) -> None:
+    """I12: and of what is refused nothing is stored, and the refusal is one that the description names."""
+    got = {}
+    for role in ROLES:
+        await scene.set_up()
+        caller = scene.people[role]
+        before = await scene.head()
+        response = await ask(scene, name, caller)
+        got[role] = "ok" if response.status_code == 200 else response.json()["code"]
+        if got[role] != "ok":
+            assert await scene.head() == before
+            documented = OPERATIONS[name][2]["responses"][str(response.status_code)]
+            assert got[role] in documented["content"]["application/json"]["examples"]
+    assert got == EXPECTED[name]
+
+
+OF_CONVERSATION: Final = sorted(name for name, (_, path, _) in OPERATIONS.items() if "{conversation}" in path)
+
+
+@pytest.mark.parametrize("name", OF_CONVERSATION)
+async def test_a_stranger_can_t_tell_a_foreign_conversation_from_a_missing_one(scene: Scene, name: str) -> None:
+    """I12: status, headers and body are the same, byte for byte."""
+    await scene.set_up()
+    stranger = scene.people["stranger"]
+    foreign = await ask(scene, name, stranger)
+    scene.group = str(uuid4())
+    answers = [foreign, await ask(scene, name, stranger)]
+    if name != "send_message":  # its header would have to name the conversation
+        answers.append(await ask(scene, name, stranger, conversation="no-uuid"))
+    assert {(each.status_code, each.content, each.headers["content-length"]) for each in answers} == {
+        (404, foreign.content, foreign.headers["content-length"])
+    }
+    assert foreign.json()["code"] == "no_such_conversation"
+
+
+async def test_members_see_their_own_time_in_the_group_and_nothing_else(scene: Scene) -> None:
+    """I8, I12: what was said before a member came, while it was away, and after it left is not for it."""
+    owner, guest = scene.people["owner"], scene.people["newcomer"]
+    group = await owner.start_group(title="First")
+    at = f"/conversations/{group}"
+    await owner.send(group, "before")
+    await owner.do("POST", f"{at}/members", command(accounts=[guest.account]))
+    await owner.send(group, "during")
+    await owner.do("DELETE", f"{at}/members/{guest.account}", **command())
+    await owner.send(group, "away")
+    await owner.do("POST", f"{at}/members", command(accounts=[guest.account]))
+    await guest.send(group, "again")
+    await guest.do("POST", f"{at}/leave", command())
+    await owner.send(group, "after")
+    await owner.do("PUT", f"{at}/title", command(title="Secret"))
+
+    page = await guest.history(group)
+    assert texts(page) == ["during", "again"]
+    assert [item["seq"] for item in page["items"]] == [3, 4, 5, 7, 8, 9]
+    assert (page["head"], page["upto"]) == (9, 9)
+    # Nor by asking from the middle of what is hidden, or past it.
+    assert texts(await guest.history(group, after=5, limit=1)) == []
+    assert [item["seq"] for item in (await guest.history(group, after=5, limit=1))["items"]] == [7]
+    assert (await guest.history(group, after=9))["items"] == []
+    # The overview ends where its time ended.
+    shown = await guest.do("GET", at)
+    assert shown["overview"]["head"] == 9
+    assert shown["overview"]["visible"] == [[3, 5], [7, 9]]
+    assert shown["members"] is None
+    assert "Secret" not in json.dumps([shown, await guest.do("GET", "/conversations")])
+    assert texts(await owner.history(group)) == ["before", "during", "away", "again", "after"]
+
+
+async def test_a_device_acts_for_its_own_account_only(scene: Scene) -> None:
+    """I12: another account's devices are neither shown nor revoked."""
+    owner, stranger = scene.people["owner"], scene.people["stranger"]
+    await owner.new_device("tablet")
+    response = await stranger.ask("DELETE", "/devices/tablet", id=str(uuid4()))
+    assert response.json()["code"] == "no_such_device"
+    assert [each["device"] for each in (await stranger.do("GET", "/devices"))["devices"]] == ["laptop"]
+    assert [each["active"] for each in (await owner.do("GET", "/devices"))["devices"]] == [True, True]

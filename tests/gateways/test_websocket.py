@@ -1,0 +1,323 @@
+"""The live path over real sockets, behind a real uvicorn."""
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import AsyncIterator
+
+import httpx
+import msgspec
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from gateways.websocket import Timeouts
+from signet_client import wire
+from tests.gateways.engine import command
+from tests.gateways.live import LiveServer, WAIT_S, hello, live_server, send, text_of
+
+REQUEST = (
+    b"GET /v1/live HTTP/1.1\r\nHost: signet.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Protocol: signet.v1.json\r\n\r\n"
+)
+QUICK = Timeouts(hello=0.3, ping=(0.3, 0.4), slow=0.5, close=0.3, tick=0.05)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[LiveServer]:
+    async with live_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def quick() -> AsyncIterator[LiveServer]:
+    """With short timeouts."""
+    async with live_server(QUICK) as server:
+        yield server
+
+
+async def test_two_people_talk(server: LiveServer) -> None:
+    ann, bob = await server.engine.person("Ann"), await server.engine.person("Bob")
+    room = await ann.start_group(bob)
+    async with server.device(ann) as at_ann, server.device(bob) as at_bob:
+        await at_ann.say(send(ann, room, "hello"))
+        accepted = await at_ann.next(wire.Accepted)
+        message = await at_bob.next(wire.Message)
+        assert (text_of(message), message.seq) == ("hello", accepted.seq)
+        await at_bob.say(wire.Ack(c=room, upto=message.seq))
+        assert (await at_ann.next(wire.Receipt)).delivered == message.seq
+        await at_bob.say(wire.Read(c=room, upto=message.seq))
+        assert (await at_ann.next(wire.Receipt)).read == message.seq
+
+
+async def test_http_goes_on_beside_it(server: LiveServer) -> None:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http:
+        assert (await http.get("/healthz")).status_code == 200
+        ann = await server.engine.person("Ann")
+        async with server.device(ann) as device:
+            await device.say(wire.Ping(id="1"))
+            await device.next(wire.Pong)
+            assert (await http.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "subprotocols", "status"),
+    [("/v1/live", None, 400), ("/v1/live", ["signet.v9.json"], 400), ("/elsewhere", ["signet.v1.json"], 404)],
+)
+async def test_a_wrong_handshake_is_answered(
+    server: LiveServer, path: str, subprotocols: list[str] | None, status: int
+) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(f"ws://127.0.0.1:{server.port}{path}", subprotocols=subprotocols)  # type: ignore[arg-type]
+    assert refused.value.response.status_code == status
+    async with asyncio.timeout(WAIT_S):
+        while server.server.server_state.connections:
+            await asyncio.sleep(0.01)
+
+
+# The handover from uvicorn
+
+
+async def test_what_comes_in_pieces_and_right_behind_the_upgrade(server: LiveServer) -> None:
+    """uvicorn drops what comes with the request; a client that waits for the 101, as it must, loses nothing."""
+    ann = await server.engine.person("Ann")
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    for byte in REQUEST:
+        writer.write(bytes((byte,)))
+        await writer.drain()
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    challenge = msgspec.json.decode(await _frame(reader), type=wire.Challenge)
+    for byte in _masked(msgspec.json.encode(hello(ann, challenge))) + _masked(b'{"t":"ping"}', opcode=9):
+        writer.write(bytes((byte,)))
+        await writer.drain()
+    frames = [await _frame(reader) for _ in range(3)]
+    assert [json.loads(frame)["t"] for frame in frames if frame.startswith(b"{") and b'"t":"ping"' not in frame] == [
+        "welcome", "live",
+    ]  # fmt: skip
+    writer.close()
+
+
+async def test_bytes_in_the_same_packet_as_the_request_do_no_harm(quick: LiveServer) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", quick.port)
+    writer.write(REQUEST + _masked(b'{"t":"ping"}'))
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    assert json.loads(await _frame(reader))["t"] == "challenge"
+    assert int.from_bytes((await _frame(reader))[:2], "big") == 4001
+    writer.close()
+
+
+# What is malformed
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (lambda: b"\x82\x80\0\0\0\0", 1003),
+        (lambda: _masked(b'{"t":"ping","x":"\xff"}'), 1007),
+        (lambda: _masked(b"hello"), 4501),
+        (lambda: b"\x81\x05hello", 1002),
+        (lambda: b"\x81\xff" + (2**40).to_bytes(8, "big") + b"\0\0\0\0" + bytes(100_000), 1009),
+    ],
+)
+async def test_what_is_malformed_is_told_why_and_harms_nobody_else(server: LiveServer, raw, code: int) -> None:  # type: ignore[no-untyped-def]
+    """I11: the close frame arrives, though the hostile bytes go on behind it."""
+    ann = await server.engine.person("Ann")
+    async with server.device(ann) as device:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(REQUEST)
+        await reader.readuntil(b"\r\n\r\n")
+        await _frame(reader)
+        writer.write(raw() + bytes(50_000))
+        assert int.from_bytes((await _frame(reader))[:2], "big") == code
+        assert await asyncio.wait_for(reader.read(), WAIT_S) == b""
+        writer.close()
+        await device.say(wire.Ping(id="1"))
+        assert (await device.next(wire.Pong)).id == "1"
+
+
+async def test_fragments_are_one_frame(server: LiveServer) -> None:
+    ann = await server.engine.person("Ann")
+    async with server.device(ann) as device:
+        await device.ws.send(['{"t":"pi', 'ng","', 'id":"1"}'])
+        assert (await device.next(wire.Pong)).id == "1"
+
+
+async def test_a_body_that_is_too_large_is_refused_and_a_frame_closes(server: LiveServer) -> None:
+    settings = server.engine.services.settings
+    ann = await server.engine.person("Ann")
+    room = await ann.start_group()
+    async with server.device(ann) as device:
+        await device.say(send(ann, room, "x" * settings.body_bytes_max))
+        assert (await device.next(wire.Refused)).code == "too_large"
+        await device.ws.send("x" * (settings.frame_bytes_max + 1))
+        assert await device.disconnected() == 1009
+
+
+# Who comes and goes
+
+
+async def test_a_replaced_and_a_revoked_device_are_told(server: LiveServer) -> None:
+    ann = await server.engine.person("Ann")
+    phone = await ann.new_device("phone")
+    async with server.device(phone) as older, server.device(phone) as newer:
+        assert await older.disconnected() == 4503
+        await ann.do("DELETE", "/devices/phone", id=command()["id"])
+        assert await newer.disconnected() == 4502
+
+
+async def test_a_client_that_closes_is_answered_and_forgotten(server: LiveServer) -> None:
+    ann = await server.engine.person("Ann")
+    async with server.device(ann) as device:
+        assert len(server.server.server_state.connections) == 1
+        await device.ws.close(1000)
+        assert (device.ws.close_code, device.ws.protocol.close_rcvd_then_sent) == (1000, False)
+    await _nobody_is_left(server)
+
+
+async def test_a_client_that_vanishes_is_forgotten(server: LiveServer) -> None:
+    """I4: without a FIN handshake of WebSocket's own; even in the middle of a frame."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(REQUEST)
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(_masked(b'{"t":"ping"}')[:7])
+    writer.transport.abort()
+    await _nobody_is_left(server)
+
+
+async def test_a_stopping_server_says_come_again() -> None:
+    async with live_server() as server:
+        ann = await server.engine.person("Ann")
+        async with server.device(ann) as device:
+            server.server.should_exit = True
+            assert await device.disconnected() == 1012
+
+
+async def test_a_stopping_server_does_not_wait_for_who_does_not_answer() -> None:
+    async with live_server(QUICK) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(REQUEST)
+        await reader.readuntil(b"\r\n\r\n")
+        server.server.should_exit = True
+        await _nobody_is_left(server)
+        writer.close()
+
+
+# Timeouts
+
+
+async def test_who_says_no_hello_is_closed(quick: LiveServer) -> None:
+    async with connect(quick.url, subprotocols=["signet.v1.json"]) as ws:  # type: ignore[list-item]
+        await ws.recv()
+        await asyncio.wait_for(ws.wait_closed(), WAIT_S)
+        assert ws.close_code == 4001
+
+
+async def test_a_quiet_device_is_pinged_and_stays(quick: LiveServer) -> None:
+    ann = await quick.engine.person("Ann")
+    async with quick.device(ann) as device:
+        reader, writer = await _raw_device(quick, "Bob")
+        # Bob answers three pings with pongs, then falls silent, and is cut.
+        for _ in range(3):
+            assert await _frame(reader) == b""
+            writer.write(_masked(b"", opcode=10))
+        assert await _frame(reader) == b""
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await _frame(reader)
+        writer.close()
+        await device.say(wire.Ping())
+        await device.next(wire.Pong)
+
+
+# Slow readers
+
+
+async def test_a_slow_reader_misses_pushes_and_is_told_to_resync(server: LiveServer) -> None:
+    """I11: what waits for it is bounded; I4: it is told that it lacks something."""
+    ann, bob = await server.engine.person("Ann"), await server.engine.person("Bob")
+    room = await ann.start_group(bob)
+    bob_socket = _small_socket(server.port)
+    async with connect(server.url, subprotocols=["signet.v1.json"], sock=bob_socket, max_queue=1) as ws:  # type: ignore[list-item]
+        challenge = msgspec.json.decode(await ws.recv(), type=wire.Challenge)
+        await ws.send(msgspec.json.encode(hello(bob, challenge)).decode())
+        while json.loads(await ws.recv())["t"] != "live":
+            pass
+        async with server.device(ann) as at_ann:
+            last = 0
+            for _ in range(200):
+                await at_ann.say(send(ann, room, os.urandom(20_000).hex()))
+                last = (await at_ann.next(wire.Accepted)).seq
+        seen, resynced = [], False
+        async with asyncio.timeout(WAIT_S):
+            while not resynced:
+                frame = json.loads(await ws.recv())
+                resynced = frame["t"] == "resync"
+                if frame["t"] == "message":
+                    seen.append(frame["seq"])
+        assert seen == list(range(2, len(seen) + 2))
+        assert len(seen) < last - 1
+        await ws.send(json.dumps({"t": "fetch", "id": "1", "c": room, "after": seen[-1], "limit": 1}))
+        assert json.loads(await ws.recv())["items"][0]["seq"] == seen[-1] + 1
+
+
+async def test_who_reads_nothing_at_all_is_disconnected(quick: LiveServer) -> None:
+    """I11"""
+    ann = await quick.engine.person("Ann")
+    reader, writer = await _raw_device(quick, "Bob", sock=_small_socket(quick.port))
+    bob = next(iter(quick.server.server_state.connections))
+    room = await ann.start_group(quick.engine.people["Bob"])  # type: ignore[attr-defined]
+    reader._transport.pause_reading()  # type: ignore[attr-defined]
+    for _ in range(100):
+        await ann.send(room, os.urandom(20_000).hex())
+    async with asyncio.timeout(WAIT_S):
+        while bob in quick.server.server_state.connections:
+            await asyncio.sleep(0.01)
+    writer.close()
+
+
+async def _nobody_is_left(server: LiveServer) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while server.server.server_state.connections:
+            await asyncio.sleep(0.01)
+
+
+def _small_socket(port: int) -> socket.socket:
+    """One whose peer's writes soon find it full."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    sock.connect(("127.0.0.1", port))
+    return sock
+
+
+async def _raw_device(
+    server: LiveServer, name: str, sock: socket.socket | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A new person's device, live, over a socket without a WebSocket library that would answer pings."""
+    person = await server.engine.person(name)
+    server.engine.people = {name: person}  # type: ignore[attr-defined]
+    sock = sock or socket.create_connection(("127.0.0.1", server.port))
+    reader, writer = await asyncio.open_connection(sock=sock)
+    writer.write(REQUEST)
+    await reader.readuntil(b"\r\n\r\n")
+    challenge = msgspec.json.decode(await _frame(reader), type=wire.Challenge)
+    writer.write(_masked(msgspec.json.encode(hello(person, challenge))))
+    assert [json.loads(await _frame(reader))["t"] for _ in range(2)] == ["welcome", "live"]
+    return reader, writer
+
+
+def _masked(payload: bytes, opcode: int = 1) -> bytes:
+    """A client's frame, with a mask of zeros."""
+    length = len(payload)
+    size = bytes((0x80 | length,)) if length < 126 else b"\xfe" + length.to_bytes(2, "big")
+    return bytes((0x80 | opcode,)) + size + bytes(4) + payload
+
+
+async def _frame(reader: asyncio.StreamReader) -> bytes:
+    """The payload of the server's next frame."""
+    async with asyncio.timeout(WAIT_S):
+        head = await reader.readexactly(2)
+        length = head[1]
+        if length >= 126:
+            length = int.from_bytes(await reader.readexactly(2 if length == 126 else 8), "big")
+        return await reader.readexactly(length)
