@@ -5,7 +5,7 @@ without gaps); in the whole log it has a *position*, which only grows and may ha
 server's own book-keeping: whatever is kept by others is made of versions.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -115,7 +115,7 @@ class EventLog(Protocol):
         """The position of the last event, START while there is none. Raises StoreUnavailable."""
         ...
 
-    def subscribe(self, *, after: int = START) -> AsyncIterator[list[RecordedEvent]]:
+    def subscribe(self, *, after: int = START) -> AsyncGenerator[list[RecordedEvent], None]:
         """All events with a position greater than `after`, those to come included, in batches that are never empty.
         Wakes when an event is stored, without waiting for a timer where the store is in this process. Ends by
         StoreUnavailable where the store breaks; the reader subscribes again from the last position that it handled.

@@ -1,10 +1,10 @@
 """Ticks: how far an author's messages have come, derived from the marks of the other members.
 
-A message is delivered to a member when one of its devices is past it and could read it. The audience of a message are the
-members at its seq: whoever left since is waived, and a newcomer counts as past everything before it joined. So the tick of
-an author is the lowest mark of the other members; a group's ticks cost O(members) however many messages they cover.
-An author that all others have left has their last departure for its tick: all before it was delivered or is waived, and
-what it writes to nobody after that gets no tick. So ticks only move forward.
+A message is delivered to a member when one of its devices is past it and could read it. The audience of a message are
+the members at its seq: whoever left since is waived, and a newcomer counts as past everything before it joined. So the
+tick of an author is the lowest mark of the other members; a group's ticks cost O(members) however many messages they
+cover. An author that all others have left has their last departure for its tick: all before it was delivered or is
+waived, and what it writes to nobody after that gets no tick. So ticks only move forward.
 """
 
 from collections.abc import Iterable, Set

@@ -1,0 +1,105 @@
+"""The data folder: everything of one server, with one owner at a time.
+
+lock            held by the owner for as long as it lives
+server.json     the server's name, set at the first start; its URL while it runs
+log.db          the event log, where it is SQLite
+keyring.db      the keys that seal personal texts: back it up apart from the log
+readmodels/     may be thrown away; each version of a read model is a file of its own
+"""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ops.errors import OpsError
+
+DEFAULT_NAME: Final = "localhost"
+
+
+class ServerFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    name: str
+    url: str | None = None
+    """Where the running server is reached."""
+    pid: int | None = None
+
+
+class DataFolder:
+    """The folder, owned by this process until `close`. Raises OpsError where another process owns it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise OpsError(f"the data folder {path} can't be used: {error}. Name another one by --data.") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            server = read_server_file(path)
+            where = f" (pid {server.pid}, {server.url})" if server is not None and server.pid else ""
+            raise OpsError(
+                f"the data folder {path} belongs to an engine that runs already{where}. Stop it, or name another "
+                "folder by --data."
+            ) from error
+
+    def server_name(self, wanted: str | None) -> str:
+        """The name that this server has for ever; set now if it has none yet."""
+        server = read_server_file(self.path)
+        if server is None:
+            server = ServerFile(name=wanted or DEFAULT_NAME)
+            self._write(server)
+        elif wanted is not None and wanted != server.name:
+            raise OpsError(
+                f"this server is called {server.name!r} since its first start, and devices have signed that name; "
+                f"take server_name = {wanted!r} out of the settings, or start anew in another folder"
+            )
+        return server.name
+
+    def announce(self, name: str, url: str | None) -> None:
+        """Says where the running server is reached; None: it runs no more."""
+        self._write(ServerFile(name=name, url=url, pid=os.getpid() if url else None))
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+    def _write(self, server: ServerFile) -> None:
+        target = self.path / "server.json"
+        draft = target.with_suffix(".new")
+        with draft.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(server)) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(target)
+
+
+def read_server_file(path: Path) -> ServerFile | None:
+    """What stands in the folder about its server; None where there never was one. Raises OpsError."""
+    file = path / "server.json"
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=ServerFile)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise OpsError(f"{file} can't be read: {error}. Restore it from a backup of the folder.") from error
+
+
+def running_url(path: Path) -> str:
+    """The URL of the engine that runs on this folder. Raises OpsError where none does."""
+    server = read_server_file(path)
+    if server is None or server.url is None or not _is_owned(path):
+        raise OpsError(f"no engine runs on {path}. Start one: ./signet up --data {path}")
+    return server.url
+
+
+def _is_owned(path: Path) -> bool:
+    with (path / "lock").open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False

@@ -1,0 +1,208 @@
+"""A running node: the one place where all parts are wired together."""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Final
+
+import uvicorn
+
+from commands.keyring import FileKeyring
+from commands.lookup import StreamLookup
+from commands.sealing import Sealer
+from commands.stores import open_log
+from commands.writer import Writer
+from domain.log import EventLog, StoreError
+from gateways.auth import Auth
+from gateways.http import make_app
+from gateways.hub import Hub
+from gateways.services import EdgeSettings, Services
+from gateways.websocket import live_protocol
+from ops.datafolder import DataFolder
+from ops.errors import OpsError
+from ops.lookup import ReadModelLookup
+from ops.settings import Settings
+from projections.delivery import Delivery
+from projections.directory import Directory
+from projections.feed import Feed
+from projections.inbox import Inbox
+from projections.messages import Messages
+from projections.readmodel import ReadModel
+from projections.receipts import Receipts
+from projections.runner import Runner
+
+_log = logging.getLogger("signet.node")
+STOP_MAX_S: Final = 10
+"""How long a stop waits for open requests and connections."""
+
+
+def clock() -> int:
+    """Microseconds since 1970, UTC."""
+    return time.time_ns() // 1_000
+
+
+class Node:
+    """One engine with its edges. `run` serves until `stop`."""
+
+    def __init__(self, *, url: str, services: Services, log: EventLog, server: "_Server", sock: socket.socket) -> None:
+        self.url = url
+        self.services = services
+        self.log = log
+        self._server = server
+        self._sock = sock
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator["Node"]:
+        """Opens stores, read models and the port. Raises OpsError with the remedy."""
+        async with AsyncExitStack() as stack:
+            folder = DataFolder(settings.data)
+            stack.callback(folder.close)
+            name = folder.server_name(settings.server_name)
+            log = await _open_store(settings, stack)
+            services = await _wire(settings, name, log, stack)
+            sock = _bind(settings)
+            stack.callback(sock.close)
+            url = f"http://{_host_in_url(settings.host)}:{sock.getsockname()[1]}"
+            folder.announce(name, url)
+            stack.callback(folder.announce, name, None)
+            yield cls(url=url, services=services, log=log, server=_Server(_uvicorn_config(services)), sock=sock)
+
+    async def run(self) -> None:
+        """Serves until `stop`; an error of any part ends the whole."""
+        writer = asyncio.create_task(self.services.writer.run())
+        runners = [asyncio.create_task(runner.run()) for runner in self.services.runners.values()]
+        edge = asyncio.create_task(self._server.serve(sockets=[self._sock]))
+        try:
+            done, _ = await asyncio.wait([writer, edge], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            # From the edge inwards: what was taken in is answered, what was answered is in the read models.
+            self.stop()
+            await asyncio.wait([edge])
+            self.services.writer.stop()
+            await asyncio.wait([writer])
+            for runner in runners:
+                runner.cancel()
+            await asyncio.gather(*runners, return_exceptions=True)
+
+    async def started(self) -> None:
+        """Returns when the port answers."""
+        await self._server.is_up.wait()
+
+    def stop(self) -> None:
+        """The edge takes nothing new and tells its clients to come again; then the writer answers what it has."""
+        self._server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: whoever runs the node says when it stops."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_up.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _open_store(settings: Settings, stack: AsyncExitStack) -> EventLog:
+    try:
+        log = open_log(settings.event_store_url)
+    except StoreError as error:
+        raise OpsError(str(error)) from error
+    stack.push_async_callback(log.close)
+    return log
+
+
+async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitStack) -> Services:
+    keyring = FileKeyring(settings.data / "keyring.db")
+    stack.callback(keyring.close)
+    sealer = Sealer(keyring, clock)
+    feed = Feed(log)
+    await feed.start()
+
+    folder = settings.data / "readmodels"
+    messages, inbox, receipts, directory = (
+        Messages.open(folder), Inbox.open(folder), Receipts.open(folder), Directory.open(folder),
+    )  # fmt: skip
+    models: tuple[ReadModel, ...] = (messages, inbox, receipts, directory)
+    for model in models:
+        stack.callback(model.close)
+    runners = {model.name: Runner(feed, model) for model in models}
+    delivery = Delivery(log)
+    stack.push_async_callback(delivery.close)
+    feed.listen(delivery.receive)
+
+    lookup = ReadModelLookup(log, runners["messages"], messages, StreamLookup(log))
+    writer = Writer(log, lookup=lookup, hand_over=feed.publish, clock=clock)
+    auth = Auth(
+        server_name=name,
+        directory=directory,
+        catch_up=lambda: runners["directory"].wait(feed.head),
+        clock=clock,
+    )
+    feed.listen(auth.hear)
+    return Services(
+        server_name=name,
+        writer=writer,
+        sealer=sealer,
+        feed=feed,
+        runners=runners,
+        messages=messages,
+        inbox=inbox,
+        receipts=receipts,
+        directory=directory,
+        auth=auth,
+        hub=Hub(delivery, sealer),
+        clock=clock,
+        settings=EdgeSettings(
+            registration_open=settings.registration_open,
+            body_bytes_max=settings.message_bytes_max,
+            frame_bytes_max=4 * settings.message_bytes_max,
+            members_max=settings.group_members_max,
+        ),
+    )
+
+
+def _uvicorn_config(services: Services) -> uvicorn.Config:
+    return uvicorn.Config(
+        make_app(services),
+        ws=live_protocol(services),
+        http="httptools",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=STOP_MAX_S,
+        backlog=2_048,
+    )
+
+
+def _bind(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((settings.host, settings.port))
+    except OSError as error:
+        sock.close()
+        raise OpsError(
+            f"port {settings.port} of {settings.host} can't be had: {error.strerror}. Name another one by --port, or 0 "
+            "for a free one."
+        ) from error
+    return sock
+
+
+def _host_in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,134 @@
+"""Settings: by the command line, else the environment (SIGNET_…), else signet.toml in the data folder, else defaults.
+
+A setting that nobody knows or that can't be is refused at the start, with what to do.
+"""
+
+import difflib
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from ops.errors import OpsError
+
+PREFIX: Final = "SIGNET_"
+FILE_NAME: Final = "signet.toml"
+_NOT_SETTINGS: Final = ("SIGNET_TEST_", "SIGNET_DATA")
+HOME: Final = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """What a node can be told. Times end in their unit."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    data: Path
+    """The folder that holds everything of one server."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8700, ge=0, le=65_535)
+    """0: a free one."""
+    public_url: str | None = None
+    """The address by which others reach this server, behind a proxy for instance."""
+    log_url: str = ""
+    """The event store; empty: SQLite in the data folder."""
+    server_name: str | None = Field(default=None, min_length=1, max_length=253)
+    """Set at the first start, and never changed: devices sign it. Default: localhost."""
+    registration: Literal["auto", "open", "closed"] = "auto"
+    """Who may register accounts. auto: everybody, where the server is bound to loopback and has no public address."""
+    group_members_max: int = Field(default=1_024, ge=2, le=100_000)
+    message_bytes_max: int = Field(default=65_536, ge=1_024, le=1_048_576)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("host")
+    @classmethod
+    def _an_address(cls, value: str) -> str:
+        if value != "localhost":
+            ipaddress.ip_address(value)
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _a_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("it begins with http:// or https://")
+        return value
+
+    @model_validator(mode="after")
+    def _not_open_to_all(self) -> "Settings":
+        if self.registration == "open" and not self.private:
+            raise ValueError(
+                "registration = open is only for a server on loopback without a public_url: anybody could register"
+            )
+        return self
+
+    @property
+    def private(self) -> bool:
+        """Only this machine reaches the server."""
+        loopback = self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        return loopback and self.public_url is None
+
+    @property
+    def registration_open(self) -> bool:
+        return self.registration != "closed" and self.private
+
+    @property
+    def event_store_url(self) -> str:
+        return self.log_url or f"sqlite:///{self.data / 'log.db'}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        toml = TomlConfigSettingsSource(settings_cls, _file_of(init_settings()))
+        return init_settings, env_settings, toml
+
+
+def load_settings(data: Path | None = None, **given: Any) -> Settings:
+    """The settings of the server in this data folder; what is None in `given` was not given. Raises OpsError."""
+    folder = data_folder(data)
+    _check_environment(os.environ)
+    try:
+        return Settings(data=folder, **{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise OpsError(_explain(error, folder)) from error
+    except (ValueError, OSError) as error:  # a file that is no TOML, or can't be read
+        raise OpsError(f"{folder / FILE_NAME} can't be read: {error}. Mend it, or move it away.") from error
+
+
+def data_folder(data: Path | None) -> Path:
+    """The data folder that is meant: what was given, else SIGNET_DATA, else `.data` in the checkout."""
+    return (data or Path(os.environ.get("SIGNET_DATA") or HOME / ".data")).expanduser().absolute()
+
+
+def _file_of(given: Mapping[str, Any]) -> Path:
+    return Path(given["data"]) / FILE_NAME
+
+
+def _check_environment(environment: Mapping[str, str]) -> None:
+    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    for name in environment:
+        if name.startswith(PREFIX) and not name.startswith(_NOT_SETTINGS) and name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            meant = f"; did you mean {close[0]}?" if close else f". Known are {', '.join(known)}."
+            raise OpsError(f"the environment sets {name}, which is no setting{meant}")
+
+
+def _explain(error: ValidationError, folder: Path) -> str:
+    lines = ["a setting is wrong (command line, environment SIGNET_…, or " + str(folder / FILE_NAME) + "):"]
+    for each in error.errors():
+        name = ".".join(str(part) for part in each["loc"])
+        if each["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(name, Settings.model_fields, 1)
+            lines.append(f"  {name}: there is no such setting" + (f"; did you mean {close[0]}?" if close else ""))
+        else:
+            lines.append(f"  {name}: {each['msg']} (got {each['input']!r})" if name else f"  {each['msg']}")
+    return "\n".join(lines)
