@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from gateways import models, openapi
 from gateways.api import accounts, conversations, devices, examples, messages
 from gateways.api.edge import Edge, answer
+from gateways.hangup import HangUp
 from gateways.refusal import Refusal
 from gateways.services import Services
 from signet_client import wire
@@ -78,6 +79,7 @@ def make_app(services: Services) -> FastAPI:
             Exception: _failed,
         },
     )
+    app.add_middleware(HangUp)
     app.state.services = services
     app.include_router(index_router)
     for resource in (accounts, devices, conversations, messages):
@@ -108,9 +110,6 @@ async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     if error.reply.status == 401:
         return _problem(error, headers={"www-authenticate": "Bearer"})
-    if error.code == "too_large":
-        # The rest of the body is still on its way; nobody will read it.
-        return _problem(error, headers={"connection": "close"})
     return _problem(error)
 
 

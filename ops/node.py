@@ -56,13 +56,14 @@ class Node:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings) -> AsyncIterator["Node"]:
-        """Opens stores, read models and the port. Raises OpsError with the remedy."""
+    async def open(cls, settings: Settings, log: EventLog | None = None) -> AsyncIterator["Node"]:
+        """Opens stores, read models and the port; a log that is given stays open. Raises OpsError with the remedy."""
         async with AsyncExitStack() as stack:
             folder = DataFolder(settings.data)
             stack.callback(folder.close)
             name = folder.server_name(settings.server_name)
-            log = await _open_store(settings, stack)
+            if log is None:
+                log = await _open_store(settings, stack)
             services = await _wire(settings, name, log, stack)
             sock = _bind(settings)
             stack.callback(sock.close)
@@ -143,7 +144,7 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
     stack.push_async_callback(delivery.close)
     feed.listen(delivery.receive)
 
-    lookup = ReadModelLookup(log, runners["messages"], messages, StreamLookup(log))
+    lookup = ReadModelLookup(feed, runners["messages"], messages, StreamLookup(log))
     writer = Writer(log, lookup=lookup, hand_over=feed.publish, clock=clock)
     auth = Auth(
         server_name=name,

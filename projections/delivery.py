@@ -171,13 +171,13 @@ class Delivery:
         self._deliver(self._loading.pop(conversation).waiting)
 
     async def _make_room(self, conversation: ConversationId, before: int) -> Room:
-        for delay in retry_delays():
+        delays = retry_delays()
+        while True:
             try:
                 return await self._read_room(conversation, before)
             except StoreUnavailable as error:
                 logger.warning("the conversation %s can't be loaded now: %s", conversation, error)
-                await asyncio.sleep(delay)
-        raise AssertionError("there is always one more delay")
+                await asyncio.sleep(next(delays))
 
     async def _read_room(self, conversation: ConversationId, before: int) -> Room:
         room = Room()

@@ -177,8 +177,7 @@ class Room:
         self._changed()
 
     def _leave(self, account: AccountId, seq: int) -> None:
-        if self._joined.pop(account, None) is None:
-            return
+        del self._joined[account]
         self._visible[account][-1][1] = seq
         self._delivered_by.leave(account, seq)
         self._read_by.leave(account, seq)

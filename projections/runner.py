@@ -26,7 +26,7 @@ class _Poisonous(Exception):
 class Runner:
     """`run` is to be a task of its own; it ends when it is cancelled, or when the model fails."""
 
-    def __init__(self, feed: Feed, model: ReadModel, *, batch_max: int = 500, gather_ms: int = 20) -> None:
+    def __init__(self, feed: Feed, model: ReadModel, *, batch_max: int = 500, gather_ms: int = 100) -> None:
         """The feed has been started. Raises TrackingAhead."""
         self._feed = feed
         self._model = model

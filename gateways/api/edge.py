@@ -20,6 +20,9 @@ from gateways.services import Services
 T = TypeVar("T", bound=msgspec.Struct)
 
 _HEADERS: Final = {"cache-control": "no-store"}
+_DRAINED_BYTES_MAX: Final = 1_048_576
+"""A body that is too large is received up to here, and dropped: a client that is still sending may miss the answer."""
+
 _ACCOUNT_MODELS: Final = ("directory",)
 _CONVERSATION_MODELS: Final = ("messages", "inbox", "receipts")
 
@@ -85,13 +88,18 @@ def body_of(shape: type[T]) -> Callable[[Request, Services], Awaitable[T]]:
 
 async def _read(request: Request, bytes_max: int) -> bytes:
     data = bytearray()
+    size = 0
     try:
         async for chunk in request.stream():
-            data += chunk
-            if len(data) > bytes_max:
-                raise Refusal("too_large", f"a request's body has at most {bytes_max} bytes")
+            size += len(chunk)
+            if size <= bytes_max:
+                data += chunk
+            elif size > _DRAINED_BYTES_MAX:
+                break
     except ClientDisconnect as error:
         raise Refusal("bad_frame", "the request broke off") from error
+    if size > bytes_max:
+        raise Refusal("too_large", f"a request's body has at most {bytes_max} bytes")
     return bytes(data)
 
 

@@ -1,9 +1,9 @@
 """A writer at work on a log, people to send through it, and what the log holds in the end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 from commands.handlers import Command
@@ -14,10 +14,9 @@ from domain.codec import CODEC, Event
 from domain.conversation import MessageSent, SendMessage, StartConversation
 from domain.entry import Sealed
 from domain.ids import AccountId, CommandId, ConversationId, DeviceId, conversation_stream
-from domain.log import NO_STREAM, START, Append, EventLog, Outcome, RecordedEvent
+from domain.log import NO_STREAM, START, Append, EventLog, Outcome, RecordedEvent, StoreUnavailable
 from domain.receipts import AdvanceReceipts, Receipt
 
-T = TypeVar("T")
 ANN, BEN, CAT = (AccountId(name) for name in ("ann", "ben", "cat"))
 PHONE = DeviceId("phone")
 TEXT = Sealed(key="k", box=b"sealed")
@@ -34,45 +33,72 @@ class Clock:
         return self.now
 
 
-class Watched:
-    """A log that remembers the batches it was given, and lets a test in before one is stored."""
+class Passing:
+    """A log that passes everything on to another one."""
 
-    def __init__(self, log: EventLog) -> None:
-        self.inner = log
-        self.batches: list[list[Append]] = []
+    def __init__(self, inner: EventLog) -> None:
+        self.inner = inner
+
+    async def append(self, batch: Sequence[Append]) -> list[Outcome]:
+        return await self.inner.append(batch)
+
+    async def read_stream(self, stream: str, *, after: int = NO_STREAM, limit: int) -> list[RecordedEvent]:
+        return await self.inner.read_stream(stream, after=after, limit=limit)
+
+    async def read_all(self, *, after: int = START, limit: int) -> list[RecordedEvent]:
+        return await self.inner.read_all(after=after, limit=limit)
+
+    async def head(self) -> int:
+        return await self.inner.head()
+
+    def subscribe(self, *, after: int = START) -> AsyncGenerator[list[RecordedEvent], None]:
+        return self.inner.subscribe(after=after)
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+class Watched(Passing):
+    """Remembers the batches that it was given, lets a test in before one is stored, and can fail to read."""
+
+    def __init__(self, inner: EventLog) -> None:
+        super().__init__(inner)
+        self.batches: list[Sequence[Append]] = []
         self.before: Callable[[], Awaitable[Any]] | None = None
         """Is awaited once, before the next append."""
         self.reads = 0
-        self.read_stream = self._counted(log.read_stream)
-        self.read_all = log.read_all
-        self.head = log.head
-        self.subscribe = log.subscribe
-        self.close = log.close
+        self.failing_reads = 0
+        """How many of the next reads fail."""
 
     async def append(self, batch: Sequence[Append]) -> list[Outcome]:
-        self.batches.append(list(batch))
+        self.batches.append(batch)
         if self.before is not None:
             before, self.before = self.before, None
             await before()
-        return await self.inner.append(batch)
+        return await super().append(batch)
 
-    def _counted(self, read: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
-        async def counted(*args: Any, **kwargs: Any) -> T:
-            self.reads += 1
-            return await read(*args, **kwargs)
+    async def read_stream(self, stream: str, *, after: int = NO_STREAM, limit: int) -> list[RecordedEvent]:
+        self._count()
+        return await super().read_stream(stream, after=after, limit=limit)
 
-        return counted
+    async def read_all(self, *, after: int = START, limit: int) -> list[RecordedEvent]:
+        self._count()
+        return await super().read_all(after=after, limit=limit)
+
+    def _count(self) -> None:
+        self.reads += 1
+        if self.failing_reads:
+            self.failing_reads -= 1
+            raise StoreUnavailable("the store is away")
 
 
 class Desk:
-    """A running writer with what it answered and handed over."""
+    """A writer with what it answered and handed over."""
 
     def __init__(self, log: EventLog, **options: Any) -> None:
         self.log = log
         self.clock = Clock()
         self.handed: list[Event] = []
-        self.answered: list[tuple[CommandId, Reply]] = []
-        """In the order in which the answers were given."""
         options = {"lookup": StreamLookup(log), "hand_over": self.handed.extend, "clock": self.clock, **options}
         self.writer = Writer(log, **options)
 
@@ -81,7 +107,6 @@ class Desk:
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
         def reply(reply: Reply) -> None:
-            self.answered.append((command.id, reply))
             answer.set_result(reply)  # raises where there was an answer before
 
         self.writer.submit(command, turn=turn, reply=reply)
@@ -186,7 +211,7 @@ def seqs(replies: Sequence[Reply]) -> list[int]:
 async def until(condition: Callable[[], bool]) -> None:
     """Lets the loop run until the condition holds."""
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # the loop's next turn, not a time
             await asyncio.sleep(0)
 
 

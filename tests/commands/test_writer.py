@@ -244,9 +244,8 @@ async def test_a_late_answer_of_the_store_is_waited_for(frail: Desk, medium: Med
     answered = medium.faults.hold_answer()
     command = send(talk)
     answer = frail.submit(command)
-    while await sent(frail.log, talk) != [command.id]:
-        await asyncio.sleep(0)
     await idle()
+    assert await sent(frail.log, talk) == [command.id]
     assert not answer.done()
     answered.set()
     assert seqs([await answer]) == [2]

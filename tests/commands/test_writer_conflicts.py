@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,14 +12,15 @@ from commands.writer import Refused
 from domain.codec import CODEC, Codec
 from domain.conversation import RemoveMember
 from domain.entry import Entry, Sealed
-from domain.ids import conversation_stream
-from domain.log import Append, NewEvent, Outcome
+from domain.ids import ConversationId, conversation_stream
+from domain.log import Append, EventLog, NewEvent, Outcome
 from tests.commands.helpers import (
     ANN,
     BEN,
     CAT,
     PHONE,
     Desk,
+    Passing,
     Watched,
     entries,
     new_id,
@@ -110,24 +112,24 @@ async def test_the_order_of_a_peer_holds_through_conflicts(desk: Desk, log: Watc
             assert [command_id for command_id in stored if command_id in set(ids)] == ids
 
 
-class Contested:
+class Contested(Passing):
     """A log on which another writer is always faster, in one stream."""
 
-    def __init__(self, log: Watched, other: Desk, stream: str, command: Any) -> None:
-        self._log, self._other, self._stream, self._command = log, other, stream, command
-        self.read_stream, self.read_all = log.read_stream, log.read_all
-        self.head, self.subscribe, self.close = log.head, log.subscribe, log.close
+    def __init__(self, inner: EventLog, other: Desk, conversation: ConversationId) -> None:
+        super().__init__(inner)
+        self._other = other
+        self._conversation = conversation
 
-    async def append(self, batch: list[Append]) -> list[Outcome]:
-        if any(append.stream == self._stream for append in batch):
-            await self._other.accepted(self._command())
-        return await self._log.append(batch)
+    async def append(self, batch: Sequence[Append]) -> list[Outcome]:
+        if any(append.stream == conversation_stream(self._conversation) for append in batch):
+            await self._other.accepted(send(self._conversation, BEN))
+        return await super().append(batch)
 
 
 async def test_after_too_many_conflicts_a_command_is_refused_busy(log: Watched) -> None:
     async with writing(log, hand_over=None) as other:
         talk, calm = await other.talk(ANN, BEN), await other.talk(ANN)
-        contested = Contested(log, other, conversation_stream(talk), lambda: send(talk, BEN))
+        contested = Contested(log, other, talk)
         async with writing(contested, hand_over=None, conflict_tries_max=3) as desk:
             replies = await desk.all(send(talk), send(talk), send(calm))
             assert replies[:2] == [Refused(code="busy")] * 2
@@ -212,14 +214,14 @@ async def test_an_event_of_a_newer_release_refuses_its_stream_alone(
     talk = await desk.talk(ANN)
     future = NewEvent(id=new_id(), topic="FromTheFuture", data=b"{}")
     await log.append([Append(stream="conversation-new", expected=-1, events=[future])])
-    assert await desk.refused(send("conversation-new".removeprefix("conversation-"))) == "failed"  # type: ignore[arg-type]
+    assert await desk.refused(send(ConversationId("new"))) == "failed"
     await desk.accepted(send(talk))
 
 
 class Raising(Watched):
-    """An adapter with a bug: it raises after it has stored."""
+    """An adapter with a bug: once it raises, after it has stored."""
 
-    async def append(self, batch: Any) -> list[Outcome]:
+    async def append(self, batch: Sequence[Append]) -> list[Outcome]:
         outcomes = await super().append(batch)
         if len(self.batches) == 3:
             raise RuntimeError("a bug of the adapter")
@@ -230,8 +232,7 @@ async def test_an_append_that_raises_is_settled_as_unknown(
     log: Watched, quick_retries: None, quiet: pytest.LogCaptureFixture
 ) -> None:
     """I2"""
-    raising = Raising(log)  # type: ignore[arg-type]
-    async with writing(raising) as desk:
+    async with writing(Raising(log)) as desk:
         talk = await desk.talk(ANN)  # the second append
         assert seqs(await desk.all(*[send(talk) for _ in range(3)])) == [2, 3, 4]
     assert len(await sent(log, talk)) == 3

@@ -221,7 +221,7 @@ async def live_server(timeouts: Timeouts | None = None, **settings: Any) -> Asyn
         sock = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(
             make_app(engine.services),
-            ws=live_protocol(engine.services, timeouts),  # type: ignore[arg-type]
+            ws=live_protocol(engine.services, timeouts),
             http="httptools",
             lifespan="off",
             log_config=None,

@@ -35,17 +35,20 @@ class RecordingWriter:
     def __init__(self, answer: Reply) -> None:
         self.commands: list[AdvanceReceipts] = []
         self._answer = answer
+        self._answered = asyncio.Event()
 
     def submit(self, command: AdvanceReceipts, *, turn: Hashable, reply: Callable[[Reply], None]) -> None:
         self.commands.append(command)
-        asyncio.get_running_loop().call_soon(reply, self._answer)
+        loop = asyncio.get_running_loop()
+        loop.call_soon(reply, self._answer)
+        loop.call_soon(self._answered.set)
 
     async def got(self, count: int) -> list[AdvanceReceipts]:
+        """All commands, once there are so many; the first ones are answered."""
         async with asyncio.timeout(10):
             while len(self.commands) < count:
-                await asyncio.sleep(0.001)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+                self._answered.clear()
+                await self._answered.wait()
         return self.commands
 
 

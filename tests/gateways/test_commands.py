@@ -28,7 +28,7 @@ def header_fields(body: str = BODY, **changed: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def command(frame: wire.Send, **settings: int) -> SendMessage:
+def command(frame: wire.Send, **settings: Any) -> SendMessage:
     header = parse_header(frame.header)
     assert header is not None
     return message_command(
@@ -36,7 +36,7 @@ def command(frame: wire.Send, **settings: int) -> SendMessage:
     )
 
 
-def refused(frame: wire.Send, **settings: int) -> str:
+def refused(frame: wire.Send, **settings: Any) -> str:
     with pytest.raises(Refusal) as refusal:
         command(frame, **settings)
     return refusal.value.code

@@ -1,11 +1,13 @@
 """The HTTP edge: its one form of refusals, its limits, and that a read shows what was written before it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import msgspec
 import pytest
 
@@ -16,6 +18,7 @@ from gateways import models
 from signet_client import wire
 from signet_client.codes import REPLIES
 from tests.gateways.engine import Engine, Person, command, open_engine, sqlite_engine, texts
+from tests.gateways.live import WAIT_S, live_server
 
 
 @pytest.fixture(params=["handed over", "followed"])
@@ -249,7 +252,31 @@ async def test_a_body_is_read_no_further_than_its_limit(engine: Engine) -> None:
     response = await engine.http.post("/v1/token", content=endless())
     assert (response.status_code, response.json()["code"]) == (413, "too_large")
     assert response.headers["connection"] == "close"
-    assert given <= 2 * engine.services.settings.frame_bytes_max
+    assert given <= 2_000_000
+
+
+@pytest.mark.parametrize("request_line", ["POST /v1/token", "POST /v1/devices", "PUT /nothing", "GET /healthz"])
+async def test_an_endless_upload_is_cut_off(request_line: str) -> None:
+    """I11: over a socket, the connection ends after the answer, whether the body was wanted or not."""
+    async with live_server() as live, asyncio.timeout(WAIT_S):
+        _, writer = await asyncio.open_connection("127.0.0.1", live.port)
+        writer.write(f"{request_line} HTTP/1.1\r\nhost: signet\r\ncontent-length: 1000000000000\r\n\r\n".encode())
+
+        async def flood() -> None:
+            while True:
+                writer.write(b" " * 65_536)
+                await writer.drain()
+
+        with pytest.raises(ConnectionError):
+            await flood()
+        writer.close()
+
+
+async def test_a_body_that_is_somewhat_too_large_is_answered() -> None:
+    """I11: a clear refusal, over a socket too."""
+    async with live_server() as live, httpx.AsyncClient(base_url=f"http://127.0.0.1:{live.port}") as http:
+        response = await http.post("/v1/token", content=b" " * 500_000)
+        assert (response.status_code, response.json()["code"]) == (413, "too_large")
 
 
 async def test_a_stranger_s_body_is_not_read_at_all(engine: Engine) -> None:

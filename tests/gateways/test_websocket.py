@@ -5,6 +5,7 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import msgspec
@@ -14,8 +15,8 @@ from websockets.exceptions import InvalidStatus
 
 from gateways.websocket import Timeouts
 from signet_client import wire
-from tests.gateways.engine import command
-from tests.gateways.live import LiveServer, WAIT_S, hello, live_server, send, text_of
+from tests.gateways.engine import Person, command
+from tests.gateways.live import WAIT_S, LiveServer, hello, live_server, send, text_of
 
 REQUEST = (
     b"GET /v1/live HTTP/1.1\r\nHost: signet.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -72,9 +73,7 @@ async def test_a_wrong_handshake_is_answered(
     with pytest.raises(InvalidStatus) as refused:
         await connect(f"ws://127.0.0.1:{server.port}{path}", subprotocols=subprotocols)  # type: ignore[arg-type]
     assert refused.value.response.status_code == status
-    async with asyncio.timeout(WAIT_S):
-        while server.server.server_state.connections:
-            await asyncio.sleep(0.01)
+    await _nobody_is_left(server)
 
 
 # The handover from uvicorn
@@ -83,56 +82,45 @@ async def test_a_wrong_handshake_is_answered(
 async def test_what_comes_in_pieces_and_right_behind_the_upgrade(server: LiveServer) -> None:
     """uvicorn drops what comes with the request; a client that waits for the 101, as it must, loses nothing."""
     ann = await server.engine.person("Ann")
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    for byte in REQUEST:
-        writer.write(bytes((byte,)))
-        await writer.drain()
-    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
-    challenge = msgspec.json.decode(await _frame(reader), type=wire.Challenge)
-    for byte in _masked(msgspec.json.encode(hello(ann, challenge))) + _masked(b'{"t":"ping"}', opcode=9):
-        writer.write(bytes((byte,)))
-        await writer.drain()
-    frames = [await _frame(reader) for _ in range(3)]
-    assert [json.loads(frame)["t"] for frame in frames if frame.startswith(b"{") and b'"t":"ping"' not in frame] == [
-        "welcome", "live",
-    ]  # fmt: skip
-    writer.close()
+    async with _raw(server) as (reader, writer):
+        await _trickle(writer, REQUEST)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        challenge = msgspec.json.decode(await _frame(reader), type=wire.Challenge)
+        await _trickle(writer, _masked(msgspec.json.encode(hello(ann, challenge))) + _masked(b"how are you", opcode=9))
+        frames = [await _frame(reader) for _ in range(3)]
+    frames.remove(b"how are you")
+    assert [json.loads(frame)["t"] for frame in frames] == ["welcome", "live"]
 
 
 async def test_bytes_in_the_same_packet_as_the_request_do_no_harm(quick: LiveServer) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", quick.port)
-    writer.write(REQUEST + _masked(b'{"t":"ping"}'))
-    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
-    assert json.loads(await _frame(reader))["t"] == "challenge"
-    assert int.from_bytes((await _frame(reader))[:2], "big") == 4001
-    writer.close()
+    async with _raw(quick) as (reader, writer):
+        writer.write(REQUEST + _masked(b'{"t":"ping"}'))
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        assert json.loads(await _frame(reader))["t"] == "challenge"
+        assert _code(await _frame(reader)) == 4001
 
 
 # What is malformed
 
 
-@pytest.mark.parametrize(
-    ("raw", "code"),
-    [
-        (lambda: b"\x82\x80\0\0\0\0", 1003),
-        (lambda: _masked(b'{"t":"ping","x":"\xff"}'), 1007),
-        (lambda: _masked(b"hello"), 4501),
-        (lambda: b"\x81\x05hello", 1002),
-        (lambda: b"\x81\xff" + (2**40).to_bytes(8, "big") + b"\0\0\0\0" + bytes(100_000), 1009),
-    ],
-)
-async def test_what_is_malformed_is_told_why_and_harms_nobody_else(server: LiveServer, raw, code: int) -> None:  # type: ignore[no-untyped-def]
-    """I11: the close frame arrives, though the hostile bytes go on behind it."""
+@pytest.mark.parametrize("case", ["binary", "no UTF-8", "no JSON", "unmasked", "too large"])
+async def test_what_is_malformed_is_told_why_and_harms_nobody_else(server: LiveServer, case: str) -> None:
+    """I11: the close frame arrives, though more bytes come behind the bad ones."""
+    raw, code = {
+        "binary": (_masked(b"", opcode=2), 1003),
+        "no UTF-8": (_masked(b'{"t":"ping","x":"\xff"}'), 1007),
+        "no JSON": (_masked(b"hello"), 4501),
+        "unmasked": (b"\x81\x05hello", 1002),
+        "too large": (b"\x81\xff" + (2**40).to_bytes(8, "big") + bytes(4), 1009),
+    }[case]
     ann = await server.engine.person("Ann")
-    async with server.device(ann) as device:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    async with server.device(ann) as device, _raw(server) as (reader, writer):
         writer.write(REQUEST)
         await reader.readuntil(b"\r\n\r\n")
         await _frame(reader)
-        writer.write(raw() + bytes(50_000))
-        assert int.from_bytes((await _frame(reader))[:2], "big") == code
+        writer.write(raw + 5_000 * _masked(b'{"t":"ping"}'))
+        assert _code(await _frame(reader)) == code
         assert await asyncio.wait_for(reader.read(), WAIT_S) == b""
-        writer.close()
         await device.say(wire.Ping(id="1"))
         assert (await device.next(wire.Pong)).id == "1"
 
@@ -178,12 +166,12 @@ async def test_a_client_that_closes_is_answered_and_forgotten(server: LiveServer
 
 async def test_a_client_that_vanishes_is_forgotten(server: LiveServer) -> None:
     """I4: without a FIN handshake of WebSocket's own; even in the middle of a frame."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write(REQUEST)
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(_masked(b'{"t":"ping"}')[:7])
-    writer.transport.abort()
-    await _nobody_is_left(server)
+    async with _raw(server) as (reader, writer):
+        writer.write(REQUEST)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(_masked(b'{"t":"ping"}')[:7])
+        writer.transport.abort()
+        await _nobody_is_left(server)
 
 
 async def test_a_stopping_server_says_come_again() -> None:
@@ -195,13 +183,11 @@ async def test_a_stopping_server_says_come_again() -> None:
 
 
 async def test_a_stopping_server_does_not_wait_for_who_does_not_answer() -> None:
-    async with live_server(QUICK) as server:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    async with live_server(QUICK) as server, _raw(server) as (reader, writer):
         writer.write(REQUEST)
         await reader.readuntil(b"\r\n\r\n")
         server.server.should_exit = True
         await _nobody_is_left(server)
-        writer.close()
 
 
 # Timeouts
@@ -216,8 +202,9 @@ async def test_who_says_no_hello_is_closed(quick: LiveServer) -> None:
 
 async def test_a_quiet_device_is_pinged_and_stays(quick: LiveServer) -> None:
     ann = await quick.engine.person("Ann")
-    async with quick.device(ann) as device:
-        reader, writer = await _raw_device(quick, "Bob")
+    bob = await quick.engine.person("Bob")
+    async with quick.device(ann) as device, _raw(quick) as (reader, writer):
+        await _log_in(bob, reader, writer)
         # Bob answers three pings with pongs, then falls silent, and is cut.
         for _ in range(3):
             assert await _frame(reader) == b""
@@ -225,7 +212,6 @@ async def test_a_quiet_device_is_pinged_and_stays(quick: LiveServer) -> None:
         assert await _frame(reader) == b""
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await _frame(reader)
-        writer.close()
         await device.say(wire.Ping())
         await device.next(wire.Pong)
 
@@ -263,22 +249,35 @@ async def test_a_slow_reader_misses_pushes_and_is_told_to_resync(server: LiveSer
 
 async def test_who_reads_nothing_at_all_is_disconnected(quick: LiveServer) -> None:
     """I11"""
-    ann = await quick.engine.person("Ann")
-    reader, writer = await _raw_device(quick, "Bob", sock=_small_socket(quick.port))
-    bob = next(iter(quick.server.server_state.connections))
-    room = await ann.start_group(quick.engine.people["Bob"])  # type: ignore[attr-defined]
-    reader._transport.pause_reading()  # type: ignore[attr-defined]
-    for _ in range(100):
-        await ann.send(room, os.urandom(20_000).hex())
-    async with asyncio.timeout(WAIT_S):
-        while bob in quick.server.server_state.connections:
-            await asyncio.sleep(0.01)
-    writer.close()
+    ann, bob = await quick.engine.person("Ann"), await quick.engine.person("Bob")
+    room = await ann.start_group(bob)
+    async with _raw(quick, _small_socket(quick.port)) as (reader, writer):
+        await _log_in(bob, reader, writer)
+        for _ in range(100):
+            await ann.send(room, os.urandom(20_000).hex())
+        await _nobody_is_left(quick)
+
+
+async def test_a_slow_reader_that_wakes_up_late_is_told_why() -> None:
+    async with live_server(Timeouts(hello=1, ping=(1, 2), slow=0.3, close=2, tick=0.05)) as server:
+        ann, bob = await server.engine.person("Ann"), await server.engine.person("Bob")
+        room = await ann.start_group(bob)
+        async with _raw(server, _small_socket(server.port)) as (reader, writer):
+            await _log_in(bob, reader, writer)
+            [at_bob] = server.server.server_state.connections
+            for _ in range(100):
+                await ann.send(room, os.urandom(20_000).hex())
+            async with asyncio.timeout(WAIT_S):
+                while not at_bob._closing:  # type: ignore[union-attr]  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            while (frame := await _frame(reader)).startswith(b"{"):
+                pass
+            assert _code(frame) == 4000
 
 
 async def _nobody_is_left(server: LiveServer) -> None:
     async with asyncio.timeout(WAIT_S):
-        while server.server.server_state.connections:
+        while server.server.server_state.connections:  # noqa: ASYNC110  # uvicorn's set tells nobody
             await asyncio.sleep(0.01)
 
 
@@ -290,20 +289,39 @@ def _small_socket(port: int) -> socket.socket:
     return sock
 
 
-async def _raw_device(
-    server: LiveServer, name: str, sock: socket.socket | None = None
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A new person's device, live, over a socket without a WebSocket library that would answer pings."""
-    person = await server.engine.person(name)
-    server.engine.people = {name: person}  # type: ignore[attr-defined]
+@asynccontextmanager
+async def _raw(
+    server: LiveServer, sock: socket.socket | None = None
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection without a WebSocket library that would answer, mask and frame. Its buffer is small, so that nothing
+    is read that no test asks for."""
     sock = sock or socket.create_connection(("127.0.0.1", server.port))
-    reader, writer = await asyncio.open_connection(sock=sock)
+    reader, writer = await asyncio.open_connection(sock=sock, limit=8_192)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def _log_in(person: Person, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(REQUEST)
     await reader.readuntil(b"\r\n\r\n")
     challenge = msgspec.json.decode(await _frame(reader), type=wire.Challenge)
     writer.write(_masked(msgspec.json.encode(hello(person, challenge))))
-    assert [json.loads(await _frame(reader))["t"] for _ in range(2)] == ["welcome", "live"]
-    return reader, writer
+    while json.loads(await _frame(reader))["t"] != "live":
+        pass
+
+
+async def _trickle(writer: asyncio.StreamWriter, data: bytes) -> None:
+    for byte in data:
+        writer.write(bytes((byte,)))
+        await writer.drain()
+
+
+def _code(close: bytes) -> int:
+    return int.from_bytes(close[:2], "big")
 
 
 def _masked(payload: bytes, opcode: int = 1) -> bytes:

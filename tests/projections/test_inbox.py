@@ -72,7 +72,7 @@ def test_a_rebuild_is_equal_and_a_batch_fed_twice_changes_nothing(history: Histo
     assert live.row_hash() == again.row_hash() == fed(history.events).row_hash()
 
 
-@given(eventful(steps_max=40))
+@given(eventful(steps_max=30))
 def test_positions_of_the_store_stay_out_of_the_rows(history: History) -> None:
     """I9: another store gives other positions, and the rows are equal."""
     moved = [msgspec.structs.replace(event, position=event.position * 7 + 5) for event in history.events]

@@ -157,7 +157,8 @@ async def test_a_long_conversation_is_found_by_its_blocks() -> None:
     for number in range(2 * messages.BLOCK + 10):
         history.send(chat, ann, f"text {number}")
     model = fold(Messages, history.events, batch_max=100)
-    assert model.db.query("SELECT block, COUNT(*) FROM commands GROUP BY block") == [(0, messages.BLOCK), (1, messages.BLOCK)]
+    blocks = model.db.query("SELECT block, COUNT(*) FROM commands GROUP BY block")
+    assert blocks == [(0, messages.BLOCK), (1, messages.BLOCK)]
     for event in history.events[-2 * messages.BLOCK - 11 :: 97]:
         found = await model.find_command(chat, CommandId(event.entry.cmd))
         assert found is not None

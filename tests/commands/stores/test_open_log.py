@@ -67,6 +67,15 @@ def test_no_rights(tmp_path: Path) -> None:
         open_log(f"sqlite://{tmp_path}/closed/log.db")
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+async def test_a_file_that_may_only_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    await open_log(f"sqlite://{path}").close()
+    path.chmod(0o400)
+    with pytest.raises(StoreError, match="give this user the right to write the file"):
+        open_log(f"sqlite://{path}")
+
+
 async def test_odd_characters_in_the_path(tmp_path: Path) -> None:
     folder = tmp_path / "data & :memory: #1 ü%20?"
     folder.mkdir()

@@ -161,6 +161,7 @@ async def test_the_write_ahead_log_stays_small_under_a_writer_that_never_rests(l
     stream, version, size, cut = new_stream(), -1, 0, False
     async with asyncio.timeout(60):
         while not cut:
+            assert size < 100 * log._checkpoint_at_bytes
             version = (await must_append(log, new_append(stream, expected=version, events=300))).version
             before, size = size, wal_bytes(path)
             cut = size < before

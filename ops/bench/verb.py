@@ -1,0 +1,94 @@
+"""The verb itself: runs, their spread, and how they are shown."""
+
+import asyncio
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from ops.bench.load import BODY_BYTES, PEOPLE, WINDOW, Kind, Measured, measure
+from ops.engine import engine
+from ops.errors import OpsError
+
+BENCHES: Final[tuple[Kind, ...]] = ("double_tick", "direct")
+_FIGURES: Final = ("cpu_us_per_message", "messages_per_s", "p50_ms", "p99_ms")
+SECONDS: Final = 10.0
+QUICK_SECONDS: Final = 3.0
+
+
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="double_tick, direct [default: both]")] = None,
+    runs: Annotated[int, typer.Option(min=1, max=50, help="How often each is run, on a fresh engine")] = 5,
+    quick: Annotated[bool, typer.Option("--quick", help="One run of 3 s instead of 5 of 10 s")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
+) -> None:
+    """Measure what a message costs: the engine in a process of its own with everything on, load from this one.
+
+    direct: a message goes from one person to another (sent, on disk, accepted, pushed). double_tick: the other one's
+    device acknowledges it, and the sender gets its second tick. 40 people in 20 pairs, bodies of 200 bytes, 8 messages
+    of each person under way at a time. CPU is that of all the engine's processes, per message. A run that lost, doubled
+    or reordered a message gives no figures, and the exit code is 1.
+
+    Examples: `signet bench --quick` · `signet bench double_tick --runs 10 --json`
+    """
+    chosen = _chosen(names)
+    results: dict[str, list[Measured]] = {}
+    for name in chosen:
+        results[name] = []
+        for run in range(1 if quick else runs):
+            print(f"bench: {name}, run {run + 1} …", file=sys.stderr, flush=True)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                results[name].append(runner.run(_run(name, QUICK_SECONDS if quick else SECONDS)))
+    if json:
+        print(msgspec.json.encode({name: summary(each) for name, each in results.items()}).decode())
+    else:
+        _show(results)
+
+
+def _chosen(names: list[str] | None) -> list[Kind]:
+    chosen = [known for known in BENCHES if not names or known in names]
+    unknown = set(names or ()) - set(BENCHES)
+    if unknown:
+        raise OpsError(f"there is no bench {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
+    return chosen
+
+
+async def _run(name: Kind, seconds: float) -> Measured:
+    with tempfile.TemporaryDirectory(prefix="signet-bench-") as folder:
+        async with engine(Path(folder) / "data", {"log_level": "warning"}) as running:
+            return await measure(name, running, seconds=seconds)
+
+
+def summary(runs: list[Measured]) -> dict[str, Any]:
+    """The medians, their spread, and every run."""
+    return {
+        **{figure: statistics.median(getattr(run, figure) for run in runs) for figure in _FIGURES},
+        "spread": {
+            figure: [min(getattr(run, figure) for run in runs), max(getattr(run, figure) for run in runs)]
+            for figure in _FIGURES
+        },
+        "people": PEOPLE,
+        "window": WINDOW,
+        "body_bytes": BODY_BYTES,
+        "runs": runs,
+    }
+
+
+def _show(results: dict[str, list[Measured]]) -> None:
+    table = Table(title="Medians, with the lowest and the highest run")
+    for column in ("", "CPU µs a message", "messages/s", "p50 ms", "p99 ms", "runs"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, runs in results.items():
+        figures = summary(runs)
+        cells = [
+            f"{figures[each]:g} ({figures['spread'][each][0]:g} to {figures['spread'][each][1]:g})" for each in _FIGURES
+        ]
+        table.add_row(name, *cells, str(len(runs)))
+    Console().print(table)

@@ -1,0 +1,103 @@
+"""Sealed texts: read with their key, and by nothing else."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from commands.ids import new_uuid
+from commands.keyring import MemoryKeyring
+from commands.sealing import DamagedText, Sealer
+from domain.codec import CODEC
+from domain.conversation import TitleSet
+from domain.entry import Entry, Sealed
+from domain.ids import is_uuid
+from tests.commands.helpers import ANN, BEN, Clock
+
+
+class Forgetful(MemoryKeyring):
+    """Keys can be destroyed."""
+
+    def destroy(self, name: str) -> None:
+        del self._by_name[name]
+
+
+@pytest.fixture
+def keyring() -> Forgetful:
+    return Forgetful()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sealer(keyring: Forgetful, clock: Clock) -> Sealer:
+    return Sealer(keyring, clock)
+
+
+@given(st.text())
+def test_what_was_sealed_is_unsealed(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return
+    sealer = Sealer(MemoryKeyring(), Clock())
+    assert sealer.unseal(sealer.seal(ANN, text)) == text
+
+
+def test_nothing_of_the_text_shows(sealer: Sealer) -> None:
+    """I12"""
+    one, other = sealer.seal(ANN, "attack at dawn"), sealer.seal(ANN, "attack at dawn")
+    assert b"dawn" not in one.box
+    assert one.key == other.key
+    assert one.box != other.box
+
+
+def test_a_box_is_plain_bytes_that_the_codec_takes(sealer: Sealer) -> None:
+    sealed = sealer.seal(ANN, "title")
+    assert type(sealed.box) is bytes
+    entry = Entry(v=1, id="e", cmd="c", at=1, e=TitleSet(by=ANN, title=sealed))
+    new = CODEC.encode(entry)
+    assert CODEC.decode_entry(new.topic, new.data) == entry
+
+
+def test_a_key_for_each_account_and_month(sealer: Sealer, clock: Clock) -> None:
+    def at(*date: int) -> str:
+        clock.now = int(datetime(*date, tzinfo=UTC).timestamp()) * 1_000_000  # type: ignore[arg-type, misc]
+        return sealer.seal(ANN, "x").key
+
+    november = at(2026, 11, 1)
+    assert at(2026, 11, 30, 23, 59, 59) == november
+    december = at(2026, 12, 1)
+    assert december != november
+    assert at(2027, 12, 1) not in (november, december)
+    assert at(2026, 11, 15) == november  # a clock that was put back
+    assert sealer.seal(BEN, "x").key != november
+
+
+def test_a_destroyed_key_takes_the_text_with_it(sealer: Sealer, keyring: Forgetful) -> None:
+    sealed = sealer.seal(ANN, "x")
+    keyring.destroy(sealed.key)
+    assert sealer.unseal(sealed) is None
+
+
+@pytest.mark.parametrize("damage", ["flipped", "short", "empty", "other key"])
+def test_a_damaged_text_is_told(sealer: Sealer, damage: str) -> None:
+    sealed, other = sealer.seal(ANN, "x"), sealer.seal(BEN, "x")
+    boxes = {
+        "flipped": sealed.box[:-1] + bytes([sealed.box[-1] ^ 1]),
+        "short": sealed.box[:30],
+        "empty": b"",
+        "other key": other.box,
+    }
+    with pytest.raises(DamagedText, match=sealed.key):
+        sealer.unseal(Sealed(key=sealed.key, box=boxes[damage]))
+
+
+def test_new_ids_are_uuids_of_version_4_and_never_the_same() -> None:
+    ids = [new_uuid() for _ in range(2_000)]
+    assert len(set(ids)) == 2_000
+    assert all(is_uuid(made) and made[14] == "4" and made[19] in "89ab" for made in ids)

@@ -1,0 +1,163 @@
+"""I1, I2, I3 in one process: whatever is sent, repeated, lost, restarted or contested, in whatever order."""
+
+import asyncio
+import itertools
+import logging
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import commands.writer
+import domain.recent
+from commands.stores.faults import Fate
+from commands.stores.memory import Medium, MemoryLog
+from commands.writer import Accepted, Refused, Reply
+from domain.conversation import SendMessage
+from domain.ids import AccountId, ConversationId, conversation_stream
+from tests.commands.helpers import Desk, entries, idle, send, until, whole
+
+TALKS = 3
+PEERS = [AccountId(f"peer{number}") for number in range(3)]
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), st.integers(0, TALKS - 1), st.integers(0, 2), st.integers(1, 5)),
+        st.tuples(st.just("repeat"), st.integers(0, 200)),
+        st.tuples(st.just("fault"), st.sampled_from(Fate), st.integers(-1, TALKS - 1), st.integers(1, 5)),
+        st.tuples(st.just("wait"), st.integers(1, 30)),
+        st.tuples(st.just("settle")),
+        st.tuples(st.just("restart"), st.integers(0, 1)),
+    ),
+    max_size=50,
+)
+
+
+class Play:
+    """Runs the steps of a program, and remembers for each command what its every try was answered."""
+
+    def __init__(self, writers: int) -> None:
+        self.medium = Medium()
+        self.talks: list[ConversationId] = []
+        self.commands: list[SendMessage] = []
+        self.tries: dict[str, list[asyncio.Future[Reply]]] = {}
+        self.handed_over = writers == 1
+        self.desks = [self._desk() for _ in range(writers)]
+        self.runs: list[asyncio.Task[None]] = []
+
+    def _desk(self) -> Desk:
+        options: dict[str, Any] = {"unavailable_tries_max": 3, "batch_max": 5, "slots_max": 4}
+        return Desk(MemoryLog(self.medium), **options, **({} if self.handed_over else {"hand_over": None}))
+
+    async def begin(self) -> None:
+        self.runs = [asyncio.create_task(desk.writer.run()) for desk in self.desks]
+        for _ in range(TALKS):
+            self.talks.append(await self.desks[0].talk(*PEERS))
+
+    def send(self, talk: int, peer: int, count: int) -> None:
+        for _ in range(count):
+            head = len(self.medium.streams[conversation_stream(self.talks[talk])])
+            command = send(self.talks[talk], PEERS[peer], after=head)
+            self.commands.append(command)
+            self._try(command)
+
+    def repeat(self, number: int) -> None:
+        if self.commands:
+            self._try(self.commands[number % len(self.commands)])
+
+    def _try(self, command: SendMessage) -> None:
+        # A peer stays with one writer, as a connection does.
+        desk = self.desks[PEERS.index(command.by) % len(self.desks)]
+        self.tries.setdefault(command.id, []).append(desk.submit(command, turn=command.by))
+
+    def fault(self, fate: Fate, talk: int, calls: int) -> None:
+        stream = conversation_stream(self.talks[talk]) if talk >= 0 else None
+        self.medium.faults.when(lambda append: stream in (None, append.stream), fate, calls=calls)
+
+    async def wait(self, turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    def settle(self) -> None:
+        self.medium.settle()
+
+    async def restart(self, which: int) -> None:
+        """As a crash: what was not answered never will be."""
+        which %= len(self.desks)
+        self.runs[which].cancel()
+        await asyncio.gather(self.runs[which], return_exceptions=True)
+        self.handed_over = False
+        self.desks[which] = self._desk()
+        self.runs[which] = asyncio.create_task(self.desks[which].writer.run())
+
+    async def end(self) -> None:
+        self.medium.faults.heal()
+        for desk, run in zip(self.desks, self.runs, strict=True):
+            # Answers to everything that this desk's writer still holds: nothing may be left open.
+            await until(lambda writer=desk.writer: not writer._unanswered)  # type: ignore[misc]
+            await idle()
+            desk.writer.stop()
+            await run
+        self.medium.settle()
+
+
+async def play(steps: list[tuple[Any, ...]], writers: int) -> None:
+    played = Play(writers)
+    await played.begin()
+    for name, *arguments in steps:
+        result = getattr(played, name)(*arguments)
+        if result is not None:
+            await result
+    await played.end()
+    await check(played)
+
+
+async def check(played: Play) -> None:
+    log = MemoryLog(played.medium)
+    seq_of: dict[str, int] = {}
+    for talk in played.talks:
+        events = await entries(log, talk)
+        assert [event.version for event in events] == list(range(len(events)))
+        seq_of |= {event.entry.cmd: event.version + 1 for event in events}
+        ordinals = [event.entry.e.ordinal for event in events[1:]]  # type: ignore[union-attr]
+        assert ordinals == list(range(1, len(events)))
+    everything = await whole(log)
+    counts = Counter(event.entry.cmd for event in everything if event.stream.startswith("conversation-"))
+    assert not counts or max(counts.values()) == 1
+    for command in played.commands:
+        tries = played.tries[command.id]
+        replies = [answer.result() for answer in tries if answer.done()]
+        assert {reply.seq for reply in replies if isinstance(reply, Accepted)} <= {seq_of.get(command.id)}
+        if len(replies) == len(tries) and all(isinstance(reply, Refused) for reply in replies):
+            assert command.id not in seq_of
+    check_order(played, seq_of)
+    if played.handed_over:
+        assert played.desks[0].handed == everything
+
+
+def check_order(played: Play, seq_of: dict[str, int]) -> None:
+    """What a peer sent, and what was accepted at the first try, stands in the order in which it was sent."""
+    for talk, peer in itertools.product(played.talks, PEERS):
+        mine = [command.id for command in played.commands if (command.conversation, command.by) == (talk, peer)]
+        firsts = [(command_id, played.tries[command_id][0]) for command_id in mine]
+        accepted = [seq_of[one] for one, answer in firsts if answer.done() and isinstance(answer.result(), Accepted)]
+        assert accepted == sorted(accepted)
+
+
+@given(steps=STEPS, writers=st.integers(1, 2))
+@settings(max_examples=200)
+@example(
+    steps=[("send", 0, 0, 1), ("fault", Fate.DELAYED, 0, 1), ("send", 0, 1, 3), ("wait", 9), ("settle",)], writers=1
+)
+@example(steps=[("fault", Fate.ANSWER_LOST, -1, 3), ("send", 0, 0, 2), ("send", 1, 0, 2), ("repeat", 0)], writers=1)
+@example(steps=[("fault", Fate.ANSWER_LOST, 0, 9), ("send", 0, 0, 2), ("restart", 0), ("repeat", 0)], writers=2)
+def test_every_accepted_command_stands_in_the_log_once(steps: list[tuple[Any, ...]], writers: int) -> None:
+    """I1, I2, I3: an accepted command is in the log once, at the seq that it was told; a refused one never is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands.writer, "PAUSE_FIRST_S", 0.0001)
+        patch.setattr(commands.writer, "PAUSE_LAST_S", 0.0005)
+        patch.setattr(domain.recent, "RECENT_MIN", 4)
+        patch.setattr(logging.getLogger("signet.writer"), "disabled", True)
+        asyncio.run(play(steps, writers))

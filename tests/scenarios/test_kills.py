@@ -1,0 +1,103 @@
+"""The engine is killed at random moments under load, and nothing that it promised is broken."""
+
+import asyncio
+import random
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from commands.keyring import FileKeyring
+from commands.sealing import Sealer
+from commands.stores import open_log
+from domain.codec import CODEC, Event
+from ops.engine import EngineProcess, engine
+from projections.directory import Directory
+from projections.inbox import Inbox
+from projections.messages import Messages
+from projections.readmodel import ReadModel
+from projections.receipts import Receipts
+from signet_client import live
+from tests.scenarios.audit import (
+    check_delivered,
+    check_overviews,
+    check_stored_once,
+    check_told_in_order,
+)
+from tests.scenarios.crowd import Crowd
+from tests.scenarios.stage import free_port, register, running, seed
+
+PEOPLE: Final = 20
+KILLS: Final = 10
+GROUPS: Final = (5, 20, 8)
+"""In the last one people come and go."""
+MESSAGES_BETWEEN: Final = 250
+MODELS: Final[tuple[type[ReadModel], ...]] = (Messages, Inbox, Receipts, Directory)
+
+
+@pytest.mark.slow
+async def test_nothing_is_lost_or_doubled_over_ten_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I1, I2, I3, I4, I7, I9: ten SIGKILLs under load from 20 clients."""
+    # A connection that stood for less than 5 s counts as a failure; people would wait long after the tenth.
+    monkeypatch.setattr(live, "BACKOFF_MAX_S", 0.3)
+    rng, data, port = random.Random(seed()), tmp_path / "data", free_port()
+    settings = {"log_level": "error"}
+    async with engine(data, settings, port=port) as started:
+        clients = [await register(started.url, f"p{number}", tmp_path / "people") for number in range(PEOPLE)]
+        crowd = Crowd(clients, rng)
+        async with running(*clients):
+            await crowd.meet(GROUPS)
+            async with crowd.talking():
+                await kill(started, crowd)
+                for _ in range(KILLS - 1):
+                    async with engine(data, settings, port=port) as again:
+                        await kill(again, crowd)
+                last = engine(data, settings, port=port)
+                await last.__aenter__()
+                await crowd.more(MESSAGES_BETWEEN)
+            await check(crowd, data)
+            await last.__aexit__(None, None, None)
+    check_read_models(data, await read_log(data))
+
+
+async def kill(running: EngineProcess, crowd: Crowd) -> None:
+    """At once after the start now and then; else somewhere in the midst of the load."""
+    if crowd.rng.random() > 0.2:
+        await crowd.more(crowd.rng.randint(1, MESSAGES_BETWEEN))
+    await asyncio.sleep(crowd.rng.uniform(0.0, 0.05))  # the moment of the kill
+    running.process.kill()
+    await running.process.wait()
+
+
+async def check(crowd: Crowd, data: Path) -> None:
+    log = open_log(f"sqlite:///{data / 'log.db'}?mode=ro")
+    ledger = await crowd.settled(log)
+    await log.close()
+    keyring = FileKeyring(data / "keyring.db", read_only=True)
+    try:
+        check_stored_once(ledger, crowd.said, Sealer(keyring, lambda: 0).unseal)
+    finally:
+        keyring.close()
+    check_delivered(ledger, crowd.clients)
+    check_told_in_order([talker.diary for talker in crowd.talkers])
+    await check_overviews(ledger, crowd.clients)
+    assert {refused.code for talker in crowd.talkers for refused in talker.refused} <= {"not_a_member"}
+
+
+async def read_log(data: Path) -> list[Event]:
+    log = open_log(f"sqlite:///{data / 'log.db'}?mode=ro")
+    try:
+        return [CODEC.decode(recorded) for recorded in await log.read_all(limit=1_000_000)]
+    finally:
+        await log.close()
+
+
+def check_read_models(data: Path, events: list[Event]) -> None:
+    """I9: each read model, carried over ten kills, equals one that is built from nothing."""
+    for kind in MODELS:
+        lived, rebuilt = kind.open(data / "readmodels"), kind.open(data / "rebuilt")
+        rebuilt.advance([event for event in events if event.position <= lived.position])
+        assert rebuilt.row_hash() == lived.row_hash(), kind.name
+        assert lived.position > 0.9 * events[-1].position
+        lived.close()
+        rebuilt.close()
