@@ -48,7 +48,8 @@ class Recorder(SQLiteApplicationRecorder):
         with closing(sqlite3.connect(self._uri, uri=True, isolation_level=None)) as connection:
             if connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
                 raise sqlite3.OperationalError("a write-ahead log is not possible on this file system")
-            connection.execute("BEGIN IMMEDIATE")  # Fails where the file may only be read, also when the table is there.
+            # Fails where the file may only be read, also when the table is there already.
+            connection.execute("BEGIN IMMEDIATE")
             for statement in self.create_table_statements:
                 connection.execute(statement)
             connection.execute("COMMIT")
