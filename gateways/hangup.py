@@ -10,7 +10,8 @@ _DIGITS_MAX: Final = 5
 
 class HangUp:
     """ASGI middleware. An answer that is given before the request's body was read to its end (a refusal, or a route
-    that takes none) closes the connection where that body is long: else the server would go on to receive, and drop, all that comes."""
+    that takes none) closes the connection where that body is long: else the server would go on to receive, and drop,
+    all that comes."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
 from uuid import uuid4
@@ -140,6 +140,10 @@ class Client:
     async def held(self, conversation: str, seq: int) -> None:
         """Returns when the device holds everything of the conversation up to `seq`. Raises as `caught_up`."""
         await self._live.until(lambda: self.marks(conversation).cursor >= seq)
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Returns when `reached` is true; it is asked whenever something has come. Raises as `caught_up`."""
+        await self._live.until(reached)
 
     def events(self) -> Events:
         """The events from here on, as an async iterator."""

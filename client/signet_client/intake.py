@@ -27,6 +27,8 @@ class _Hole:
     ahead: dict[int, wire.Item] = field(default_factory=dict)
     fetch: str = ""
     """The id of the unanswered fetch."""
+    fetched_after: int = 0
+    """From where on it asked."""
 
 
 class Intake:
@@ -53,7 +55,7 @@ class Intake:
             marks.cursor = item.seq
             return [item]
         hole = self._hole(item.c, item.seq)
-        if len(hole.ahead) < AHEAD_MAX:
+        if len(hole.ahead) < AHEAD_MAX or item.seq == marks.cursor + 1:
             hole.ahead[item.seq] = item
         return self._advance(item.c, marks, hole)
 
@@ -61,9 +63,8 @@ class Intake:
         """What can be stored now of a page, resuming or fetched, and of what waited for it."""
         marks = self._of(page.c)
         items = [item for item in page.items if item.seq > marks.cursor]
-        before = marks.cursor
         # What the page leaves out up to `upto`, the account may not see.
-        marks.cursor = max(before, page.upto)
+        marks.cursor = max(marks.cursor, page.upto)
         hole = self._holes.get(page.c)
         if hole is None:
             return items
@@ -72,8 +73,8 @@ class Intake:
             self._fetching.pop(hole.fetch, None)
             hole.fetch = ""
         items += self._advance(page.c, marks, hole)
-        if answered and marks.cursor == before:
-            # It brought nothing: the server does not have what was wanted. Not asked again and again.
+        if answered and page.upto <= hole.fetched_after:
+            # The server does not have what was wanted. Not asked again and again.
             self._holes.pop(page.c, None)
         return items
 
@@ -92,8 +93,10 @@ class Intake:
                 self._fetches += 1
                 hole.fetch = f"f{self._fetches}"
                 self._fetching[hole.fetch] = conversation
-                after = self._of(conversation).cursor
-                frames.append(wire.Fetch(id=hole.fetch, c=conversation, after=after, limit=FETCH_ITEMS))
+                hole.fetched_after = self._of(conversation).cursor
+                frames.append(
+                    wire.Fetch(id=hole.fetch, c=conversation, after=hole.fetched_after, limit=FETCH_ITEMS)
+                )
         return frames
 
     def refused(self, fetch: str, *, retry: bool) -> bool:

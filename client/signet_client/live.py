@@ -1,8 +1,8 @@
 """The live path of one device: logs in, stores what comes, acknowledges it, sends the outbox, connects again.
 
-What comes at once is one flush: 1. into order (`intake`), 2. one transaction (`store`), 3. acknowledgements and sends
-in one write, 4. answers and events to the application. It all happens in the callback in which the bytes came, so the
-order is the order of the code. Delivered means stored (I5): step 3 never comes before step 2.
+What comes at once is one flush: 1. into order (`intake`), 2. one transaction (`store`), 3. answers and events to the
+application, 4. acknowledgements, and what the application says at once, in one write. It all happens in the callback in
+which the bytes came, so the order is the order of the code. Delivered means stored (I5): step 4 comes after step 2.
 """
 
 import asyncio
@@ -36,6 +36,8 @@ HOLE_GRACE_S: Final = 0.05
 """How long a hole may stay before it is fetched: an `accepted` and the push before it may change places."""
 READ_GATHER_S: Final = 0.02
 """How long read marks wait for others, or for the next flush."""
+READ_STORE_S: Final = 1.0
+"""How long a read mark that the server has may wait to be stored; one that is lost comes back with the welcome."""
 
 _LOG: Final = logging.getLogger("signet_client")
 
@@ -65,7 +67,8 @@ class Live:
         self._ended = False
         self._heads: dict[str, int] = {}
         self._hole_timer: asyncio.TimerHandle | None = None
-        self._read_timer: asyncio.TimerHandle | None = None
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._telling = False
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._unstored: dict[str, Outgoing] = {}
         """What was answered with a seq beyond a hole: it stays in the outbox until it is an item."""
@@ -137,8 +140,10 @@ class Live:
 
     def _end(self) -> None:
         """Whoever waits for something that can't come any more is told so."""
+        if self._failure is None or isinstance(self._failure, Disconnected):
+            self._store_batch()
         self._ended = True
-        for timer in (self._hole_timer, self._read_timer):
+        for timer in (self._hole_timer, self._flush_timer):
             if timer is not None:
                 timer.cancel()
         reason = self._failure or ClientClosed("the client was closed")
@@ -409,16 +414,17 @@ class Live:
     # Reading
 
     def read(self, conversation: str, upto: int) -> None:
-        """Moves the read mark, at most to what is held. Stored and sent a moment later."""
+        """Moves the read mark, at most to what is held. Sent with the next flush, a moment later at most."""
         self._check_running()
         marks = self.marks.get(conversation)
         upto = min(upto, marks.cursor if marks else 0)
         if marks is None or upto <= marks.read:
             return
         marks.read = upto
+        self._touch(conversation)
         self._reads.add(conversation)
-        if self._read_timer is None:
-            self._read_timer = asyncio.get_running_loop().call_later(READ_GATHER_S, self.flush)
+        if self._flush_timer is None and not self._telling:
+            self._flush_timer = asyncio.get_running_loop().call_later(READ_GATHER_S, self.flush)
 
     # The flush
 
@@ -427,28 +433,32 @@ class Live:
         self._on_frames([])
 
     def _flush(self) -> None:
-        batch = self._batch
-        for conversation in self._reads:
-            self._touch(conversation)
-        if batch:
-            self._batch = Batch()
-            self._store.commit(batch)
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
+        self._store_batch()
+        self._tell()
         self._write_marks()
         self._write()
-        self._tell()
+        if self._batch:
+            # What was read just now has gone out with the acknowledgement; it needs no transaction of its own.
+            self._flush_timer = asyncio.get_running_loop().call_later(READ_STORE_S, self.flush)
         if self._intake.holes:
             self._watch_holes(HOLE_GRACE_S)
 
+    def _store_batch(self) -> None:
+        batch = self._batch
+        if batch:
+            self._batch = Batch()
+            self._store.commit(batch)
+
     def _write_marks(self) -> None:
-        for conversation in self._acks:
-            self._frames.append(wire.Ack(c=conversation, upto=self.marks[conversation].cursor))
+        # Before the welcome nothing may be sent; it says what the server has not heard.
+        if self._welcomed:
+            self._frames += [wire.Ack(c=each, upto=self.marks[each].cursor) for each in self._acks]
+            self._frames += [wire.Read(c=each, upto=self.marks[each].read) for each in self._reads]
         self._acks.clear()
-        for conversation in self._reads:
-            self._frames.append(wire.Read(c=conversation, upto=self.marks[conversation].read))
         self._reads.clear()
-        if self._read_timer is not None:
-            self._read_timer.cancel()
-            self._read_timer = None
 
     def _write(self) -> None:
         frames, self._frames = self._frames, []
@@ -465,8 +475,10 @@ class Live:
             else:
                 waiting.answer.set_exception(answer)
         happened, self._events = self._events, []
+        self._telling = True
         for event in happened:
             self._emit(event)
+        self._telling = False
         if self._waiters:
             self._wake()
 

@@ -385,7 +385,7 @@ async def test_ticks_only_move_forward(server: FakeServer, path: Path) -> None:
 
 
 async def _until_mark(client: Client, heard: list[Event]) -> AsyncIterator[Event]:
-    await soon(client._live.until(lambda: client.marks(TALK).read == 2))
+    await soon(client.until(lambda: client.marks(TALK).read == 2))
     for event in heard:
         if isinstance(event, TickMoved | ReadMarkMoved):
             yield event

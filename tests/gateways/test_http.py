@@ -15,6 +15,8 @@ from commands.stores.memory import Medium, MemoryLog
 from domain.ids import AccountId, CommandId, ConversationId, DeviceId
 from domain.receipts import AdvanceReceipts, Receipt
 from gateways import models
+from gateways.auth import Caller
+from gateways.http import make_app
 from signet_client import wire
 from signet_client.codes import REPLIES
 from tests.gateways.engine import Engine, Person, command, open_engine, sqlite_engine, texts
@@ -231,6 +233,24 @@ async def test_what_is_no_json_object_is_refused(engine: Engine, data: bytes) ->
     """I11."""
     response = await engine.http.post("/v1/token", content=data)
     assert (response.status_code, response.json()["code"]) == (400, "bad_frame")
+
+
+async def test_a_bug_is_answered_in_the_same_form(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(token: str) -> Caller:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(engine.services.auth, "caller", broken)
+    transport = httpx.ASGITransport(make_app(engine.services), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://signet.test") as http:
+        response = await http.get("/v1/devices", headers={"authorization": "Bearer x"})
+    assert (response.status_code, response.json()["code"]) == (500, "failed")
+    assert "a bug" not in response.text
+
+
+async def test_an_account_that_does_not_exist_is_refused(engine: Engine) -> None:
+    anna = await engine.person("Anna")
+    for account in (str(uuid4()), "no-uuid"):
+        assert await refusal(anna, "GET", f"/accounts/{account}") == (404, "no_such_account")
 
 
 async def test_an_unknown_address_or_method_is_refused_in_the_same_form(engine: Engine) -> None:
