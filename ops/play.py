@@ -80,9 +80,7 @@ async def _play(
             arriving = progress.add_task("clients", total=len(plan.names))
             await crowd.arrive(plan.names, lambda: progress.advance(arriving))
             playing = progress.add_task("messages", total=plan.messages)
-            player = Player(
-                crowd, interval_s=1 / speed if speed else 0.0, on_message=lambda: progress.advance(playing)
-            )
+            player = Player(crowd, interval_s=1 / speed if speed else 0.0, on_message=lambda: progress.advance(playing))
             failures = await _play_through(player, plan)
             if stray := strays(player, crowd):
                 failures.append(f"{stray} messages came to clients whose persons were not in the channel")
@@ -109,9 +107,7 @@ async def _engine(plan: Plan, folder: Path, data: Path | None, url: str | None) 
         return
     # All who are in at the same time, and the channel's owner.
     members_max = max(plan.members_max + 1, 2)
-    async with engine(
-        folder / "engine", {"log_level": "warning", "group_members_max": str(members_max)}
-    ) as running:
+    async with engine(folder / "engine", {"log_level": "warning", "group_members_max": str(members_max)}) as running:
         yield running.url
 
 

@@ -78,8 +78,8 @@ _TAGS: Final = frozenset(
 class Connection(asyncio.Protocol):
     """`opened` is done when the WebSocket stands, `closed` when it has ended; neither ever holds an exception."""
 
-    def __init__(self, url: str, on_frames: Callable[[list[wire.ServerFrame]], None]) -> None:
-        """`on_frames` must not raise."""
+    def __init__(self, url: str, on_frames: "OnFrames") -> None:
+        """`on_frames` must not raise; it may be called before `connect` has returned."""
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[Close] = loop.create_future()
@@ -138,7 +138,7 @@ class Connection(asyncio.Protocol):
                 self._take(event, frames)
         self._flush()
         if frames:
-            self._on_frames(frames)
+            self._on_frames(self, frames)
         if self._protocol.close_expected():
             self._end_soon()
 
@@ -223,7 +223,10 @@ class Connection(asyncio.Protocol):
         self._timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.abort, "the close got no answer")
 
 
-async def connect(url: str, on_frames: Callable[[list[wire.ServerFrame]], None]) -> Connection:
+OnFrames = Callable[[Connection, list[wire.ServerFrame]], None]
+
+
+async def connect(url: str, on_frames: OnFrames) -> Connection:
     """Begins a connection to a `ws:` or `wss:` URL; await its `opened` or `closed`. Raises OSError."""
     uri = parse_uri(url)
     loop = asyncio.get_running_loop()

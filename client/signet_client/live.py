@@ -164,7 +164,12 @@ class Live:
 
     # What comes in
 
-    def _on_frames(self, frames: list[wire.ServerFrame]) -> None:
+    def _on_frames(self, connection: Connection, frames: list[wire.ServerFrame]) -> None:
+        # The challenge may come before the task that connects has gone on.
+        self._connection = connection
+        self._take_all(frames)
+
+    def _take_all(self, frames: list[wire.ServerFrame]) -> None:
         if self._ended or self._failure is not None:
             return
         try:
@@ -430,7 +435,7 @@ class Live:
 
     def flush(self) -> None:
         """Stores and sends what has gathered."""
-        self._on_frames([])
+        self._take_all([])
 
     def _flush(self) -> None:
         if self._flush_timer is not None:

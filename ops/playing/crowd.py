@@ -160,6 +160,8 @@ def allow_files(persons: int) -> None:
     wanted = FILES_BESIDES + FILES_EACH * persons
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and wanted > hard:
-        raise OpsError(f"{persons} clients need {wanted} open files, and {hard} are allowed (ulimit -Hn): play less at once")
+        raise OpsError(
+            f"{persons} clients need {wanted} open files, and {hard} are allowed (ulimit -Hn): play less at once"
+        )
     if soft != resource.RLIM_INFINITY and wanted > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

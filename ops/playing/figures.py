@@ -61,8 +61,7 @@ def figures(plan: Plan, player: Player, crowd: Crowd) -> Figures:
 def strays(player: Player, crowd: Crowd) -> int:
     """How many messages clients got while their persons were not in the channel."""
     return sum(
-        len(set(member.told) - {each.seq for each in _due(member, player.accepted)})
-        for member in crowd.people.values()
+        len(set(member.told) - {each.seq for each in _due(member, player.accepted)}) for member in crowd.people.values()
     )
 
 

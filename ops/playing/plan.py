@@ -44,7 +44,9 @@ def read_plan(files: Sequence[Path]) -> Plan:
         raise OpsError(f"nobody says anything in {', '.join(map(str, files))}; is it the raw log of an IRC channel?")
     names = _names(steps)
     if len(names) > PERSONS_MAX:
-        raise OpsError(f"{len(names)} persons come in, and one play has at most {PERSONS_MAX}: play fewer files at once")
+        raise OpsError(
+            f"{len(names)} persons come in, and one play has at most {PERSONS_MAX}: play fewer files at once"
+        )
     return Plan(
         lines=lines, messages=messages, steps=steps, names=names, members_max=_most(steps), skipped=dict(skipped)
     )

@@ -121,7 +121,9 @@ class Player:
 
     def _moved_to(self, seq: int) -> None:
         if seq != self._seq + 1:
-            raise OpsError(f"the channel moved from seq {self._seq} to {seq}: this is not the only play that writes to it")
+            raise OpsError(
+                f"the channel moved from seq {self._seq} to {seq}: this is not the only play that writes to it"
+            )
         self._seq = seq
 
     async def _patiently(self, waiting: Awaitable[T], what: str) -> T:

@@ -41,7 +41,8 @@ class Talk:
         self.members: set[str] = set()
         self.sees: dict[str, set[int]] = {}
         self.messages: dict[int, MessageSent] = {}
-        self.retracted: set[int] = set()
+        self.retracted: dict[int, int] = {}
+        """Message → its retraction."""
         self.read: dict[str, int] = {}
         self.delivered: dict[tuple[str, str], int] = {}
 
@@ -69,7 +70,7 @@ class Talk:
             assert fact.by in self.members, f"{fact.by} sent seq {seq} and is no member"
             self.messages[seq] = fact
         elif isinstance(fact, MessageRetracted):
-            self.retracted.add(fact.target)
+            self.retracted[fact.target] = seq
         for account in audience | self.members:
             self.sees.setdefault(account, set()).add(seq)
 
@@ -149,10 +150,10 @@ def check_delivered(ledger: Ledger, clients: Sequence[Client]) -> None:
             held = [item.seq for item in items]
             assert held == sorted(talk.sees[client.account]), (client.account, conversation)
             for item in items:
-                _check_item(talk, item)
+                _check_item(talk, item, client.account)
 
 
-def _check_item(talk: Talk, item: Message | wire.Change) -> None:
+def _check_item(talk: Talk, item: Message | wire.Change, account: str) -> None:
     event = talk.events[item.seq - 1]
     assert item.id == event.entry.cmd
     if not isinstance(item, Message):
@@ -160,7 +161,11 @@ def _check_item(talk: Talk, item: Message | wire.Change) -> None:
         return
     assert isinstance(event.entry.e, MessageSent)
     assert item.sender == event.entry.e.by
-    assert (item.text is None) == (item.seq in talk.retracted) == (item.retracted is not None), item
+    retraction = talk.retracted.get(item.seq)
+    assert (item.text is None) == (item.retracted is not None), item
+    # Whoever was away when it was taken back may still have it: that seq is not for it to see.
+    if retraction is None or retraction in talk.sees[account]:
+        assert item.retracted == retraction, item
 
 
 def check_told_in_order(diaries: Sequence[Diary]) -> None:

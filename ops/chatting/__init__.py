@@ -1,0 +1,1 @@
+"""`signet chat`: two people on one machine, each in a terminal."""

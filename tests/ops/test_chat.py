@@ -1,0 +1,142 @@
+"""Two people on one machine, each in a real terminal (a pty), with a real engine."""
+
+import asyncio
+import os
+import pty
+import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from ops.engine import engine
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 30
+
+
+class Terminal:
+    """A chat in a terminal of its own, and all that it has shown."""
+
+    def __init__(self, process: asyncio.subprocess.Process, master: int) -> None:
+        self.process = process
+        self._master = master
+        self._shown = ""
+        self._more = asyncio.Event()
+        asyncio.get_running_loop().add_reader(master, self._read)
+
+    @property
+    def shown(self) -> str:
+        """Without colours."""
+        return re.sub(r"\x1b\[[0-9]*[a-zA-Z]", "", self._shown)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._master, 65_536)
+        except OSError:  # the other end is closed
+            data = b""
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._master)
+        self._shown += data.decode(errors="replace")
+        self._more.set()
+
+    def type(self, line: str) -> None:
+        os.write(self._master, line.encode() + b"\n")
+
+    async def shows(self, text: str) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while text not in self.shown:
+                    self._more.clear()
+                    await self._more.wait()
+        except TimeoutError:
+            pytest.fail(f"{text!r} was never shown, but:\n{self.shown}")
+
+    async def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._master)
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+        os.close(self._master)
+
+
+@asynccontextmanager
+async def terminal(data: Path, *arguments: str) -> AsyncIterator[Terminal]:
+    master, slave = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "ops.cli", "chat", *arguments, "--data", str(data),
+        cwd=ROOT, stdin=slave, stdout=slave, stderr=slave,
+    )  # fmt: skip
+    os.close(slave)
+    chat = Terminal(process, master)
+    try:
+        yield chat
+    finally:
+        await chat.close()
+
+
+async def test_two_terminals_hold_a_conversation_and_one_that_was_killed_shows_everything_once(tmp_path: Path) -> None:
+    """I4: what was missed is there after a hard kill, once and in order."""
+    async with engine(tmp_path), terminal(tmp_path, "ann") as ann:
+        await ann.shows("/help lists what can be typed")
+        async with terminal(tmp_path, "ben", "--to", "ann") as ben:
+            await ben.shows("— ann —")
+            ben.type("hello Ann \x07")
+            await ann.shows("ben: hello Ann")
+            await ben.shows("✓✓ read #2")
+            ann.type("hello Ben")
+            await ben.shows("ann: hello Ben")
+            assert "\x07" not in ann.shown.replace("^G", "")
+            ben.process.kill()
+            await ben.process.wait()
+        ann.type("are you there?")
+        ann.type("Ben?")
+        await ann.shows("you: Ben?")
+        async with terminal(tmp_path, "ben") as ben:
+            await ben.shows("ann: Ben?")
+            said = re.findall(r"#(\d+) (\w+): ", ben.shown)
+            assert said == [("2", "you"), ("3", "ann"), ("4", "ann"), ("5", "ann")]
+            await ann.shows("✓✓ read #5")
+            ben.type("/quit")
+            assert await asyncio.wait_for(ben.process.wait(), PATIENCE_S) == 0
+
+
+async def test_groups_lists_and_wrong_commands(tmp_path: Path) -> None:
+    async with engine(tmp_path), terminal(tmp_path, "ann") as ann, terminal(tmp_path, "ben") as ben:
+        for each in (ann, ben):
+            await each.shows("no conversation yet")
+        ann.type("to nobody")
+        await ann.shows("to whom?")
+        ann.type("/dance")
+        await ann.shows("there is no /dance")
+        ann.type("/to zoe")
+        await ann.shows("there is no 'zoe' here; known are ann, ben")
+        ann.type('/group "Two of us" ben')
+        await ben.shows("#1 ann started the conversation")
+        ann.type("welcome")
+        await ben.shows("ann: welcome")
+        await ann.shows("✓✓ read #2")
+        ann.type("/retract 2")
+        await ben.shows("ann took #2 back")
+        ben.type("/list")
+        await ben.shows("1 Two of us")
+        ben.type("/open 1")
+        await ben.shows("ann: (retracted)")
+        ben.type("/leave")
+        await ann.shows("ben left")
+
+
+async def test_one_name_chats_in_one_terminal(tmp_path: Path) -> None:
+    async with engine(tmp_path), terminal(tmp_path, "ann") as ann:
+        await ann.shows("no conversation yet")
+        async with terminal(tmp_path, "ann") as again:
+            await again.shows("ann chats in another terminal already")
+            assert await asyncio.wait_for(again.process.wait(), PATIENCE_S) == 1
+
+
+async def test_without_an_engine_it_says_how_to_start_one(tmp_path: Path) -> None:
+    async with terminal(tmp_path, "ann") as ann:
+        await ann.shows("./signet up")
+        assert await asyncio.wait_for(ann.process.wait(), PATIENCE_S) == 1
