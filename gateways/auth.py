@@ -114,9 +114,7 @@ class Auth:
         _check_signature(
             key,
             signature,
-            lambda: payloads.hello_payload(
-                nonce=nonce, server=self._server_name, account=account, device=device
-            ),
+            lambda: payloads.hello_payload(nonce=nonce, server=self._server_name, account=account, device=device),
         )
         self._use_up(nonce)
         return caller
@@ -211,9 +209,7 @@ class Auth:
         _check_signature(
             await self._key_of(caller),
             signature,
-            lambda: payloads.link_payload(
-                server=self._server_name, account=caller.account, device=device, key=key
-            ),
+            lambda: payloads.link_payload(server=self._server_name, account=caller.account, device=device, key=key),
         )
 
 

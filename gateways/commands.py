@@ -99,7 +99,5 @@ def _check_sizes(frame: wire.Send, settings: EdgeSettings) -> None:
     if frame.signer is not None and len(frame.signer) > SIGNER_CHARS_MAX:
         raise Refusal("too_large", f"a signer's name has at most {SIGNER_CHARS_MAX} characters")
     body = frame.body
-    if len(body) > settings.body_bytes_max or (
-        not body.isascii() and len(body.encode()) > settings.body_bytes_max
-    ):
+    if len(body) > settings.body_bytes_max or (not body.isascii() and len(body.encode()) > settings.body_bytes_max):
         raise Refusal("too_large", f"a body has at most {settings.body_bytes_max} bytes")

@@ -225,9 +225,7 @@ class Connection:
 
     def refuse(self, refusal: Refusal, *, frame_id: str = "", conversation: str = "") -> None:
         self._send(
-            wire.Refused(
-                id=frame_id, code=refusal.code, text=refusal.text, retry=refusal.reply.retry, c=conversation
-            )
+            wire.Refused(id=frame_id, code=refusal.code, text=refusal.text, retry=refusal.reply.retry, c=conversation)
         )
 
     def _send(self, frame: wire.ServerFrame) -> None:

@@ -31,9 +31,7 @@ async def seen_by(services: Services, account: AccountId, conversation: str) -> 
     return row
 
 
-async def page_of(
-    services: Services, row: InboxRow, *, after: int, limit: int, request_id: str = ""
-) -> wire.Page:
+async def page_of(services: Services, row: InboxRow, *, after: int, limit: int, request_id: str = "") -> wire.Page:
     """The events of a conversation after a seq that the row's account may see, in order, at most `limit`. Raises
     Refusal(`unavailable`)."""
     limit = max(1, min(limit, PAGE_ITEMS_MAX))

@@ -36,9 +36,7 @@ Everything of Signet but the live path, which is a WebSocket at `/v1/live` (subp
 index_router = APIRouter(tags=["server"])
 
 
-@index_router.get(
-    "/v1/", **openapi.operation(answer=models.Index, example=examples.INDEX, token=False)
-)
+@index_router.get("/v1/", **openapi.operation(answer=models.Index, example=examples.INDEX, token=False))
 async def index(services: Edge) -> Response:
     """Where everything is."""
     return answer(
@@ -52,9 +50,7 @@ async def index(services: Edge) -> Response:
     )
 
 
-@index_router.get(
-    "/healthz", **openapi.operation(answer=models.Health, example=models.Health(), token=False)
-)
+@index_router.get("/healthz", **openapi.operation(answer=models.Health, example=models.Health(), token=False))
 async def health() -> Response:
     """Whether the process answers."""
     return answer(models.Health())

@@ -113,9 +113,7 @@ class Hub:
 
     def _push_mark(self, push: MarkPush) -> None:
         listeners = [
-            each
-            for each in self._listeners.get(push.account, ())
-            if (each.account, each.device) != push.origin
+            each for each in self._listeners.get(push.account, ()) if (each.account, each.device) != push.origin
         ]
         if not listeners:
             return

@@ -104,9 +104,7 @@ def _field_docs(shape: type[msgspec.Struct]) -> dict[str, str]:
     for base in reversed(shape.__mro__):
         if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
             texts.update(_docs_in_source(base))
-    return {
-        field.encode_name: texts[field.name] for field in msgspec.structs.fields(shape) if field.name in texts
-    }
+    return {field.encode_name: texts[field.name] for field in msgspec.structs.fields(shape) if field.name in texts}
 
 
 def _docs_in_source(shape: type[Any]) -> dict[str, str]:

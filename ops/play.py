@@ -121,7 +121,8 @@ def _table(result: Figures) -> str:
     return "\n".join(
         (
             f"{result.messages} messages in {result.lines} lines by {result.clients} clients; lines skipped: {skipped}",
-            f"accepted {result.accepted}, stored by others {result.deliveries} times, {result.messages_per_s} messages/s",
+            f"accepted {result.accepted}, stored by others {result.deliveries} times; "
+            f"{result.messages_per_s} messages/s",
             f"from sending to stored: p50 {result.p50_ms} ms, p99 {result.p99_ms} ms",
             f"missing {result.missing}, doubled {result.doubled}, out of order {result.out_of_order}, "
             f"ticks missing {result.ticks_missing}",

@@ -46,9 +46,7 @@ CREATE TABLE commands (
 
 _INSERT_MESSAGE: Final = "INSERT INTO messages VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,NULL)"
 _INSERT_CHANGE: Final = "INSERT INTO changes VALUES (?,?,?,?,?,?)"
-_RETRACT: Final = (
-    "UPDATE messages SET body_key = NULL, body = NULL, retracted = ? WHERE conversation = ? AND seq = ?"
-)
+_RETRACT: Final = "UPDATE messages SET body_key = NULL, body = NULL, retracted = ? WHERE conversation = ? AND seq = ?"
 _MESSAGES: Final = """
 SELECT conversation, seq, at, occurred, command, sender, device, ordinal, own, header, body_key, body, signature,
     signer, retracted

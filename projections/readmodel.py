@@ -1,9 +1,9 @@
 """What a read model is: rows made from events, which may be thrown away and made again (I9).
 
-    ReadModelError
-    ├── WrongFile           the file holds another read model, or another version
-    ├── TrackingAhead       the rows come from a log that is longer than the one at hand
-    └── ReadModelStopped    an event could not be applied; who waits for the model is told so
+ReadModelError
+├── WrongFile           the file holds another read model, or another version
+├── TrackingAhead       the rows come from a log that is longer than the one at hand
+└── ReadModelStopped    an event could not be applied; who waits for the model is told so
 """
 
 import hashlib

@@ -165,9 +165,7 @@ class Api:
         content = {"id": _new_id(), "kind": kind, "members": members, "title": title, "protection": protection}
         return await self._ask(Changed, "POST", "/conversations", content)
 
-    async def command(
-        self, method: Method, conversation: str, path: str, *, after: int, **content: object
-    ) -> Changed:
+    async def command(self, method: Method, conversation: str, path: str, *, after: int, **content: object) -> Changed:
         """A command to a conversation; `after` is the last seq that the device holds."""
         where = f"/conversations/{_part(conversation)}/{path}"
         if method == "DELETE":
@@ -192,9 +190,7 @@ class Api:
     async def _log_in(self) -> str:
         challenge = await self._challenge()
         account, device = self._profile.account, self._profile.device
-        payload = payloads.hello_payload(
-            nonce=challenge.nonce, server=challenge.server, account=account, device=device
-        )
+        payload = payloads.hello_payload(nonce=challenge.nonce, server=challenge.server, account=account, device=device)
         content = {
             "nonce": challenge.nonce, "account": account, "device": device, "signature": self._identity.sign(payload)
         }  # fmt: skip

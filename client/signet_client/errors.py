@@ -1,14 +1,14 @@
 """What can go wrong, in one tree.
 
-    SignetError
-    ├── StoreInUse        another process has this device's store open
-    ├── StoreFailed       the store could not be read or written
-    ├── NoDevice          the store holds no device yet
-    ├── Refused           the server refused a command (`code`, `text`, `retry`)
-    ├── Unreachable       the server could not be reached, or answered with nothing of the protocol
-    ├── Disconnected      the server closed the live connection for good (`number`, `text`)
-    ├── ClientClosed      the client is not running
-    └── EventsMissed      a reader of `events()` was too slow; the store has everything
+SignetError
+├── StoreInUse        another process has this device's store open
+├── StoreFailed       the store could not be read or written
+├── NoDevice          the store holds no device yet
+├── Refused           the server refused a command (`code`, `text`, `retry`)
+├── Unreachable       the server could not be reached, or answered with nothing of the protocol
+├── Disconnected      the server closed the live connection for good (`number`, `text`)
+├── ClientClosed      the client is not running
+└── EventsMissed      a reader of `events()` was too slow; the store has everything
 """
 
 

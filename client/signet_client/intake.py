@@ -94,9 +94,7 @@ class Intake:
                 hole.fetch = f"f{self._fetches}"
                 self._fetching[hole.fetch] = conversation
                 hole.fetched_after = self._of(conversation).cursor
-                frames.append(
-                    wire.Fetch(id=hole.fetch, c=conversation, after=hole.fetched_after, limit=FETCH_ITEMS)
-                )
+                frames.append(wire.Fetch(id=hole.fetch, c=conversation, after=hole.fetched_after, limit=FETCH_ITEMS))
         return frames
 
     def refused(self, fetch: str, *, retry: bool) -> bool:

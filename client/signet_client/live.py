@@ -348,9 +348,7 @@ class Live:
         if self._welcomed and not waiting.sent_at:
             waiting.sent_at = asyncio.get_running_loop().time()
             message = waiting.message
-            self._frames.append(
-                wire.Send(header=message.header, body=message.body, signature=message.signature)
-            )
+            self._frames.append(wire.Send(header=message.header, body=message.body, signature=message.signature))
 
     def _send_next(self, conversation: str) -> None:
         waiting = self._outbox.first(conversation)
@@ -410,9 +408,7 @@ class Live:
         self._batch.refused.append((message.id, refused.code))
         self._answers.append((waiting, Refused(refused.code, refused.text, retry=False)))
         self._events.append(
-            events.SendRefused(
-                conversation=message.conversation, id=message.id, code=refused.code, text=refused.text
-            )
+            events.SendRefused(conversation=message.conversation, id=message.id, code=refused.code, text=refused.text)
         )
         self._send_next(message.conversation)
 

@@ -13,9 +13,19 @@ import msgspec
 ENCODER = msgspec.json.Encoder()
 
 
-class Header(msgspec.Struct, frozen=True, kw_only=True, rename={
-    "conversation": "c", "sender": "s", "device": "d", "after": "a", "digest": "h", "counts": "n",
-}):
+class Header(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    rename={
+        "conversation": "c",
+        "sender": "s",
+        "device": "d",
+        "after": "a",
+        "digest": "h",
+        "counts": "n",
+    },
+):
     """The clear header of a message. The client encodes it once and signs those bytes; everybody else keeps them as
     they are, so that fields which the server doesn't know survive."""
 

@@ -254,6 +254,4 @@ class Pong(_Frame, frozen=True, kw_only=True, tag="pong"):
     id: str = ""
 
 
-ServerFrame = (
-    Challenge | Welcome | Page | Live | Accepted | Refused | Message | Change | Receipt | Mark | Resync | Pong
-)
+ServerFrame = Challenge | Welcome | Page | Live | Accepted | Refused | Message | Change | Receipt | Mark | Resync | Pong

@@ -19,9 +19,7 @@ _REGISTRATIONS = "registrations"
 """The writer's turn of all registrations together: a flood of them delays no device that is in."""
 
 
-@router.get(
-    "/challenge", **operation(answer=models.Challenge, example=examples.CHALLENGE, token=False)
-)
+@router.get("/challenge", **operation(answer=models.Challenge, example=examples.CHALLENGE, token=False))
 async def challenge(services: Edge) -> Response:
     """A nonce to sign, good for one minute.
 
@@ -41,9 +39,7 @@ async def challenge(services: Edge) -> Response:
         token=False,
     ),
 )
-async def register(
-    services: Edge, body: Annotated[models.Register, Depends(body_of(models.Register))]
-) -> Response:
+async def register(services: Edge, body: Annotated[models.Register, Depends(body_of(models.Register))]) -> Response:
     """Register an account with its first device.
 
     The account's id is derived from the command's id and the device's key, so a repeated registration gives the same
@@ -79,9 +75,7 @@ async def register(
         token=False,
     ),
 )
-async def token(
-    services: Edge, body: Annotated[models.LogIn, Depends(body_of(models.LogIn))]
-) -> Response:
+async def token(services: Edge, body: Annotated[models.LogIn, Depends(body_of(models.LogIn))]) -> Response:
     """Log a device in: a bearer token for an hour.
 
     It ends when the device is revoked, and when the server starts anew. A device has at most eight; a ninth ends the
@@ -90,16 +84,12 @@ async def token(
     granted, expires_at = await services.auth.token(
         nonce=body.nonce, account=body.account, device=body.device, signature=body.signature
     )
-    return answer(
-        models.Token(token=granted, account=body.account, device=body.device, expires_at=expires_at)
-    )
+    return answer(models.Token(token=granted, account=body.account, device=body.device, expires_at=expires_at))
 
 
 @router.get(
     "/accounts/{account}",
-    **operation(
-        answer=models.AccountShown, example=examples.ACCOUNT_SHOWN, refuses=("no_such_account",)
-    ),
+    **operation(answer=models.AccountShown, example=examples.ACCOUNT_SHOWN, refuses=("no_such_account",)),
 )
 async def show_account(
     services: Edge, who: Who, account: Annotated[str, Path(description="Its id, or `me`.")]

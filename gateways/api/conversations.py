@@ -38,9 +38,7 @@ async def list_conversations(services: Edge, who: Who) -> Response:
     await services.catch_up("inbox", "receipts")
     rows = await services.inbox.conversations(who.account)
     ticks = await services.receipts.ticks_of(who.account)
-    overviews = [
-        overview_of(row, ticks.get(row.conversation), delivered=0, sealer=services.sealer) for row in rows
-    ]
+    overviews = [overview_of(row, ticks.get(row.conversation), delivered=0, sealer=services.sealer) for row in rows]
     return answer(models.Conversations(conversations=overviews))
 
 
@@ -85,9 +83,7 @@ def _new_id(who: Caller, body: models.Start, others: list[AccountId]) -> Convers
 
 @router.get(
     "/{conversation}",
-    **operation(
-        answer=models.ConversationShown, example=examples.CONVERSATION, refuses=("no_such_conversation",)
-    ),
+    **operation(answer=models.ConversationShown, example=examples.CONVERSATION, refuses=("no_such_conversation",)),
 )
 async def show_conversation(services: Edge, who: Who, talk: Talk) -> Response:
     """One conversation, and who is in it.
@@ -188,11 +184,7 @@ async def set_title(
 async def change(services: Services, who: Caller, command: ConversationCommand) -> Response:
     """Executes a command and says what became of it. Raises Refusal."""
     accepted = await execute(services, command, turn=who)
-    return answer(
-        models.Changed(
-            id=command.id, conversation=command.conversation, seq=accepted.seq, at=accepted.at
-        )
-    )
+    return answer(models.Changed(id=command.id, conversation=command.conversation, seq=accepted.seq, at=accepted.at))
 
 
 def _stamp(who: Caller, talk: ConversationId, command_id: str, after: int) -> dict[str, Any]:

@@ -19,9 +19,7 @@ async def list_devices(services: Edge, who: Who) -> Response:
     """All devices that the account has or had, in the order of their linking."""
     await services.catch_up("directory")
     devices = [
-        models.DeviceShown(
-            device=row.device, key=row.key, active=row.active, linked_at=row.linked_at, by=row.by
-        )
+        models.DeviceShown(device=row.device, key=row.key, active=row.active, linked_at=row.linked_at, by=row.by)
         for row in await services.directory.devices(who.account)
     ]
     return answer(models.Devices(account=who.account, devices=devices))
@@ -56,9 +54,7 @@ async def link_device(
 
 @router.delete(
     "/{device:path}",
-    **operation(
-        answer=models.AccountChanged, example=examples.ACCOUNT_CHANGED, refuses=("no_such_device",)
-    ),
+    **operation(answer=models.AccountChanged, example=examples.ACCOUNT_CHANGED, refuses=("no_such_device",)),
 )
 async def revoke_device(
     services: Edge,

@@ -50,7 +50,7 @@ Who = Annotated[Caller, Depends(_caller)]
 
 
 async def _talk(
-    conversation: Annotated[str, Path(description="A conversation's id.", examples=[examples.GROUP])]
+    conversation: Annotated[str, Path(description="A conversation's id.", examples=[examples.GROUP])],
 ) -> ConversationId:
     if not is_uuid(conversation):
         raise Refusal("no_such_conversation")
@@ -58,7 +58,7 @@ async def _talk(
 
 
 async def _command_id(
-    id: Annotated[str, Query(description="The command's id, a uuid of the client's choosing.")]
+    id: Annotated[str, Query(description="The command's id, a uuid of the client's choosing.")],
 ) -> CommandId:
     if not is_uuid(id):
         raise Refusal("bad_frame", "id: a uuid, in lower case and with hyphens")

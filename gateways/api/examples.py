@@ -16,9 +16,7 @@ _NONCE: Final = payloads.to_base64(bytes(range(40)))
 _AT: Final = 1_764_072_000_000_000
 
 CHALLENGE: Final = models.Challenge(nonce=_NONCE, server="signet.example")
-REGISTER: Final = models.Register(
-    id=_ID, nonce=_NONCE, name="Anna", device="laptop", key=_KEY, signature=_SIGNATURE
-)
+REGISTER: Final = models.Register(id=_ID, nonce=_NONCE, name="Anna", device="laptop", key=_KEY, signature=_SIGNATURE)
 LOG_IN: Final = models.LogIn(nonce=_NONCE, account=ANNA, device="laptop", signature=_SIGNATURE)
 TOKEN: Final = models.Token(token="q8V0…", account=ANNA, device="laptop", expires_at=_AT + 3_600_000_000)
 RENAME: Final = models.Rename(id=_ID, name="Anna B.")
@@ -59,9 +57,7 @@ CONVERSATION: Final = models.ConversationShown(overview=_OVERVIEW, members={ANNA
 
 _BODY: Final = '{"text":"Sunday at nine?","salt":"Zm9vYmFyYmF6cXV4cXV1eA"}'
 _HEADER: Final = payloads.encode_header(
-    payloads.Header(
-        id=_ID, conversation=GROUP, sender=ANNA, device="laptop", after=4, digest=payloads.digest_of(_BODY)
-    )
+    payloads.Header(id=_ID, conversation=GROUP, sender=ANNA, device="laptop", after=4, digest=payloads.digest_of(_BODY))
 )
 POST: Final = models.Post(header=_HEADER, body=_BODY, signature=_SIGNATURE, signer="laptop")
 PAGE: Final = wire.Page(
@@ -77,9 +73,7 @@ PAGE: Final = wire.Page(
             accounts=[BEN],
             roles=["admin"],
         ),
-        wire.Message(
-            c=GROUP, seq=5, at=_AT, ordinal=2, own=1, header=_HEADER, body=_BODY, signature=_SIGNATURE
-        ),
+        wire.Message(c=GROUP, seq=5, at=_AT, ordinal=2, own=1, header=_HEADER, body=_BODY, signature=_SIGNATURE),
     ],
     head=5,
     upto=5,

@@ -120,9 +120,7 @@ async def list_events(
 
 @router.get(
     "/receipts",
-    **operation(
-        answer=models.Receipts, example=examples.RECEIPTS, refuses=("no_such_conversation", "not_a_member")
-    ),
+    **operation(answer=models.Receipts, example=examples.RECEIPTS, refuses=("no_such_conversation", "not_a_member")),
 )
 async def list_receipts(services: Edge, who: Who, talk: Talk) -> Response:
     """Up to where each member has got and read the conversation; for members."""
@@ -132,8 +130,7 @@ async def list_receipts(services: Edge, who: Who, talk: Talk) -> Response:
     await services.catch_up("receipts")
     marks = await services.receipts.marks(talk)
     members = {
-        account: _shown(list(marks.get(account, {}).values()), row)
-        for account in await services.inbox.members(talk)
+        account: _shown(list(marks.get(account, {}).values()), row) for account in await services.inbox.members(talk)
     }
     return answer(models.Receipts(conversation=talk, members=members))
 

@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from ops.errors import OpsError
-from ops.irc.lines import parse
-from ops.irc.script import Enter, Leave, Person, Rename, Say, Script, Skipped, Step
+from ops.irc.lines import Skipped, parse
+from ops.irc.script import Enter, Leave, Person, Rename, Say, Script, Step
 
 PERSONS_MAX: Final = 2_000
 """Each is a client with a connection, a store and keys; this process and the engine hold a few files for each."""

@@ -8,7 +8,8 @@ from typing import Final, TypeVar, assert_never
 import msgspec
 
 from ops.errors import OpsError
-from ops.irc.script import Enter, Leave, Person, Rename, Say, Skipped, Step
+from ops.irc.lines import Skipped
+from ops.irc.script import Enter, Leave, Person, Rename, Say, Step
 from ops.playing.crowd import Crowd, Member
 from signet_client import Refused
 

@@ -105,9 +105,7 @@ class FakeServer:
             id=str(uuid4()), conversation=c, sender=sender, device="d", after=0, digest=payloads.digest_of(body)
         )
         seq = len(self.logs[c]) + 1
-        item = wire.Message(
-            c=c, seq=seq, at=seq, ordinal=seq, own=0, header=payloads.encode_header(head), body=body
-        )
+        item = wire.Message(c=c, seq=seq, at=seq, ordinal=seq, own=0, header=payloads.encode_header(head), body=body)
         self.logs[c].append(item)
         return item
 

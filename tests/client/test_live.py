@@ -451,9 +451,7 @@ def device_at(url: str, path: Path) -> Client:
     return Client.prepare(url, ME, path, device="phone", durable=False)
 
 
-async def test_half_dead_connection_is_found(
-    server: FakeServer, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_half_dead_connection_is_found(server: FakeServer, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """I4: a peer that is gone without a word is noticed by the pings."""
     monkeypatch.setattr(signet_client.connection, "PING_EVERY_S", 0.05)
     monkeypatch.setattr(signet_client.connection, "PONG_TIMEOUT_S", 0.1)

@@ -88,9 +88,7 @@ class Person:
     async def ask(self, method: str, path: str, body: Any = None, **query: Any) -> httpx.Response:
         """A request with this device's token."""
         headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
-        return await self.engine.http.request(
-            method, f"/v1{path}", json=body, params=query, headers=headers
-        )
+        return await self.engine.http.request(method, f"/v1{path}", json=body, params=query, headers=headers)
 
     async def do(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
         """The same, where it must succeed: what was answered."""
@@ -113,9 +111,7 @@ class Person:
 
     async def hello(self) -> dict[str, str]:
         nonce = await self.engine.challenge()
-        payload = payloads.hello_payload(
-            nonce=nonce, server=SERVER, account=self.account, device=self.device
-        )
+        payload = payloads.hello_payload(nonce=nonce, server=SERVER, account=self.account, device=self.device)
         return {
             "nonce": nonce, "account": self.account, "device": self.device, "signature": self.sign(payload),
         }  # fmt: skip
@@ -125,9 +121,7 @@ class Person:
         self.token = (await self.do("POST", "/token", await self.hello()))["token"]
 
     def link(self, device: "Person") -> dict[str, str]:
-        payload = payloads.link_payload(
-            server=SERVER, account=self.account, device=device.device, key=device.key
-        )
+        payload = payloads.link_payload(server=SERVER, account=self.account, device=device.device, key=device.key)
         return {
             "id": str(uuid4()), "device": device.device, "key": device.key, "signature": self.sign(payload),
         }  # fmt: skip
@@ -191,9 +185,7 @@ async def open_engine(log: EventLog, *, hands_over: bool, **settings: Any) -> As
     models = (Messages(_in_memory()), Inbox(_in_memory()), Receipts(_in_memory()), Directory(_in_memory()))
     messages, inbox, receipts, directory = models
     runners = {model.name: Runner(feed, model) for model in models}
-    writer = Writer(
-        log, lookup=StreamLookup(log), hand_over=feed.publish if hands_over else None, clock=clock
-    )
+    writer = Writer(log, lookup=StreamLookup(log), hand_over=feed.publish if hands_over else None, clock=clock)
     auth = Auth(
         server_name=SERVER,
         directory=directory,
@@ -238,5 +230,3 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-

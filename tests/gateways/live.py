@@ -46,9 +46,7 @@ async def live_engine(**settings: Any) -> AsyncIterator[Engine]:
 
 
 def hello(person: Person, challenge: wire.Challenge, cursors: dict[str, int] | None = None) -> wire.Hello:
-    payload = payloads.hello_payload(
-        nonce=challenge.nonce, server=SERVER, account=person.account, device=person.device
-    )
+    payload = payloads.hello_payload(nonce=challenge.nonce, server=SERVER, account=person.account, device=person.device)
     return wire.Hello(
         account=person.account, device=person.device, signature=person.sign(payload), cursors=cursors or {}
     )

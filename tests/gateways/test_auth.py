@@ -329,9 +329,7 @@ async def test_a_revocation_during_the_log_in_ends_the_token(moment: int) -> Non
 
     def revoke(look: int) -> None:
         if look == moment:
-            directory.row = DeviceRow(
-                account=account, device=device, key=row.key, active=False, linked_at=1, by=None
-            )
+            directory.row = DeviceRow(account=account, device=device, key=row.key, active=False, linked_at=1, by=None)
             revoked = DeviceRevoked(device=device, by=DeviceId("laptop"))
             entry: Entry[DomainEvent] = Entry(v=1, id=str(uuid4()), cmd=str(uuid4()), at=2, e=revoked)
             auth.hear([Event(position=9, stream=account_stream(account), version=2, entry=entry)])

@@ -61,9 +61,7 @@ def event(fact: ConversationEvent) -> Event:
 @pytest.mark.parametrize(("fact", "shown"), CHANGES)
 def test_changes(fact: ConversationEvent, shown: dict[str, Any]) -> None:
     expected = wire.Change(c=ROOM, seq=7, at=70, occurred=60, by=ANN, id="c-1", **shown)
-    stored = StoredChange(
-        conversation=ROOM, seq=7, at=70, occurred=60, command=CommandId("c-1"), event=fact
-    )
+    stored = StoredChange(conversation=ROOM, seq=7, at=70, occurred=60, command=CommandId("c-1"), event=fact)
     assert item_of(stored, SEALER) == pushed_item(event(fact), ROOM, SEALER) == expected
 
 

@@ -308,9 +308,7 @@ def _play_step(history: History, act: str, to: ConversationId, accounts: list[Ac
             _play_change(history, act, to, by, other, number)
 
 
-def _play_change(
-    history: History, act: str, to: ConversationId, by: AccountId, other: AccountId, number: int
-) -> None:
+def _play_change(history: History, act: str, to: ConversationId, by: AccountId, other: AccountId, number: int) -> None:
     match act:
         case "add":
             history.add(to, by, other)

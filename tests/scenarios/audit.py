@@ -4,6 +4,7 @@ hold and what the engine says. It uses no code of the engine but the codec, and 
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import msgspec
 
@@ -125,7 +126,7 @@ def _under_way(talk: Talk, client: Client, marks: Marks) -> Iterator[str]:
 
 
 def check_stored_once(ledger: Ledger, accepted: Sequence[Said], unseal: Unseal) -> None:
-    """I1, I2, I3: every accepted message stands in the log once, where its sender was told; no id stands there twice."""
+    """I1, I2, I3: every accepted message stands in the log once, where its sender was told; no id stands twice."""
     ids = Counter(event.entry.id for event in ledger.events)
     assert [id_ for id_, count in ids.items() if count > 1] == []
     for conversation, talk in ledger.talks.items():
@@ -172,7 +173,7 @@ def check_told_in_order(diaries: Sequence[Diary]) -> None:
     """I2, I3: no application hears of anything twice, or out of order."""
     for diary in diaries:
         for seqs in diary.seqs.values():
-            assert all(one < next_ for one, next_ in zip(seqs, seqs[1:], strict=False))
+            assert all(one < next_ for one, next_ in pairwise(seqs))
 
 
 async def check_overviews(ledger: Ledger, clients: Sequence[Client]) -> None:
@@ -186,11 +187,7 @@ async def check_overviews(ledger: Ledger, clients: Sequence[Client]) -> None:
             assert overview.head == max(talk.sees[client.account])
             assert overview.read == talk.read.get(client.account, 0)
             assert overview.unread == talk.unread(client.account), (client.account, conversation)
-            seen = {
-                seq
-                for first, last in overview.visible
-                for seq in range(first, (last or overview.head) + 1)
-            }
+            seen = {seq for first, last in overview.visible for seq in range(first, (last or overview.head) + 1)}
             assert seen == talk.sees[client.account]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
@@ -42,21 +43,22 @@ async def test_nothing_is_lost_or_doubled_over_ten_kills(tmp_path: Path, monkeyp
     monkeypatch.setattr(live, "BACKOFF_MAX_S", 0.3)
     rng, data, port = random.Random(seed()), tmp_path / "data", free_port()
     settings = {"log_level": "error"}
-    async with engine(data, settings, port=port) as started:
+    async with AsyncExitStack() as engines:
+
+        async def start() -> EngineProcess:
+            return await engines.enter_async_context(engine(data, settings, port=port))
+
+        started = await start()
         clients = [await register(started.url, f"p{number}", tmp_path / "people") for number in range(PEOPLE)]
         crowd = Crowd(clients, rng)
         async with running(*clients):
             await crowd.meet(GROUPS)
             async with crowd.talking():
-                await kill(started, crowd)
-                for _ in range(KILLS - 1):
-                    async with engine(data, settings, port=port) as again:
-                        await kill(again, crowd)
-                last = engine(data, settings, port=port)
-                await last.__aenter__()
+                for _ in range(KILLS):
+                    await kill(started, crowd)
+                    started = await start()
                 await crowd.more(MESSAGES_BETWEEN)
             await check(crowd, data)
-            await last.__aexit__(None, None, None)
     check_read_models(data, await read_log(data))
 
 
