@@ -174,6 +174,16 @@ def test_it_does_not_matter_how_the_bytes_are_cut(case: str, sizes: list[int]) -
     assert close_code(protocol) == code
 
 
+@pytest.mark.parametrize("case", ["one", "two at once", "fragments", "no JSON", "no UTF-8"])
+def test_frames_right_behind_the_request_are_taken_too(case: str) -> None:
+    raw, frames, code = TABLE[case]
+    protocol = FrameProtocol(frame_bytes_max=FRAME_BYTES_MAX)
+    assert protocol.receive(request() + raw[:3]) == [OPENED]
+    assert protocol.to_send()[0].startswith(b"HTTP/1.1 101 ")
+    assert protocol.receive(raw[3:]) == frames
+    assert close_code(protocol) == code
+
+
 def test_pings_are_answered_and_pongs_are_taken_even_within_a_message() -> None:
     protocol = opened()
     begun, ended = text(b'{"t":"ping",', fin=False), more(b'"id":"1"}', fin=True)
