@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from commands.stores.sqlite_recorder import CommitFailed, Recorder
@@ -39,11 +39,8 @@ POLL_S: Final = 0.1
 PAGE_MAX: Final = 256
 """The most events that a subscription reads at once: about half a millisecond of the loop."""
 
-WAL_BYTES_MAX: Final = 16 << 20
-"""By how much the write-ahead log grows before it is moved into the file."""
-
-WAL_LOOK_EVENTS: Final = 256
-"""How many events go by before its size is looked at again: a look costs as much as an event."""
+WAL_EVENTS_MAX: Final = 8_192
+"""After how many events the write-ahead log is moved into the file: it holds some 16 to 32 MB then."""
 
 CHECKPOINT_LOCK_S: Final = 0.02
 """How long the end of a checkpoint waits for readers in other processes, while appends wait for it."""
@@ -88,9 +85,8 @@ class SqliteLog:
         self._path = path
         self._read_only = read_only
         self._stored = Signal()
-        self._wal = path.with_name(path.name + "-wal")
-        self._checkpoint_at_bytes = WAL_BYTES_MAX
-        self._unlooked = 0
+        self._unmoved = 0
+        """How many events were written since the write-ahead log was last moved into the file."""
         self._may_append = asyncio.Event()
         self._may_append.set()
         self._checkpointing: asyncio.Task[None] | None = None
@@ -129,7 +125,7 @@ class SqliteLog:
         if self._checkpointing is not None:
             await asyncio.wait([self._checkpointing])
         if not self._read_only:
-            await self._checkpoint()
+            await self._checkpoint("TRUNCATE")
         self.recorder.close()
         self._stored.give()  # Subscriptions meet the closed file, and end.
 
@@ -169,33 +165,25 @@ class SqliteLog:
             await self._may_append.wait()
 
     def _checkpoint_when_due(self, events: int) -> None:
-        self._unlooked += events
-        if self._unlooked < WAL_LOOK_EVENTS or self._checkpointing is not None:
-            return
-        self._unlooked = 0
-        if self._wal_bytes() > self._checkpoint_at_bytes:
-            self._checkpointing = asyncio.create_task(self._checkpoint())
+        self._unmoved += events
+        if self._unmoved >= WAL_EVENTS_MAX and self._checkpointing is None:
+            self._checkpointing = asyncio.create_task(self._checkpoint("RESTART"))
 
-    async def _checkpoint(self) -> None:
-        """Most of it beside the writer; then the rest and the cut, while appends wait. A failure is only told: nothing
-        is lost by a long write-ahead log."""
+    async def _checkpoint(self, last: Literal["RESTART", "TRUNCATE"]) -> None:
+        """Most of it beside the writer; then the rest, while appends wait. The write-ahead log is written again from
+        its beginning then, not cut: an fsync that need not record a longer file costs half. A failure is only told:
+        nothing is lost by a long write-ahead log."""
         checkpoint = partial(self.recorder.checkpoint, lock_timeout_s=CHECKPOINT_LOCK_S)
         try:
             await asyncio.to_thread(checkpoint, "PASSIVE")
             self._may_append.clear()
-            await asyncio.to_thread(checkpoint, "TRUNCATE")
+            await asyncio.to_thread(checkpoint, last)
         except sqlite3.Error as error:
             _log.warning("the write-ahead log could not be moved into the file: %s", _explain(self._path, error))
         finally:
             self._may_append.set()
-        self._checkpoint_at_bytes = self._wal_bytes() + WAL_BYTES_MAX
+        self._unmoved = 0
         self._checkpointing = None
-
-    def _wal_bytes(self) -> int:
-        try:
-            return self._wal.stat().st_size
-        except OSError:
-            return 0
 
 
 def _parse(url: str) -> tuple[Path, bool]:

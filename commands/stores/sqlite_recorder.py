@@ -106,9 +106,9 @@ class Recorder(SQLiteApplicationRecorder):
         position: int | None = self._open().execute(_HEAD).fetchone()[0]
         return START if position is None else position
 
-    def checkpoint(self, mode: Literal["PASSIVE", "TRUNCATE"], *, lock_timeout_s: float) -> None:
-        """Moves the write-ahead log into the file, TRUNCATE with the write lock. Has a connection of its own, so that
-        it may run in another thread."""
+    def checkpoint(self, mode: Literal["PASSIVE", "RESTART", "TRUNCATE"], *, lock_timeout_s: float) -> None:
+        """Moves the write-ahead log into the file, RESTART and TRUNCATE with the write lock. Has a connection of its
+        own, so that it may run in another thread."""
         with closing(sqlite3.connect(self._uri, uri=True, isolation_level=None, timeout=lock_timeout_s)) as connection:
             connection.execute("PRAGMA fullfsync=ON")
             connection.execute(f"PRAGMA wal_checkpoint({mode})")
