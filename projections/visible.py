@@ -26,10 +26,9 @@ CREATE INDEX visible_account ON visible (account, conversation, first, last);
 
 TABLE: Final = Table("visible", ("conversation", "account", "first"))
 
-# An interval that was closed since stays closed when the event that opened it comes a second time.
 _OPEN: Final = """
 INSERT INTO visible (conversation, account, first, last) VALUES (?, ?, ?, ?)
-ON CONFLICT (conversation, account, first) DO UPDATE SET last = excluded.last WHERE visible.last = 0
+ON CONFLICT (conversation, account, first) DO NOTHING
 """
 _CLOSE: Final = "UPDATE visible SET last = ? WHERE conversation = ? AND account = ? AND last = 0 AND first <= ?"
 

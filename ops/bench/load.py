@@ -22,7 +22,7 @@ from signet_client.store import Profile
 
 Kind = Literal["double_tick", "direct"]
 PEOPLE: Final = 40
-WINDOW: Final = 64
+WINDOW: Final = 32
 """How many messages of each person are under way at once."""
 BODY_BYTES: Final = 200
 WARM_UP_S: Final = 1.0

@@ -32,7 +32,7 @@ def bench(
     """Measure what a message costs: the engine in a process of its own with everything on, load from this one.
 
     direct: a message goes from one person to another (sent, on disk, accepted, pushed). double_tick: the other one's
-    device acknowledges it, and the sender gets its second tick. 40 people in 20 pairs, bodies of 200 bytes, 8 messages
+    device acknowledges it, and the sender gets its second tick. 40 people in 20 pairs, bodies of 200 bytes, 32 messages
     of each person under way at a time. CPU is that of all the engine's processes, per message. A run that lost, doubled
     or reordered a message gives no figures, and the exit code is 1.
 

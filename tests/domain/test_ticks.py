@@ -84,6 +84,21 @@ def test_an_author_alone_keeps_the_ticks_it_had() -> None:
     assert lowest.without(ann) == 6
 
 
+@given(st.lists(st.tuples(accounts, st.integers(min_value=1, max_value=5)), max_size=30))
+def test_members_that_meet_and_part(moves: list[tuple[AccountId, int]]) -> None:
+    """I6: few marks and many moves, so that members stand at the same mark and fall in between two others."""
+    lowest = Lowest()
+    marks: dict[AccountId, int] = {}
+    for account, mark in moves:
+        if account in marks:
+            lowest.advance(account, mark)
+        else:
+            lowest.join(account, mark)
+        marks[account] = max(mark, marks.get(account, 0))
+        for one in ACCOUNTS:
+            assert lowest.without(one) == min((marks[other] for other in marks if other != one), default=0)
+
+
 class LowestAgainstBruteForce(RuleBasedStateMachine):
     """I6: the lowest mark as it is kept == the lowest mark as it is found anew, and it never goes back."""
 

@@ -129,6 +129,9 @@ async def test_authors_know_their_ticks_after_every_batch(history: History, size
         done += batch
         ticks = of(TickPush, heard)
         assert len({(push.conversation, push.account) for push in ticks}) == len(ticks)
+        for push in ticks:
+            row = await model.ticks(push.conversation, push.account)
+            assert (push.delivered, push.read, push.undelivered) == (row.delivered, row.read, row.undelivered)
         told |= {(push.conversation, push.account): push for push in ticks}
         for conversation in history.conversations:
             chat = Chat(done, conversation)
@@ -368,6 +371,51 @@ def test_ticks_are_told_once_a_batch_with_what_cannot_be_decrypted() -> None:
     told = of(TickPush, hear_all(history.events, (len(history.events) - 1, 1)))
     assert repair is history.events[-1]
     assert [(push.delivered, push.undelivered) for push in told] == [(seqs[1], [seqs[0]]), (seqs[1], [])]
+
+
+def test_the_exceptions_of_one_who_leaves_are_waived() -> None:
+    """I5: the author hears that nobody is left who could not read it."""
+    history = History()
+    ann, ben, cem = (history.register(name) for name in ("ann", "ben", "cem"))
+    group = history.group(ann, ben, cem)
+    seq = must(history.send(group, ann)).version + 1
+    for account in (ann, ben, cem):
+        history.receive(group, account, delivered=seq, read=seq, undecryptable=(seq,) if account == ben else ())
+    history.leave(group, ben)
+    told = of(TickPush, hear_all(history.events, (len(history.events) - 1, 1)))
+    assert [(push.delivered, push.undelivered) for push in told] == [(seq, [seq]), (seq, [])]
+
+
+@pytest.mark.parametrize("reading", [False, True])
+def test_an_author_that_lags_behind_all_others_hears_of_them(reading: bool) -> None:
+    """I6: its own mark is the lowest of all and stands, and yet its tick moves."""
+    history = History()
+    ann, ben, cem = (history.register(name) for name in ("ann", "ben", "cem"))
+    group = history.group(ann, ben, cem)
+    seq = must(history.send(group, ann)).version + 1
+    by_one, by_other = (seq, 0), (0, seq)
+    if not reading:
+        by_one, by_other = by_other, by_one
+    # By the other of the two marks somebody else is behind.
+    for account, (delivered, read) in ((ann, by_one), (ben, (seq, seq)), (cem, by_other)):
+        history.receive(group, account, delivered=delivered, read=read)
+    told = of(TickPush, hear_all(history.events, (len(history.events) - 1, 1)))
+    expected = (ann, 1, seq) if reading else (ann, seq, 1)
+    assert [(push.account, push.delivered, push.read) for push in told] == [expected]
+
+
+def test_an_author_that_is_back_hears_of_what_moved_meanwhile() -> None:
+    """I6, I8."""
+    history = History()
+    ann, ben, cem = (history.register(name) for name in ("ann", "ben", "cem"))
+    group = history.group(ann, ben, cem)
+    history.send(group, ben)
+    removed = must(history.remove(group, ann, ben)).version + 1
+    for account in (ann, cem):
+        history.receive(group, account, delivered=removed)
+    history.add(group, ann, ben)
+    told = of(TickPush, hear_all(history.events, (len(history.events) - 1, 1)))
+    assert [(push.account, push.delivered, push.read) for push in told] == [(ben, removed, 1)]
 
 
 def test_a_big_groups_messages_share_one_list_of_accounts() -> None:

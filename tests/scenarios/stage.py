@@ -19,7 +19,7 @@ from ops.node import Node
 from ops.settings import load_settings
 from signet_client import Change, Client, Event, Message, Received
 
-WAIT_S: Final = 60
+WAIT_S: Final = 20
 """Generous: what doesn't come by then does not come."""
 
 

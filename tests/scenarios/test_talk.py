@@ -1,20 +1,29 @@
 """What people do all day, over real sockets, on both embedded stores."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
 
 import msgspec
 import pytest
 
-from ops.bench.peer import connect
+from ops.bench.peer import Person, connect
+from ops.engine import engine
 from ops.node import Node
-from signet_client import Lost, ReadMarkMoved, Refused, wire
+from signet_client import Client, Lost, ReadMarkMoved, Refused, payloads, wire
+from signet_client.api import Api, Changed
+from signet_client.identity import Identity
+from signet_client.messages import encode_body
+from signet_client.store import Profile
 from tests.scenarios.stage import (
     WAIT_S,
     Diary,
     Heard,
     Place,
+    free_port,
     hold,
     people,
     register,
@@ -22,6 +31,8 @@ from tests.scenarios.stage import (
     running,
     texts,
 )
+
+E = TypeVar("E")
 
 
 @pytest.fixture(params=["sqlite", "memory"])
@@ -61,9 +72,9 @@ async def test_a_group_ticks_when_its_last_member_has_it(node: Node, tmp_path: P
         heard = Heard(anna, ben)
         await hold([ben], group, sent.seq)
         ben.read(group, sent.seq)
-        read = (await anna.receipts(group))[ben.account].read
-        while read < sent.seq:
-            read = (await anna.receipts(group))[ben.account].read
+        async with asyncio.timeout(WAIT_S):
+            while (await anna.receipts(group))[ben.account].read < sent.seq:
+                pass  # each look is a round trip
         assert anna.ticks_of(group, sent.seq) == "sent"
         async with running(cleo):
             await hold([cleo], group, sent.seq)
@@ -211,33 +222,180 @@ async def test_who_comes_back_gets_all_that_it_missed(node: Node, tmp_path: Path
             await heard.until(lambda: anna.marks(group.conversation).cursor == sent.seq)
 
 
-async def test_a_send_over_two_connections_at_once_is_stored_once(node: Node, tmp_path: Path) -> None:
-    """I2: the very same bytes by HTTP and by two WebSockets, again and again: one message, one answer."""
+async def test_a_send_that_is_repeated_everywhere_at_once_is_stored_once(node: Node, tmp_path: Path) -> None:
+    """I2: the very same bytes over HTTP and over two WebSockets that throw each other out: one message, one answer."""
     async with people(node.url, tmp_path, "anna") as (anna,):
         person, api = await stranger(node.url)
         talk = (await api.start("direct", [anna.account], title=None, protection="none")).conversation
-        frame = message(person, talk, "once")
-        id_ = msgspec.json.decode(frame.header)["id"]
-        answers: list[wire.ServerFrame] = []
-        first = await connect(node.url, person, answers.append)
-        posting = [asyncio.create_task(post(api, talk, frame)) for _ in range(3)]
-        for _ in range(3):
-            first.send(frame)
-        # The second connection of a device throws out the first, in the midst of its sends.
-        second = await connect(node.url, person, answers.append)
-        second.send(frame)
-        posted = [await each for each in posting]
-        sent = await anna_hears(anna, talk)
-        pong: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        third = await connect(node.url, person, lambda it: _answered(it, answers, pong))
-        third.send(frame)
-        third.send(wire.Ping())
-        await asyncio.wait_for(pong, WAIT_S)
-        while not any(isinstance(each, wire.Accepted) for each in answers[-1:]):
-            await asyncio.wait_for(asyncio.shield(third.lost), WAIT_S)
-        assert {(each.id, each.seq) for each in answers if isinstance(each, wire.Accepted)} == {(id_, 2)}
-        assert {(each.id, each.seq, each.at) for each in posted} == {(id_, 2, sent.at)}
-        assert texts(anna, talk) == ["once"]
-        for peer in (first, second, third):
-            peer.close()
+        send = message(person, talk, "once", after=1)
+        posted = [asyncio.create_task(say_by_http(api, talk, send)) for _ in range(3)]
+        said = [asyncio.create_task(say(node.url, person, send)) for _ in range(2)]
+        answers = {(each.id, each.seq, each.at) for each in await asyncio.gather(*posted)}
+        answers |= {(each.id, each.seq, each.at) for each in await asyncio.gather(*said) if each is not None}
+        assert await say(node.url, person, message(person, talk, "twice", after=1)) is not None
+        again = await say(node.url, person, send)
+        assert again is not None
+        await hold([anna], talk, 3)
+        once = anna.messages(talk)[0]
+        assert answers | {(again.id, again.seq, again.at)} == {(once.id, 2, once.at)}
+        assert texts(anna, talk) == ["once", "twice"]
         await api.close()
+
+
+async def test_all_devices_see_one_order(node: Node, tmp_path: Path) -> None:
+    """I3: five devices of four people send at once."""
+    async with people(node.url, tmp_path, "anna", "ben", "cleo", "dirk") as (anna, ben, cleo, dirk):
+        group = await anna.start_group([ben.account, cleo.account, dirk.account])
+        tablet = await linked(anna, tmp_path)
+        async with running(tablet):
+            devices = [anna, ben, cleo, dirk, tablet]
+            await hold(devices, group, 1)
+            diaries = [Diary(device) for device in devices]
+            sends = [device.post(group, f"{number}") for number in range(40) for device in devices]
+            seqs = sorted([sent.seq for sent in await asyncio.gather(*sends)])
+            assert seqs == list(range(2, 202))
+            await hold(devices, group, 201)
+            orders = [[(item.seq, item.id) for item in device.history(group)] for device in devices]
+            assert orders == [orders[0]] * 5
+            assert [diary.seqs[group] for diary in diaries] == [seqs] * 5
+
+
+async def test_a_stop_tells_to_come_again_and_clients_go_on_after_it(place: Place, tmp_path: Path) -> None:
+    """I1, I4"""
+    async with place.engine():
+        anna, ben = await register(place.url, "anna", tmp_path), await register(place.url, "ben", tmp_path)
+        await anna.__aenter__()
+        await ben.__aenter__()
+        talk = await anna.start_direct(ben.account)
+        sent = await anna.send(talk, "before")
+        await hold([ben], talk, sent.seq)
+        lost = [asyncio.create_task(next_event(client, Lost)) for client in (anna, ben)]
+        await asyncio.sleep(0)  # they listen
+    assert {(each.number, each.final) for each in await asyncio.gather(*lost)} == {(1012, False)}
+    waiting = anna.post(talk, "meanwhile")
+    async with place.engine():
+        sent = await asyncio.wait_for(waiting, WAIT_S)
+        await hold([ben], talk, sent.seq)
+        assert texts(ben, talk) == ["before", "meanwhile"]
+        await anna.close()
+        await ben.close()
+
+
+async def test_sigterm_stops_an_engine_under_load_without_a_loss(tmp_path: Path) -> None:
+    """I1: 1012 to everybody, exit 0, and all that was accepted is there afterwards."""
+    data, port = tmp_path / "data", free_port()
+    async with engine(data, {"log_level": "error"}, port=port) as first:
+        anna, ben = await register(first.url, "anna", tmp_path), await register(first.url, "ben", tmp_path)
+        await anna.__aenter__()
+        await ben.__aenter__()
+        talk = await anna.start_direct(ben.account)
+        lost = asyncio.create_task(next_event(ben, Lost))
+        posts = [anna.post(talk, f"{number}") for number in range(300)]
+        await posts[20]
+        first.process.send_signal(signal.SIGTERM)
+        assert await first.process.wait() == 0
+    assert (await lost).number == 1012
+    async with engine(data, {"log_level": "error"}, port=port):
+        sent = await asyncio.wait_for(asyncio.gather(*posts), WAIT_S)
+        assert [each.seq for each in sent] == list(range(2, 302))
+        await hold([ben], talk, 301)
+        assert texts(ben, talk) == [f"{number}" for number in range(300)]
+        await anna.close()
+        await ben.close()
+
+
+# What they are made of
+
+
+async def linked(client: Client, folder: Path) -> Client:
+    """A tablet of the same account, let in and not running yet."""
+    tablet = Client.prepare(client.url, client.account, folder / "tablet.db", device="tablet", durable=False)
+    await client.link_device(tablet.device, tablet.key)
+    return tablet
+
+
+async def next_event(client: Client, kind: type[E]) -> E:
+    async with asyncio.timeout(WAIT_S):
+        async for event in client.events():
+            if isinstance(event, kind):
+                return event
+    raise AssertionError("the client was closed")
+
+
+async def unread(client: Client, conversation: str) -> int:
+    return next(each.unread for each in await client.overviews() if each.c == conversation)
+
+
+async def stranger(url: str) -> tuple[Person, Api]:
+    """Somebody without a client: what it sends is for the test to write."""
+    identity = Identity()
+    profile = Profile(url=url, account="", device="raw", registration=str(uuid4()))
+    registering = Api(profile, identity)
+    account = await registering.register("stranger")
+    await registering.close()
+    return (
+        Person(account=account, device="raw", identity=identity),
+        Api(msgspec.structs.replace(profile, account=account), identity),
+    )
+
+
+def message(person: Person, conversation: str, text: str, *, after: int) -> wire.Send:
+    body = encode_body(text, kind="text", reply_to=None)
+    header = payloads.Header(
+        id=str(uuid4()),
+        conversation=conversation,
+        sender=person.account,
+        device=person.device,
+        after=after,
+        digest=payloads.digest_of(body),
+    )
+    return wire.Send(header=payloads.encode_header(header), body=body)
+
+
+async def say_by_http(api: Api, conversation: str, send: wire.Send) -> Changed:
+    return await api.command("POST", conversation, "messages", after=0, header=send.header, body=send.body)
+
+
+async def say(url: str, person: Person, send: wire.Send) -> wire.Accepted | None:
+    """Over a connection of its own; None where another of the same device threw it out before the answer."""
+    answer: asyncio.Future[wire.ServerFrame] = asyncio.get_running_loop().create_future()
+
+    def hear(frame: wire.ServerFrame) -> None:
+        if isinstance(frame, wire.Accepted | wire.Refused) and not answer.done():
+            answer.set_result(frame)
+
+    try:
+        peer = await connect(url, person, hear)
+    except ConnectionError:
+        return None
+    peer.send(send)
+    ends: list[asyncio.Future[Any]] = [answer, peer.lost]
+    await asyncio.wait(ends, timeout=WAIT_S, return_when=asyncio.FIRST_COMPLETED)
+    peer.close()
+    if not answer.done():
+        assert peer.lost.done()
+        return None
+    accepted = answer.result()
+    assert isinstance(accepted, wire.Accepted)
+    return accepted
+
+
+async def say_many(url: str, person: Person, conversation: str, count: int) -> None:
+    """Many messages, some hundred under way at once; they are called 0, 1, 2, …"""
+    accepted: list[int] = []
+    news = asyncio.Event()
+
+    def hear(frame: wire.ServerFrame) -> None:
+        if isinstance(frame, wire.Accepted):
+            accepted.append(frame.seq)
+            news.set()
+
+    peer = await connect(url, person, hear)
+    async with asyncio.timeout(WAIT_S):
+        for start in range(0, count, 500):
+            for number in range(start, min(start + 500, count)):
+                peer.send(message(person, conversation, str(number), after=start + 1))
+            while len(accepted) < min(start + 500, count):
+                news.clear()
+                await news.wait()
+    peer.close()
