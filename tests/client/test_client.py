@@ -22,6 +22,8 @@ from signet_client import (
     StoreFailed,
     StoreInUse,
     Unreachable,
+    connection,
+    wire,
 )
 from signet_client.api import Api
 
@@ -275,3 +277,28 @@ async def test_the_server_starts_anew(tmp_path: Path) -> None:
             await client.close()
         node.stop()
         await soon(running)
+
+
+async def test_a_challenge_that_comes_before_the_connecting_task_goes_on_is_answered(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As happens where many connect at once; the hello got lost, and the server hung up after ten seconds."""
+    connect = connection.connect
+
+    async def late(url: str, on_frames: connection.OnFrames) -> connection.Connection:
+        came = asyncio.Event()
+
+        def hear(connected: connection.Connection, frames: list[wire.ServerFrame]) -> None:
+            came.set()
+            on_frames(connected, frames)
+
+        made = await connect(url, hear)
+        await soon(came.wait())
+        return made
+
+    monkeypatch.setattr(connection, "connect", late)
+    client = await soon(Client.register(people.url, "anna", people.folder / "anna.db", durable=False))
+    lost: list[Lost] = []
+    client.listen(lambda event: lost.append(event) if isinstance(event, Lost) else None)
+    await people.run(client)
+    assert lost == []
