@@ -18,7 +18,8 @@ How an append ends:
     Unavailable  nothing was stored: the same append again after a pause, `unavailable_tries_max` times, then refused
                  `unavailable`; commands of the stream wait behind it, so that their order holds
     Unknown      as Unavailable, but without an end: the same append, with the same ids, until the answer is Appended or
-                 Conflict; after a Conflict the stream is read, and tells whose events stand there
+                 Conflict; after a Conflict the stream is read, and tells whose events stand there. Receipts of what may
+                 be stored wait too: readers have it before the writer knows of it
 
 A decision may rest on what is tentative in its own stream, never on what is tentative in another.
 """
@@ -40,7 +41,9 @@ from commands.turns import Turns
 from domain.codec import CODEC, Codec, DomainEvent, Event
 from domain.entry import Entry
 from domain.errors import Rejected
+from domain.ids import conversation_stream
 from domain.log import Appended, Conflict, EventLog, Outcome, StoreUnavailable, Unavailable, Unknown
+from domain.receipts import AdvanceReceipts
 from domain.recent import First
 
 __all__ = ["Accepted", "Command", "Refused", "Reply", "ReplyTo", "Writer"]
@@ -175,8 +178,7 @@ class Writer:
     # 3 decide
 
     async def _decide(self, waiting: Waiting, groups: dict[str, Group]) -> None:
-        opened = self._open.get(waiting.stream)
-        if opened is not None:
+        if self._open and (opened := self._in_the_way(waiting)) is not None:
             opened.later.append(waiting)
             return
         group = groups.get(waiting.stream)
@@ -194,6 +196,17 @@ class Writer:
             self._fold(group, waiting, decided.events)
         else:
             group.answers.append((waiting, decided.first))
+
+    def _in_the_way(self, waiting: Waiting) -> OpenAppend | None:
+        """The open append behind which a command must wait: that of its stream, or for a receipt that of its
+        conversation, where the device may have read what the writer doesn't know of yet."""
+        opened = self._open.get(waiting.stream)
+        command = waiting.command
+        if opened is None and isinstance(command, AdvanceReceipts):
+            talk = self._open.get(conversation_stream(command.conversation))
+            if talk is not None and talk.group.uncertain and _goes_beyond(command, talk.group.expected + 1):
+                return talk
+        return opened
 
     def _refuse(self, waiting: Waiting, refused: Refused, group: Group | None) -> None:
         """After the commit, where the refusal may rest on something tentative; else at once."""
@@ -364,6 +377,10 @@ class Writer:
         except Exception:
             # One peer's trouble with its answer must not reach the others.
             _log.exception("an answer could not be given")
+
+
+def _goes_beyond(command: AdvanceReceipts, seq: int) -> bool:
+    return any(receipt.delivered > seq or receipt.read > seq for receipt in command.receipts)
 
 
 def _refusal(waiting: Waiting, error: Exception) -> Refused:

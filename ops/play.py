@@ -1,6 +1,7 @@
 """`signet play irc`: a day of real chat through real client connections."""
 
 import asyncio
+import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -25,6 +26,7 @@ from ops.playing.player import Player
 from signet_client import SignetError
 
 SPEED: Final = 20.0
+_SHARED_MEMORY: Final = Path("/dev/shm")
 
 app = typer.Typer(help="Play real chat through real client connections.", no_args_is_help=True)
 
@@ -74,9 +76,15 @@ def irc(
 async def _play(
     plan: Plan, journal: Journal, *, speed: float, data: Path | None, url: str | None
 ) -> tuple[Figures, list[str]]:
-    with tempfile.TemporaryDirectory(prefix="signet-play-") as temporary, _progress() as progress:
-        folder = Path(temporary)
-        async with _engine(plan, folder, data, url) as where, Crowd(where, folder, journal) as crowd:
+    with (
+        tempfile.TemporaryDirectory(prefix="signet-play-") as temporary,
+        tempfile.TemporaryDirectory(prefix="signet-play-", dir=_memory()) as stores,
+        _progress() as progress,
+    ):
+        async with (
+            _engine(plan, Path(temporary), data, url) as where,
+            Crowd(where, Path(stores), journal) as crowd,
+        ):
             arriving = progress.add_task("clients", total=len(plan.names))
             await crowd.arrive(plan.names, lambda: progress.advance(arriving))
             playing = progress.add_task("messages", total=plan.messages)
@@ -109,6 +117,12 @@ async def _engine(plan: Plan, folder: Path, data: Path | None, url: str | None) 
     members_max = max(plan.members_max + 1, 2)
     async with engine(folder / "engine", {"log_level": "warning", "group_members_max": str(members_max)}) as running:
         yield running.url
+
+
+def _memory() -> str | None:
+    """A file system in memory for the clients' stores, where there is one: hundreds of devices have hundreds of disks,
+    and this machine has one, which the engine needs."""
+    return str(_SHARED_MEMORY) if os.access(_SHARED_MEMORY, os.W_OK) else None
 
 
 def _progress() -> Progress:

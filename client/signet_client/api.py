@@ -199,16 +199,17 @@ class Api:
     async def _ask(
         self, answer: type[T], method: Method, path: str, content: object = None, *, token: bool = True
     ) -> T:
+        renewed = False
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
                 return _read(answer, await self._request(method, path, content, token=token))
             except Refused as refused:
-                # A server that was started anew knows the token no more.
-                stale = token and refused.code == "not_authenticated" and attempt == 1
-                if stale:
-                    self._token = ""
-                elif not refused.retry or attempt == ATTEMPTS_MAX:
+                # A server that was started anew, perhaps since the last attempt, knows the token no more.
+                stale = token and refused.code == "not_authenticated" and not renewed
+                if attempt == ATTEMPTS_MAX or not (stale or refused.retry):
                     raise
+                if stale:
+                    self._token, renewed = "", True
             except Unreachable:
                 if attempt == ATTEMPTS_MAX:
                     raise

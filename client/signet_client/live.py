@@ -32,6 +32,8 @@ BACKOFF_FIRST_S: Final = 0.2
 BACKOFF_MAX_S: Final = 20.0
 STEADY_S: Final = 5.0
 """A connection that stood so long makes the next backoff begin anew."""
+MARKS_RETRY_S: Final = 2.0
+"""After how long at most a mark that the server refused for now is said again."""
 HOLE_GRACE_S: Final = 0.05
 """How long a hole may stay before it is fetched: an `accepted` and the push before it may change places."""
 READ_GATHER_S: Final = 0.02
@@ -74,6 +76,8 @@ class Live:
         """What was answered with a seq beyond a hole: it stays in the outbox until it is an item."""
         # What the flush in progress gathers
         self._batch = Batch()
+        self._unheard: set[str] = set()
+        """Conversations of which the server refused a mark for now."""
         self._acks: set[str] = set()
         self._reads: set[str] = set()
         self._frames: list[wire.ClientFrame] = []
@@ -387,7 +391,9 @@ class Live:
             self._watch_holes(backoff(1) if refused.retry else HOLE_GRACE_S)
             return
         waiting = self._outbox.get(refused.id)
-        if waiting is None:
+        if waiting is None and refused.retry and refused.c in self.marks:
+            self._say_marks_again(refused.c)
+        elif waiting is None:
             _LOG.warning("the server refused a frame: %s: %s %s", refused.code, refused.text, refused.c)
         elif refused.retry:
             waiting.refusals += 1
@@ -401,6 +407,19 @@ class Live:
             waiting.sent_at = 0.0
             self._send(waiting)
             self._write()
+
+    def _say_marks_again(self, conversation: str) -> None:
+        """The server could not store an acknowledgement or a read mark. It doesn't say which: later both are said
+        again, once for however many refusals come until then."""
+        if not self._unheard:
+            asyncio.get_running_loop().call_later(MARKS_RETRY_S * random.uniform(0.5, 1.0), self._marks_again)
+        self._unheard.add(conversation)
+
+    def _marks_again(self) -> None:
+        self._acks |= self._unheard
+        self._reads |= self._unheard
+        self._unheard.clear()
+        self.flush()
 
     def _give_up(self, waiting: Waiting, refused: wire.Refused) -> None:
         message = waiting.message

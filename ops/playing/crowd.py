@@ -16,7 +16,7 @@ from ops.irc.script import Person
 from ops.playing.journal import Journal
 from signet_client import Client, Event, Lost, Message, Received, TickMoved
 
-READ_AFTER_S: Final = 0.2
+READ_AFTER_S: Final = 0.5
 """How long a person takes, on average, to look at what has come; all that came meanwhile is one read mark."""
 ARRIVING_AT_ONCE: Final = 8
 FILES_EACH: Final = 6
@@ -37,6 +37,8 @@ class Member:
         """Seqs of its own messages."""
         self.stays: Final[list[list[int]]] = []
         """[first, end) in accepted messages; a stay that goes on has no end yet."""
+        self.came_at = 0
+        """The seq of its last coming in."""
         self.moved: Final = asyncio.Event()
         """Its ticks moved, or its client ended."""
         self.ended: Lost | None = None

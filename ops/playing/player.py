@@ -77,6 +77,10 @@ class Player:
         self._due += self._interval_s
         if (wait := self._due - perf_counter()) > 0:
             await asyncio.sleep(wait)
+        # Nobody speaks in a channel before seeing it.
+        await self._patiently(
+            member.client.held(self._crowd.channel, member.came_at), f"{member.name} to hear of being in the channel"
+        )
         self._crowd.sent_at[self._seq + 1] = perf_counter()
         answer = member.client.post(self._crowd.channel, say.text, kind="action" if say.action else "text")
         sent = await self._patiently(answer, f"the engine to accept what {member.name} says")
@@ -99,9 +103,7 @@ class Player:
             ) from refused
         self._moved_to(self._seq + 1)
         member.stays.append([len(self.accepted)])
-        await self._patiently(
-            member.client.held(self._crowd.channel, self._seq), f"{member.name} to hear of being in the channel"
-        )
+        member.came_at = self._seq
 
     async def _leave(self, member: Member) -> None:
         # Its messages get no ticks and it gets no messages any more once it has left.

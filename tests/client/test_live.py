@@ -203,6 +203,21 @@ async def test_refused_fetch_is_tried_again(server: FakeServer, path: Path) -> N
         assert len(server.fetches()) == 2
 
 
+async def test_refused_marks_are_said_again(server: FakeServer, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I6: a store that was away when the device acknowledged costs no tick."""
+    monkeypatch.setattr(signet_client.live, "MARKS_RETRY_S", 0.1)
+    server.message("one")
+    async with device(server, path) as client:
+        await soon(client.caught_up())
+        client.read(TALK, 1)
+        await server.until(lambda: bool(server.of(wire.Read)))
+        refused = wire.Refused(id="", code="unavailable", text="", retry=True, c=TALK)
+        await server.push(refused, refused)
+        await server.until(lambda: len(server.of(wire.Read)) == 2)
+        assert server.acks() == [(TALK, 1)] * 2
+        assert server.of(wire.Read) == [wire.Read(c=TALK, upto=1)] * 2
+
+
 async def test_lost_accepted_is_asked_for_again_with_the_same_bytes(server: FakeServer, path: Path) -> None:
     """I1, I2: stored once, whatever became of the answer."""
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+import commands.writer
 from commands.stores.faults import Fate
 from commands.stores.memory import Medium, MemoryLog
 from signet_client import live
@@ -32,7 +33,7 @@ class Storm:
 
     async def go_away(self) -> None:
         self._faults.go_away()
-        await asyncio.sleep(self._rng.uniform(0.05, 0.5))  # so long it is away
+        await asyncio.sleep(self._rng.uniform(0.1, 0.8))  # so long it is away
         self._faults.heal()
 
     async def lose_answers(self) -> None:
@@ -80,6 +81,9 @@ async def test_nothing_is_lost_or_doubled_whatever_the_store_does(
 ) -> None:
     """I1, I2, I3, I4, I7: each kind of failure, in random order, while eight people talk over real sockets."""
     monkeypatch.setattr(live, "BACKOFF_MAX_S", 0.3)
+    monkeypatch.setattr(live, "MARKS_RETRY_S", 0.3)
+    # So that the writer gives up within an outage of 0.4 s now and then, and refuses.
+    monkeypatch.setattr(commands.writer, "PAUSE_LAST_S", 0.05)
     rng = random.Random(seed())
     place = Place(tmp_path / "data", in_memory=True)
     assert place.medium is not None

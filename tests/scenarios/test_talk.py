@@ -281,6 +281,18 @@ async def test_a_stop_tells_to_come_again_and_clients_go_on_after_it(place: Plac
         await ben.close()
 
 
+async def test_a_request_that_is_made_during_a_restart_is_answered(place: Place, tmp_path: Path) -> None:
+    """The token that it began with is of the engine before."""
+    async with place.engine():
+        client = await register(place.url, "anna", tmp_path)
+        assert await client.overviews() == []
+    asking = asyncio.create_task(client.overviews())
+    await asyncio.sleep(0.05)  # its first attempt meets nobody
+    async with place.engine():
+        assert await asyncio.wait_for(asking, WAIT_S) == []
+    await client.close()
+
+
 async def test_sigterm_stops_an_engine_under_load_without_a_loss(tmp_path: Path) -> None:
     """I1: 1012 to everybody, exit 0, and all that was accepted is there afterwards."""
     data, port = tmp_path / "data", free_port()
