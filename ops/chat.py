@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import os
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -67,9 +69,27 @@ async def _type(talk: Talk) -> None:
 
 
 async def _lines() -> AsyncIterator[str]:
-    """What is typed, line by line, without blocking the loop."""
+    """What is typed, line by line."""
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while line := await reader.readline():
-        yield line.decode(errors="replace").rstrip("\r\n")
+    lines: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def deliver(line: str | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the chat is over, and its loop closed
+            loop.call_soon_threadsafe(lines.put_nowait, line)
+
+    # A thread, since a terminal that doesn't block wouldn't block for what is printed either: it is one file. A daemon
+    # that reads the bare file, since it hangs there when the chat ends and nothing must wait for it.
+    threading.Thread(target=_read_lines, args=(sys.stdin.fileno(), deliver), daemon=True).start()
+    while (line := await lines.get()) is not None:
+        yield line
+
+
+def _read_lines(file: int, deliver: Callable[[str | None], None]) -> None:
+    rest = b""
+    while data := os.read(file, 65_536):
+        *whole, rest = (rest + data).split(b"\n")
+        for line in whole:
+            deliver(line.decode(errors="replace").rstrip("\r"))
+    if rest:
+        deliver(rest.decode(errors="replace"))
+    deliver(None)

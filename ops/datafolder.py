@@ -97,9 +97,11 @@ def running_url(path: Path) -> str:
 
 
 def _is_owned(path: Path) -> bool:
-    with (path / "lock").open("rb") as lock:
-        try:
+    try:
+        with (path / "lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:  # a copy of the folder may lack it
         return False
+    return False

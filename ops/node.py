@@ -10,7 +10,7 @@ from typing import Final
 
 import uvicorn
 
-from commands.keyring import FileKeyring
+from commands.keyring import FileKeyring, KeyringError
 from commands.lookup import StreamLookup
 from commands.sealing import Sealer
 from commands.stores import open_log
@@ -30,7 +30,7 @@ from projections.directory import Directory
 from projections.feed import Feed
 from projections.inbox import Inbox
 from projections.messages import Messages
-from projections.readmodel import ReadModel
+from projections.readmodel import ReadModel, ReadModelError
 from projections.receipts import Receipts
 from projections.runner import Runner
 
@@ -64,7 +64,10 @@ class Node:
             name = folder.server_name(settings.server_name)
             if log is None:
                 log = await _open_store(settings, stack)
-            services = await _wire(settings, name, log, stack)
+            try:
+                services = await _wire(settings, name, log, stack)
+            except (KeyringError, ReadModelError, StoreError) as error:
+                raise OpsError(str(error)) from error
             sock = _bind(settings)
             stack.callback(sock.close)
             url = f"http://{_host_in_url(settings.host)}:{sock.getsockname()[1]}"

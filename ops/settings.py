@@ -114,11 +114,14 @@ def _file_of(given: Mapping[str, Any]) -> Path:
 
 
 def _check_environment(environment: Mapping[str, str]) -> None:
-    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    known = [name.upper() for name in Settings.model_fields]
     for name in environment:
-        if name.startswith(PREFIX) and not name.startswith(_NOT_SETTINGS) and name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            meant = f"; did you mean {close[0]}?" if close else f". Known are {', '.join(known)}."
+        wanted = name.removeprefix(PREFIX)
+        if name.startswith(PREFIX) and not name.startswith(_NOT_SETTINGS) and wanted not in known:
+            # Without the prefix, or every two names would be alike.
+            close = difflib.get_close_matches(wanted, known, 1)
+            names = ", ".join(f"{PREFIX}{each}" for each in known)
+            meant = f"; did you mean {PREFIX}{close[0]}?" if close else f". Known are {names}."
             raise OpsError(f"the environment sets {name}, which is no setting{meant}")
 
 

@@ -17,6 +17,9 @@ from typing import Any, Final
 WAL_BYTES_MAX: Final = 16 * 1024 * 1024
 """How large the write-ahead log grows before a checkpoint: a page that changes often is then moved once."""
 
+DatabaseError = sqlite3.DatabaseError
+"""What a damaged or forbidden file raises."""
+
 Params = Sequence[str | bytes | int | None]
 Row = tuple[Any, ...]
 

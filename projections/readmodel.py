@@ -15,7 +15,7 @@ from typing import ClassVar, Final, Self
 import msgspec
 
 from domain.codec import Event
-from projections.database import Database
+from projections.database import Database, DatabaseError
 
 _CATALOGUE: Final = """
 CREATE TABLE IF NOT EXISTS readmodel (name TEXT PRIMARY KEY, version INTEGER NOT NULL, position BIGINT NOT NULL)
@@ -63,7 +63,15 @@ class ReadModel(ABC):
     @classmethod
     def open(cls, folder: Path) -> Self:
         """The model in its own file in the folder, made where it is missing. Raises WrongFile."""
-        return cls(Database(folder / f"{cls.name}-{cls.version}.db"))
+        path = folder / f"{cls.name}-{cls.version}.db"
+        try:
+            db = Database(path)
+        except (DatabaseError, OSError) as error:
+            raise WrongFile(
+                f"the read model {path} can't be used: {error}. If it is damaged, delete it: it is rebuilt from"
+                " the log."
+            ) from error
+        return cls(db)
 
     def __init__(self, db: Database) -> None:
         """Makes the tables where the file is empty. Raises WrongFile."""

@@ -93,8 +93,9 @@ class Client:
             raise
 
     @classmethod
-    def open(cls, path: str | Path, *, durable: bool = True) -> Self:
-        """Opens the store of a device. Raises NoDevice, StoreInUse, StoreFailed."""
+    def open(cls, path: str | Path, *, url: str | None = None, durable: bool = True) -> Self:
+        """Opens the store of a device. `url`: where its server is now, if it has moved; it is remembered. Raises
+        NoDevice, StoreInUse, StoreFailed."""
         if not Path(path).exists():
             raise NoDevice(f"there is no store at {path}: register an account, or prepare a device for one")
         store = Store(Path(path), durable=durable)
@@ -102,6 +103,9 @@ class Client:
             profile = store.profile()
             if profile is None or not profile.account:
                 raise NoDevice(f"the registration of {path} was not finished: register again with this path")
+            if url is not None and url != profile.url:
+                profile = msgspec.structs.replace(profile, url=url)
+                store.put_device(profile, store.identity())
             return cls(store, profile, Identity.unseal(store.identity(), key_beside(store.path)))
         except BaseException:
             store.close()

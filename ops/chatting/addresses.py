@@ -26,7 +26,7 @@ class Addresses:
         store = folder / "device.db"
         try:
             try:
-                client = Client.open(store)
+                client = Client.open(store, url=url)
             except NoDevice:
                 client = await Client.register(url, name, store)
         except StoreInUse as error:

@@ -11,6 +11,7 @@ from ops.errors import OpsError
 from signet_client import (
     Change,
     Client,
+    Conversation,
     Event,
     Lost,
     Message,
@@ -46,6 +47,8 @@ class Talk:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._ticks: dict[tuple[str, int], Tick] = {}
         """Own messages on the screen whose ticks may still turn."""
+        self._shown: dict[str, int] = {}
+        """Up to which seq a conversation was on the screen: an event may tell again what its history has shown."""
         self._listed: list[str] = []
         self._verbs: dict[str, Callable[[list[str]], Awaitable[None]]] = {
             "/to": self._to, "/group": self._group, "/list": self._list, "/open": self._open_listed, "/add": self._add,
@@ -59,11 +62,15 @@ class Talk:
         """Opens a conversation: the one that was asked for, else the latest; shows its end as the store has it."""
         known = self._client.conversations()
         if known and to is None:
-            await self._enter(known[0].conversation)
+            await self._enter(max(known, key=self._last_at).conversation)
         elif to is not None:
             await self._to([to])
         else:
             self._screen.notice("no conversation yet: /to NAME opens one, /help tells more")
+
+    def _last_at(self, known: Conversation) -> int:
+        latest = self._client.latest(known.conversation, limit=1)
+        return latest[0].at if latest else 0
 
     async def show_events(self) -> None:
         """Until cancelled."""
@@ -76,6 +83,8 @@ class Talk:
 
     async def _show(self, event: Event) -> None:
         match event:
+            case Received() if event.item.seq <= self._shown.get(_conversation(event.item), 0):
+                pass
             case Received(item=Message() as message):
                 if not self._open:
                     await self._enter(message.conversation, history=False)
@@ -206,11 +215,20 @@ class Talk:
     async def _enter(self, conversation: str, *, history: bool = True) -> None:
         self._open = conversation
         self._screen.notice(f"— {await self._label(conversation)} —")
-        latest = self._client.latest(conversation, limit=HISTORY) if history else []
+        if history:
+            await self._show_history(conversation)
+
+    async def _show_history(self, conversation: str) -> None:
+        for item in self._client.latest(conversation, limit=HISTORY):
+            if isinstance(item, Message):
+                await self._name(item.sender)
+        # With the names known, nothing waits from here on, and no event comes in between.
+        latest = self._client.latest(conversation, limit=HISTORY)
         for item in latest:
             if isinstance(item, Message):
                 await self._show_message(item)
         if latest:
+            self._shown[conversation] = latest[-1].seq
             self._client.read(conversation, latest[-1].seq)
 
     async def _label(self, conversation: str) -> str:
@@ -227,6 +245,10 @@ class Talk:
             book = self._addresses.names()
             self._names[account] = book.get(account) or await self._client.name(account) or account[:8]
         return self._names[account]
+
+
+def _conversation(item: Message | Change) -> str:
+    return item.conversation if isinstance(item, Message) else item.c
 
 
 def _look_at(answer: asyncio.Future[Sent]) -> None:

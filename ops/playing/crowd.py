@@ -16,7 +16,7 @@ from ops.irc.script import Person
 from ops.playing.journal import Journal
 from signet_client import Client, Event, Lost, Message, Received, TickMoved
 
-READ_AFTER_S: Final = 0.5
+READ_AFTER_S: Final = 0.3
 """How long a person takes, on average, to look at what has come; all that came meanwhile is one read mark."""
 ARRIVING_AT_ONCE: Final = 8
 FILES_EACH: Final = 6

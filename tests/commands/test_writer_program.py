@@ -146,18 +146,25 @@ def check_order(played: Play, seq_of: dict[str, int]) -> None:
         assert accepted == sorted(accepted)
 
 
-@given(steps=STEPS, writers=st.integers(1, 2))
+LATE = [("send", 0, 0, 1), ("fault", Fate.DELAYED, 0, 1), ("send", 0, 1, 3), ("wait", 9), ("settle",)]
+LOST = [("fault", Fate.ANSWER_LOST, -1, 3), ("send", 0, 0, 2), ("send", 1, 0, 2), ("repeat", 0)]
+PASSED = [("fault", Fate.ANSWER_LOST, 0, 2), ("send", 0, 0, 1), ("wait", 30), ("send", 1, 0, 1), ("wait", 30)]
+CRASH = [("fault", Fate.ANSWER_LOST, 0, 9), ("send", 0, 0, 2), ("restart", 0), ("repeat", 0)]
+
+
+@given(steps=STEPS, writers=st.integers(1, 2), pause_s=st.sampled_from([0.0001, 0.003]))
 @settings(max_examples=200)
-@example(
-    steps=[("send", 0, 0, 1), ("fault", Fate.DELAYED, 0, 1), ("send", 0, 1, 3), ("wait", 9), ("settle",)], writers=1
-)
-@example(steps=[("fault", Fate.ANSWER_LOST, -1, 3), ("send", 0, 0, 2), ("send", 1, 0, 2), ("repeat", 0)], writers=1)
-@example(steps=[("fault", Fate.ANSWER_LOST, 0, 9), ("send", 0, 0, 2), ("restart", 0), ("repeat", 0)], writers=2)
-def test_every_accepted_command_stands_in_the_log_once(steps: list[tuple[Any, ...]], writers: int) -> None:
+@example(steps=LATE, writers=1, pause_s=0.003)
+@example(steps=LOST, writers=1, pause_s=0.003)
+@example(steps=PASSED, writers=1, pause_s=0.003)
+@example(steps=CRASH, writers=2, pause_s=0.003)
+def test_every_accepted_command_stands_in_the_log_once(
+    steps: list[tuple[Any, ...]], writers: int, pause_s: float
+) -> None:
     """I1, I2, I3: an accepted command is in the log once, at the seq that it was told; a refused one never is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands.writer, "PAUSE_FIRST_S", 0.0001)
-        patch.setattr(commands.writer, "PAUSE_LAST_S", 0.0005)
+        patch.setattr(commands.writer, "PAUSE_FIRST_S", pause_s)
+        patch.setattr(commands.writer, "PAUSE_LAST_S", 2 * pause_s)
         patch.setattr(domain.recent, "RECENT_MIN", 4)
         patch.setattr(logging.getLogger("signet.writer"), "disabled", True)
         asyncio.run(play(steps, writers))

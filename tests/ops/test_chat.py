@@ -140,3 +140,60 @@ async def test_without_an_engine_it_says_how_to_start_one(tmp_path: Path) -> Non
     async with terminal(tmp_path, "ann") as ann:
         await ann.shows("./signet up")
         assert await asyncio.wait_for(ann.process.wait(), PATIENCE_S) == 1
+
+
+async def test_a_chat_finds_its_engine_again_where_it_is_now(tmp_path: Path) -> None:
+    async with engine(tmp_path), terminal(tmp_path, "ann") as ann, terminal(tmp_path, "ben") as ben:
+        await ben.shows("no conversation yet")
+        await ann.shows("no conversation yet")
+        ann.type("/to ben")
+        await ann.shows("— ben —")
+        ann.type("one")
+        await ben.shows("ann: one")
+        ann.type("/quit")
+        assert await asyncio.wait_for(ann.process.wait(), PATIENCE_S) == 0
+    async with engine(tmp_path), terminal(tmp_path, "ann") as ann:  # on another port
+        await ann.shows("you: one")
+        ann.type("two")
+        await ann.shows("you: two")
+
+
+async def test_opening_a_conversation_while_its_messages_come_shows_them_once(tmp_path: Path) -> None:
+    """I4: what the history shows, an event that comes late does not show again."""
+    async with engine(tmp_path), terminal(tmp_path, "ann") as ann:
+        await ann.shows("no conversation yet")
+        async with terminal(tmp_path, "ben", "--to", "ann") as ben:
+            await ben.shows("— ann —")
+            ben.type("/quit")
+            await asyncio.wait_for(ben.process.wait(), PATIENCE_S)
+        await ann.shows("#1 ben started the conversation")
+        ann.type("/to ben")
+        await ann.shows("— ben —")
+        for number in range(10):
+            ann.type(f"line {number}")
+        await ann.shows("you: line 9")
+        async with terminal(tmp_path, "ben", "--to", "ann") as ben:
+            await ben.shows("ann: line 9")
+            await ann.shows("✓✓ read #11")
+            ben.type("/address")
+            await ben.shows("your address is")
+            assert re.findall(r"ann: line (\d)", ben.shown) == [str(number) for number in range(10)]
+
+
+async def test_lines_from_a_pipe(tmp_path: Path) -> None:
+    async with engine(tmp_path), terminal(tmp_path, "ann") as ann:
+        await ann.shows("no conversation yet")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "ops.cli", "chat", "ben", "--to", "ann", "--data", str(tmp_path),
+            cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"hello\nwithout an end of line")
+        await process.stdin.drain()
+        await ann.shows("ben: hello")
+        process.stdin.close()
+        await ann.shows("ben: without an end of line")
+        said = await asyncio.wait_for(process.stdout.read(), PATIENCE_S)
+        assert "\x1b" not in said.decode()
+        assert await process.wait() == 0

@@ -84,6 +84,12 @@ def test_a_file_of_another_version_is_refused_with_the_remedy(tmp_path: Path) ->
         NewerStreams.open(tmp_path)
 
 
+def test_a_damaged_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "streams-1.db").write_text("this is no database, and longer than a header")
+    with pytest.raises(WrongFile, match=re.escape("streams-1.db can't be used: ") + ".*delete it: it is rebuilt"):
+        Streams.open(tmp_path)
+
+
 def test_a_schema_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError, match="already exists"):
         BrokenStreams.open(tmp_path)

@@ -14,7 +14,7 @@ from commands.stores.memory import Medium, MemoryLog
 from signet_client import live
 from tests.scenarios.audit import check_delivered, check_overviews, check_stored_once, check_told_in_order
 from tests.scenarios.crowd import Crowd
-from tests.scenarios.stage import Place, register, running, seed
+from tests.scenarios.stage import Cable, Place, register, running, seed
 
 PEOPLE: Final = 8
 GROUPS: Final = (8, 5)
@@ -25,8 +25,9 @@ ROUNDS: Final = 4
 class Storm:
     """What the store is made to do, while people talk; each returns when it is over."""
 
-    def __init__(self, medium: Medium, crowd: Crowd) -> None:
+    def __init__(self, medium: Medium, crowd: Crowd, cable: Cable) -> None:
         self._medium = medium
+        self._cable = cable
         self._faults = medium.faults
         self._crowd = crowd
         self._rng = crowd.rng
@@ -60,6 +61,13 @@ class Storm:
             await asyncio.sleep(self._rng.uniform(0.01, 0.2))  # so late it is
             release.set()
 
+    async def cut_off(self) -> None:
+        """What is stored is not answered any more: its senders send it again."""
+        release = self._faults.hold_answer()
+        await asyncio.sleep(self._rng.uniform(0.0, 0.05))  # the moment of the cut
+        self._cable.cut()
+        release.set()
+
     async def _misbehave(self, fate: Fate) -> None:
         self._faults.when(lambda _: True, fate, calls=self._rng.randint(1, 5))
         await self._crowd.more(MESSAGES_BETWEEN)
@@ -72,6 +80,7 @@ ALL: Final[list[Callable[[Storm], Awaitable[None]]]] = [
     Storm.store_late,
     Storm.commit_parts,
     Storm.answer_late,
+    Storm.cut_off,
 ]
 
 
@@ -87,13 +96,13 @@ async def test_nothing_is_lost_or_doubled_whatever_the_store_does(
     rng = random.Random(seed())
     place = Place(tmp_path / "data", in_memory=True)
     assert place.medium is not None
-    async with place.engine() as node:
-        clients = [await register(node.url, f"p{number}", tmp_path / "people") for number in range(PEOPLE)]
+    async with place.engine() as node, Cable.to(place.port) as cable:
+        clients = [await register(cable.url, f"p{number}", tmp_path / "people") for number in range(PEOPLE)]
         crowd = Crowd(clients, rng)
         async with running(*clients):
             await crowd.meet(GROUPS)
             async with crowd.talking():
-                storm = Storm(place.medium, crowd)
+                storm = Storm(place.medium, crowd, cable)
                 for mishap in rng.sample(ALL * ROUNDS, len(ALL) * ROUNDS):
                     await crowd.more(rng.randint(1, MESSAGES_BETWEEN))
                     await mishap(storm)

@@ -1,0 +1,223 @@
+"""`signet tail`: every event in words, beside whoever writes the log."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+
+from commands.keyring import FileKeyring
+from commands.sealing import Sealer
+from commands.stores import open_log
+from domain.account import AccountRegistered, DeviceLinked, DeviceRevoked, ProfileChanged
+from domain.codec import CODEC, DomainEvent
+from domain.conversation import (
+    ConversationStarted,
+    MemberLeft,
+    MemberRemoved,
+    MembersAdded,
+    MessageRetracted,
+    MessageSent,
+    RoleChanged,
+    TitleSet,
+)
+from domain.entry import Entry, Sealed
+from domain.ids import AccountId, ConversationId, DeviceId, account_stream, conversation_stream, receipts_stream
+from domain.log import Append, Appended
+from domain.receipts import Receipt, ReceiptsAdvanced
+from ops.errors import OpsError
+from ops.settings import HOME
+from ops.tail import tail
+
+ANNA, BEN = (AccountId(f"{digit * 8}-0000-4000-8000-000000000000") for digit in "ab")
+TALK = ConversationId("cccccccc-0000-4000-8000-000000000000")
+PHONE = DeviceId("phone")
+NOON_US = 1_780_000_000_123_456
+
+
+class Chronicle:
+    """Writes a log as an engine would."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self._keyring = FileKeyring(data / "keyring.db")
+        self._sealer = Sealer(self._keyring, lambda: NOON_US)
+        self._log = open_log(f"sqlite:///{data / 'log.db'}")
+        self._versions: dict[str, int] = {}
+
+    def seal(self, text: str) -> Sealed:
+        return self._sealer.seal(ANNA, text)
+
+    async def record(self, stream: str, *facts: DomainEvent) -> None:
+        expected = self._versions.get(stream, -1)
+        entries = [Entry(v=1, id=str(uuid4()), cmd=str(uuid4()), at=NOON_US, e=fact) for fact in facts]
+        append = Append(stream=stream, expected=expected, events=[CODEC.encode(entry) for entry in entries])
+        assert isinstance((await self._log.append([append]))[0], Appended)
+        self._versions[stream] = expected + len(facts)
+
+    async def register(self, account: AccountId, name: str) -> None:
+        linked = DeviceLinked(device=PHONE, key="k", signature="s")
+        await self.record(account_stream(account), AccountRegistered(name=self.seal(name)), linked)
+
+    async def say(self, *texts: str) -> None:
+        facts = [message(self.seal(json.dumps({"kind": "text", "text": text, "salt": ""}))) for text in texts]
+        await self.record(conversation_stream(TALK), *facts)
+
+    async def close(self) -> None:
+        await self._log.close()
+        self._keyring.close()
+
+
+def message(body: Sealed) -> MessageSent:
+    return MessageSent(
+        by=ANNA, device=PHONE, header="{}", digest="", body=body, ordinal=1, own=1, receipts=-1, account=1
+    )
+
+
+def shown(capsys: pytest.CaptureFixture[str], data: Path, **options: Any) -> list[str]:
+    capsys.readouterr()
+    tail(data, **{"lines": 1_000, "follow": False, "json": False, **options})
+    return capsys.readouterr().out.splitlines()
+
+
+def words(lines: Sequence[str]) -> list[str]:
+    """What stands behind position, day, time, category, stream and version."""
+    return [line.split(maxsplit=6)[6] for line in lines]
+
+
+async def write_all_kinds(data: Path) -> None:
+    chronicle = Chronicle(data)
+    await chronicle.register(ANNA, "Anna")
+    await chronicle.record(
+        account_stream(ANNA),
+        DeviceLinked(device=DeviceId("tablet"), key="k", by=PHONE, signature="s"),
+        DeviceRevoked(device=DeviceId("tablet"), by=PHONE),
+        ProfileChanged(name=chronicle.seal("Annie")),
+    )
+    await chronicle.record(
+        conversation_stream(TALK),
+        ConversationStarted(
+            by=ANNA, kind="group", protection="none", members={ANNA: "owner"}, members_max=9, title=chronicle.seal("Us")
+        ),
+        MembersAdded(by=ANNA, accounts=[BEN], visible_from=2),
+        RoleChanged(by=ANNA, account=BEN, role="admin"),
+        TitleSet(by=ANNA, title=chronicle.seal("All of us")),
+    )
+    await chronicle.say("Hello\nthere \x1b[31m")
+    sealed = chronicle.seal('{"algorithm": "m.megolm.v1.aes-sha2"}')
+    await chronicle.record(
+        conversation_stream(TALK),
+        message(sealed),
+        message(chronicle.seal("no JSON")),
+        message(Sealed(key="destroyed", box=sealed.box)),
+        message(Sealed(key=sealed.key, box=bytes(len(sealed.box)))),
+        MessageRetracted(by=ANNA, target=5, author=ANNA),
+        MemberRemoved(by=ANNA, account=BEN),
+        MemberLeft(by=ANNA),
+    )
+    read = Receipt(account=ANNA, device=PHONE, delivered=7, read=6)
+    late = Receipt(account=BEN, device=PHONE, delivered=7, undecryptable=[6])
+    await chronicle.record(receipts_stream(TALK), ReceiptsAdvanced(receipts=[read, late]))
+    await chronicle.close()
+
+
+def test_every_kind_of_event_is_told_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asyncio.run(write_all_kinds(tmp_path))
+    lines = shown(capsys, tmp_path)
+    assert words(lines) == [
+        "registered as 'Anna'",
+        "device phone linked",
+        "device tablet linked by phone",
+        "device tablet revoked by phone",
+        "is now called 'Annie'",
+        "Anna starts a group conversation 'Us' with Anna",
+        "Anna adds bbbbbbbb",
+        "Anna makes bbbbbbbb admin",
+        "Anna calls it 'All of us'",
+        "Anna: Hello there \N{REPLACEMENT CHARACTER}[31m",
+        "Anna: (encrypted)",
+        "Anna: no JSON",
+        "Anna: (erased)",
+        "Anna: (damaged)",
+        "Anna retracts message 5",
+        "Anna removes bbbbbbbb",
+        "Anna leaves",
+        "Anna has 7, read 6; bbbbbbbb has 7, read 0, could not decrypt [6]",
+    ]
+    assert lines[0].split()[:6] == ["1", "2026-05-28", "20:26:40.123", "account", "aaaaaaaa", "0"]
+
+
+def test_json_leaves_sealed_what_is_sealed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """I12"""
+    asyncio.run(write_all_kinds(tmp_path))
+    lines = shown(capsys, tmp_path, json=True)
+    events = [json.loads(line) for line in lines]
+    assert [event["position"] for event in events] == list(range(1, 19))
+    assert events[9]["event"] == "MessageSent"
+    assert events[9]["stream"] == conversation_stream(TALK)
+    assert events[9]["version"] == 4
+    assert set(events[9]["entry"]["e"]["body"]) == {"key", "box"}
+    assert "Hello" not in "".join(lines)
+
+
+async def write_many(data: Path) -> None:
+    chronicle = Chronicle(data)
+    await chronicle.register(ANNA, "Anna")
+    await chronicle.say(*(str(number) for number in range(1_200)))
+    await chronicle.close()
+
+
+@pytest.mark.parametrize("lines", [0, 1, 20, 1_200])
+def test_the_last_lines_come_first(tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: int) -> None:
+    asyncio.run(write_many(tmp_path))
+    assert words(shown(capsys, tmp_path, lines=lines)) == [f"Anna: {number}" for number in range(1_200 - lines, 1_200)]
+
+
+def test_a_log_without_events_has_no_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asyncio.run(Chronicle(tmp_path).close())
+    assert shown(capsys, tmp_path) == []
+
+
+def test_without_a_log_it_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(OpsError, match=r"there is no log in .* yet; start an engine"):
+        tail(tmp_path, follow=False)
+
+
+def test_a_log_or_a_keyring_that_can_not_be_read_is_told(tmp_path: Path) -> None:
+    asyncio.run(write_many(tmp_path))
+    (tmp_path / "keyring.db").write_text("no keyring at all, but longer than a header")
+    with pytest.raises(OpsError, match=r"the keyring .* can't be read"):
+        tail(tmp_path, follow=False)
+    for each in tmp_path.glob("log.db*"):
+        each.unlink()
+    (tmp_path / "log.db").write_text("no log at all, but longer than a header")
+    with pytest.raises(OpsError, match=r"the event log .*log\.db"):
+        tail(tmp_path, follow=False)
+
+
+async def test_it_goes_on_as_events_are_recorded(tmp_path: Path) -> None:
+    chronicle = Chronicle(tmp_path)
+    await chronicle.register(ANNA, "Anna")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "ops.cli", "tail", "--data", str(tmp_path), "-n", "1",
+        cwd=HOME, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    output = cast(asyncio.StreamReader, process.stdout)
+    try:
+        async with asyncio.timeout(60):
+            assert words([(await output.readline()).decode()]) == ["device phone linked\n"]
+            for text in ("one", "two"):
+                await chronicle.say(text)
+                assert words([(await output.readline()).decode()]) == [f"Anna: {text}\n"]
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == 130
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        await chronicle.close()
