@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ from domain.conversation import (
     StartConversation,
 )
 from domain.ids import AccountId, ConversationId, DeviceId, account_stream, conversation_stream, receipts_stream
-from domain.log import EventLog
+from domain.log import Append, EventLog, Outcome
 from tests.commands.helpers import (
     ANN,
     BEN,
@@ -30,6 +30,7 @@ from tests.commands.helpers import (
     PHONE,
     TEXT,
     Desk,
+    Passing,
     Watched,
     advance,
     entries,
@@ -216,6 +217,22 @@ async def test_events_are_handed_over_once_in_order_of_position(desk: Desk, log:
     everything = await whole(log)
     await until(lambda: len(desk.handed) >= len(everything))
     assert desk.handed == everything
+
+
+class Backwards(Passing):
+    """A log that stores the last stream of a batch first."""
+
+    async def append(self, batch: Sequence[Append]) -> list[Outcome]:
+        return (await super().append(batch[::-1]))[::-1]
+
+
+async def test_the_order_of_position_is_the_store_s_not_the_batch_s(log: Watched) -> None:
+    async with writing(Backwards(log)) as desk:
+        talks = [await desk.talk(ANN, BEN) for _ in range(3)]
+        await desk.all(*[send(talk) for talk in talks])
+        everything = await whole(log)
+        await until(lambda: len(desk.handed) >= len(everything))
+        assert desk.handed == everything
 
 
 async def test_where_nobody_takes_the_events_the_writer_answers_all_the_same(log: Watched) -> None:

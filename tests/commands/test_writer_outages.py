@@ -11,7 +11,7 @@ from commands.stores.memory import Medium, MemoryLog
 from commands.writer import Refused
 from domain.account import RevokeDevice
 from domain.codec import CODEC
-from domain.conversation import MessageSent
+from domain.conversation import MessageSent, RemoveMember
 from domain.ids import ConversationId, account_stream, conversation_stream, receipts_stream
 from domain.log import Append
 from domain.receipts import ReceiptsAdvanced
@@ -86,6 +86,16 @@ async def test_after_its_budget_it_is_refused_with_all_that_waited_behind(frail:
     # The state is sound again.
     assert seqs(await frail.all(send(talk), send(talk, BEN))) == [2, 3]
     assert len(await sent(frail.log, talk)) == 2
+
+
+async def test_what_was_given_up_leaves_no_trace_in_the_state(frail: Desk, medium: Medium) -> None:
+    """I8: a removal that was not stored keeps nobody out."""
+    talk = await frail.talk(ANN, BEN)
+    medium.faults.when(of(talk), Fate.REFUSED)
+    remove = RemoveMember(id=new_id(), conversation=talk, by=ANN, device=PHONE, after=1, account=BEN)
+    assert await frail.refused(remove) == "unavailable"
+    medium.faults.heal()
+    await frail.accepted(send(talk, BEN))
 
 
 async def test_a_read_that_fails_refuses_the_command(frail: Desk, medium: Medium) -> None:
@@ -216,7 +226,8 @@ async def test_receipts_rest_on_the_committed_seq_while_an_outcome_is_open(frail
 
 async def test_a_state_read_anew_while_an_outcome_is_open_does_not_stay(medium: Medium) -> None:
     """I3"""
-    async with writing(MemoryLog(medium), slots_max=2) as desk:
+    log = Watched(MemoryLog(medium))
+    async with writing(log, slots_max=0) as desk:
         talk = await desk.talk(ANN, BEN)
         medium.faults.when(of(talk), Fate.REQUEST_LOST)
         answer = desk.submit(send(talk))
@@ -227,7 +238,9 @@ async def test_a_state_read_anew_while_an_outcome_is_open_does_not_stay(medium: 
             await desk.accepted(advance(talk, BEN, delivered=1))
         medium.faults.heal()
         assert seqs([await answer]) == [2]
+        log.batches.clear()
         assert seqs(await desk.all(send(talk), send(talk, BEN))) == [3, 4]
+        assert len(log.batches) == 1  # a stale state would have met a conflict
 
 
 async def test_an_account_s_open_append_holds_up_nobody_s_messages(frail: Desk, medium: Medium) -> None:
