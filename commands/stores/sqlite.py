@@ -6,6 +6,7 @@ the order of the commits, and a reader never meets one late.
 
 import asyncio
 import logging
+import os
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
@@ -202,6 +203,9 @@ def _check_place(path: Path, *, read_only: bool) -> None:
         raise StoreError(f"there is no event log at {path}: correct the path, or start the engine, which makes it")
     if not path.parent.is_dir():
         raise StoreError(f"the folder {path.parent} does not exist: make it, or correct the path")
+    if not read_only and path.exists() and not os.access(path, os.W_OK):
+        # SQLite would open it, and refuse every append.
+        raise StoreError(f"this user may not write {path}: change its rights, or only read it with ?mode=ro")
 
 
 def _explain(path: Path, error: BaseException | None) -> str:

@@ -48,11 +48,8 @@ class Recorder(SQLiteApplicationRecorder):
         with closing(sqlite3.connect(self._uri, uri=True, isolation_level=None)) as connection:
             if connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
                 raise sqlite3.OperationalError("a write-ahead log is not possible on this file system")
-            # Fails where the file may only be read, also when the table is there already.
-            connection.execute("BEGIN IMMEDIATE")
             for statement in self.create_table_statements:
                 connection.execute(statement)
-            connection.execute("COMMIT")
 
     def append(self, batch: Sequence[Append]) -> list[Outcome]:
         """All in one transaction, but for the streams that are not where they were expected to be. Raises CommitFailed;
