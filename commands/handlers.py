@@ -80,6 +80,10 @@ class Handlers:
 
     async def _known(self, state: Conversation, command: ConversationCommand) -> Known:
         sender = await self._states.committed_account(command.by)
+        if command.by not in state.visible and not isinstance(command, StartConversation):
+            # Refused whatever else is known: who never was a member has no earlier outcome either, and is not to make
+            # the writer look anything up.
+            return Known(device_active=sender.state.has_active(command.device))
         marks = await self._states.receipts(command.conversation)
         earlier = None
         if command.after < state.recent.since and state.outcome_of(command) is None:

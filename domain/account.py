@@ -90,8 +90,9 @@ class Account(msgspec.Struct):
 
     version: int = -1
     devices: dict[DeviceId, Device] = {}
-    profile_command: CommandId | None = None
-    """The last change of the profile: said again, it changes nothing."""
+    profile_commands: set[CommandId] = set()
+    """All changes of the profile: said again, none of them changes anything, whatever came later. People rename
+    themselves rarely."""
 
     @property
     def exists(self) -> bool:
@@ -115,7 +116,7 @@ def decide(state: Account, command: AccountCommand) -> list[AccountEvent]:
             return _revoke(state, command)
         case ChangeProfile():
             _check_device(state, command.by)
-            if state.profile_command == command.id:
+            if command.id in state.profile_commands:
                 return []
             return [ProfileChanged(name=command.name)]
         case _:
@@ -166,6 +167,6 @@ def evolve(state: Account, version: int, entry: Entry[AccountEvent]) -> None:
         case DeviceRevoked() as revoked:
             state.devices[revoked.device].active = False
         case ProfileChanged():
-            state.profile_command = CommandId(entry.cmd)
+            state.profile_commands.add(CommandId(entry.cmd))
         case _:
             assert_never(entry.e)

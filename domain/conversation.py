@@ -392,8 +392,8 @@ def _add(state: Conversation, command: AddMembers, known: Known, role: Role) -> 
     accounts = [account for account in dict.fromkeys(command.accounts) if account not in state.members]
     if len(state.members) + len(accounts) > state.members_max:
         raise TooManyMembers
-    if not accounts:
-        return []
+    # Also where nobody is new: an accepted id must stand in the log, or a late repetition would let in whoever was
+    # removed since.
     return [MembersAdded(by=command.by, accounts=accounts, visible_from=state.seq + 1)]
 
 
@@ -402,7 +402,9 @@ def _remove(state: Conversation, command: RemoveMember, role: Role) -> list[Conv
     target = state.members.get(command.account)
     if command.account == command.by or (role == "admin" and target in ("owner", "admin")):
         raise NotAllowed
-    return [] if target is None else [MemberRemoved(by=command.by, account=command.account)]
+    if target is None:
+        raise NoSuchAccount
+    return [MemberRemoved(by=command.by, account=command.account)]
 
 
 def _leave(state: Conversation, command: LeaveConversation, role: Role) -> list[ConversationEvent]:
@@ -420,9 +422,8 @@ def _change_role(state: Conversation, command: ChangeRole, role: Role) -> list[C
     current = state.members.get(command.account)
     if current is None:
         raise NoSuchAccount
-    if current == command.role:
-        return []
-    if current == "owner":
+    # The role that it has already is recorded, too: a late repetition must not undo a later change.
+    if current == "owner" and command.role != "owner":
         _check_other_owner(state, command.account)
     return [RoleChanged(by=command.by, account=command.account, role=command.role)]
 

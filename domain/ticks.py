@@ -33,10 +33,11 @@ def member_marks(devices: Iterable[Marks], joined: int) -> Ticks:
 
 def undelivered(devices: Iterable[Marks]) -> Set[int]:
     """The seqs that no device of the member could read, though some were past them."""
-    devices = list(devices)
-    excepted: set[int] = set().union(*(marks.excepted for marks in devices if marks.undecryptable))
+    # Each device's set is made once: `excepted` is computed, and there may be thousands.
+    each = [(marks.delivered, marks.excepted) for marks in devices]
+    everything: set[int] = set().union(*(excepted for _, excepted in each))
     return {
-        seq for seq in excepted if not any(seq <= marks.delivered and seq not in marks.excepted for marks in devices)
+        seq for seq in everything if not any(seq <= delivered and seq not in excepted for delivered, excepted in each)
     }
 
 

@@ -117,7 +117,7 @@ async def add_members(
 
 @router.delete(
     "/{conversation}/members/{account}",
-    **operation(refuses=_GROUP_REFUSES, **_CHANGED),
+    **operation(refuses=(*_GROUP_REFUSES, "no_such_account"), **_CHANGED),
 )
 async def remove_member(
     services: Edge,

@@ -64,6 +64,7 @@ def rename(command: str = "p", *, by: DeviceId = PHONE) -> ChangeProfile:
         ([REGISTERED, FIRST, SECOND, DeviceRevoked(device=TABLET, by=PHONE)], revoke(TABLET), []),
         ([REGISTERED, FIRST], rename(), [ProfileChanged(name=NAME)]),
         ([REGISTERED, FIRST, ProfileChanged(name=NAME)], rename("c2"), []),
+        ([REGISTERED, FIRST, ProfileChanged(name=NAME), ProfileChanged(name=NAME)], rename("c2"), []),
     ],
 )
 def test_decisions(history: list[AccountEvent], command: AccountCommand, events: list[AccountEvent]) -> None:
