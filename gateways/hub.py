@@ -6,15 +6,18 @@ is the connection's own affair.
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 from commands.sealing import Sealer
-from domain.ids import AccountId, ConversationId, DeviceId
+from domain.ids import AccountId, CommandId, ConversationId, DeviceId
 from gateways.items import pushed_item
 from gateways.protocol import encode
 from projections.delivery import Delivery, DeviceRevokedPush, EventPush, MarkPush, Push, TickPush
 from signet_client import wire
 from signet_client.codes import DISCONNECTS, Disconnect
+
+BY_HTTP_MAX: Final = 4_096
+"""How many ids each of two generations holds; a push that comes later than so many sends leaves out its sender."""
 
 _log = logging.getLogger("signet.hub")
 
@@ -38,6 +41,8 @@ class Hub:
     def __init__(self, delivery: Delivery, sealer: Sealer) -> None:
         self._sealer = sealer
         self._listeners: dict[AccountId, list[Listener]] = {}
+        self._by_http: set[CommandId] = set()
+        self._by_http_before: set[CommandId] = set()
         delivery.subscribe(self._receive)
 
     def attach(self, listener: Listener) -> None:
@@ -56,6 +61,13 @@ class Hub:
             listeners.remove(listener)
             if not listeners:
                 del self._listeners[listener.account]
+
+    def expect_by_http(self, command_id: CommandId) -> None:
+        """A device sends this message by HTTP: its live connection gets no `accepted`, so it must hear the push. The
+        last 4,096 ids are remembered at least."""
+        if len(self._by_http) >= BY_HTTP_MAX:
+            self._by_http_before, self._by_http = self._by_http, set()
+        self._by_http.add(command_id)
 
     def _find(self, account: AccountId, device: DeviceId) -> Listener | None:
         return next((each for each in self._listeners.get(account, ()) if each.device == device), None)
@@ -94,6 +106,9 @@ class Hub:
 
     def _hearing(self, push: EventPush) -> Iterator[Listener]:
         account, device = push.origin or (None, None)
+        id_ = push.event.entry.cmd
+        if id_ in self._by_http or id_ in self._by_http_before:
+            account = device = None
         # The intersection walks the smaller of the two: a large group costs as much as it has members connected.
         for hearing in self._listeners.keys() & push.to:
             for listener in self._listeners[hearing]:

@@ -63,6 +63,7 @@ async def send_message(
         sealer=services.sealer,
         settings=services.settings,
     )
+    services.hub.expect_by_http(command.id)
     return await change(services, who, command)
 
 

@@ -21,8 +21,10 @@ from commands.writer import Writer
 from domain.log import EventLog
 from gateways.auth import Auth
 from gateways.http import make_app
+from gateways.hub import Hub
 from gateways.services import EdgeSettings, Services
 from projections.database import Database
+from projections.delivery import Delivery
 from projections.directory import Directory
 from projections.feed import Feed
 from projections.inbox import Inbox
@@ -193,10 +195,13 @@ async def open_engine(log: EventLog, *, hands_over: bool, **settings: Any) -> As
         clock=clock,
     )
     feed.listen(auth.hear)
+    delivery = Delivery(log)
+    feed.listen(delivery.receive)
+    sealer = Sealer(MemoryKeyring(), clock)
     services = Services(
         server_name=SERVER,
         writer=writer,
-        sealer=Sealer(MemoryKeyring(), clock),
+        sealer=sealer,
         feed=feed,
         runners=runners,
         messages=messages,
@@ -204,13 +209,14 @@ async def open_engine(log: EventLog, *, hands_over: bool, **settings: Any) -> As
         receipts=receipts,
         directory=directory,
         auth=auth,
-        hub=cast(Any, None),  # pushes are not HTTP's
+        hub=Hub(delivery, sealer),
         clock=clock,
         settings=EdgeSettings(**{"registration_open": True, **settings}),
     )
     transport = httpx.ASGITransport(make_app(services))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(log.close)
+        stack.push_async_callback(delivery.close)
         for model in models:
             stack.callback(model.close)
         runs = [writer.run(), *(runner.run() for runner in runners.values())]

@@ -5,7 +5,6 @@ import json
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
@@ -17,9 +16,7 @@ from commands.stores.memory import Medium, MemoryLog
 from gateways.acks import Acks
 from gateways.connection import Connection
 from gateways.http import make_app
-from gateways.hub import Hub
 from gateways.websocket import Timeouts, live_protocol
-from projections.delivery import Delivery
 from signet_client import payloads, wire
 from signet_client.codes import Disconnect
 from tests.gateways.engine import SERVER, Engine, Person, open_engine
@@ -36,13 +33,7 @@ async def live_engine(**settings: Any) -> AsyncIterator[Engine]:
     """An engine on a log in memory, with a hub."""
     log = MemoryLog(Medium())
     async with open_engine(log, hands_over=True, **settings) as engine:
-        delivery = Delivery(log)
-        engine.services.feed.listen(delivery.receive)
-        engine.services = replace(engine.services, hub=Hub(delivery, engine.services.sealer))
-        try:
-            yield engine
-        finally:
-            await delivery.close()
+        yield engine
 
 
 def hello(person: Person, challenge: wire.Challenge, cursors: dict[str, int] | None = None) -> wire.Hello:

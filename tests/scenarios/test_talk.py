@@ -242,6 +242,21 @@ async def test_a_send_that_is_repeated_everywhere_at_once_is_stored_once(node: N
         await api.close()
 
 
+async def test_what_a_device_sends_by_http_comes_to_its_own_live_connection(node: Node, tmp_path: Path) -> None:
+    """I4: else it would have a hole that it knows of only at the next event."""
+    async with people(node.url, tmp_path, "anna") as (anna,):
+        person, api = await stranger(node.url)
+        talk = (await api.start("direct", [anna.account], title=None, protection="none")).conversation
+        heard: asyncio.Queue[wire.ServerFrame] = asyncio.Queue()
+        live = await connect(node.url, person, heard.put_nowait)
+        sent = await say_by_http(api, talk, message(person, talk, "by another way", after=1))
+        frame = await asyncio.wait_for(heard.get(), 30)
+        assert isinstance(frame, wire.Message)
+        assert frame.seq == sent.seq
+        live.close()
+        await api.close()
+
+
 async def test_all_devices_see_one_order(node: Node, tmp_path: Path) -> None:
     """I3: five devices of four people send at once."""
     async with people(node.url, tmp_path, "anna", "ben", "cleo", "dirk") as (anna, ben, cleo, dirk):
