@@ -259,7 +259,7 @@ async def test_who_reads_nothing_at_all_is_disconnected(quick: LiveServer) -> No
 
 
 async def test_a_slow_reader_that_wakes_up_late_is_told_why() -> None:
-    async with live_server(Timeouts(hello=1, ping=(1, 2), slow=0.3, close=10, tick=0.05)) as server:
+    async with live_server(Timeouts(hello=1, ping=(1, 2), slow=0.3, close=10, tick=0.25)) as server:
         ann, bob = await server.engine.person("Ann"), await server.engine.person("Bob")
         room = await ann.start_group(bob)
         async with _raw(server, _small_socket(server.port)) as (reader, writer):
