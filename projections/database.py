@@ -8,17 +8,18 @@ Checkpoints wait for the disk (10 to 60 ms were measured under load, against 1 m
 them within a commit: `checkpoint` is called in another thread, and does its work on a connection of its own.
 """
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import apsw
+
 WAL_BYTES_MAX: Final = 16 * 1024 * 1024
 """How large the write-ahead log grows before a checkpoint: a page that changes often is then moved once."""
 
-DatabaseError = sqlite3.DatabaseError
-"""What a damaged or forbidden file raises."""
+DatabaseError = apsw.Error
+"""What every method raises; also opening a damaged or forbidden file."""
 
 Params = Sequence[str | bytes | int | None]
 Row = tuple[Any, ...]
@@ -32,7 +33,7 @@ class Database:
         self.path = str(path)
         if isinstance(path, Path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(self.path, isolation_level=None)
+        self._connection = apsw.Connection(self.path)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=NORMAL")
         self._connection.execute("PRAGMA wal_autocheckpoint=0")
@@ -50,13 +51,20 @@ class Database:
 
     def query_one(self, sql: str, params: Params = ()) -> Row | None:
         """The first row, if there is any."""
-        row: Row | None = self._connection.execute(sql, params).fetchone()
-        return row
+        return next(iter(self._connection.execute(sql, params)), None)
 
     def scan(self, sql: str, params: Params = ()) -> tuple[list[str], Iterator[Row]]:
         """The names of the columns, and the rows, read as they are asked for: for tables that don't fit into memory."""
-        cursor = self._connection.execute(sql, params)
-        return [column[0] for column in cursor.description], cursor
+        names: list[str] = []
+
+        def note(cursor: apsw.Cursor, _sql: str, _params: Any) -> bool:
+            names.extend(column[0] for column in cursor.get_description())
+            return True
+
+        cursor = self._connection.cursor()
+        cursor.exec_trace = note  # The names of a result without rows can only be asked for before the first step.
+        cursor.execute(sql, params)
+        return names, cursor
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -77,7 +85,7 @@ class Database:
     def checkpoint(self) -> None:
         """Moves the write-ahead log into the file. May be called in any thread, while nobody writes; whoever reads is
         not disturbed. A reader in another process may keep a part of it from being moved: then it is for next time."""
-        with closing(sqlite3.connect(self.path, timeout=0)) as connection:
+        with closing(apsw.Connection(self.path)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._checkpoint_at = self._wal_bytes() + WAL_BYTES_MAX
 

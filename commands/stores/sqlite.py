@@ -7,13 +7,14 @@ the order of the commits, and a reader never meets one late.
 import asyncio
 import logging
 import os
-import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Final, Literal, TypeVar
 from urllib.parse import quote, unquote, urlsplit
+
+import apsw
 
 from commands.stores.sqlite_recorder import CommitFailed, Recorder
 from commands.stores.tail import Signal, tail
@@ -49,14 +50,14 @@ CHECKPOINT_LOCK_S: Final = 0.02
 T = TypeVar("T")
 
 _REMEDIES: Final = {
-    sqlite3.SQLITE_BUSY: "another process holds its lock: end that process, or wait for it",
-    sqlite3.SQLITE_CANTOPEN: "check that the folder exists, and that this user may read and write there",
-    sqlite3.SQLITE_CORRUPT: "restore it from a backup",
-    sqlite3.SQLITE_ERROR: "it may be the database of another program: name another path",
-    sqlite3.SQLITE_FULL: "make room on the disk",
-    sqlite3.SQLITE_IOERR: "check the disk and the system's log",
-    sqlite3.SQLITE_NOTADB: "name another path, or move this file away",
-    sqlite3.SQLITE_READONLY: "give this user the right to write the file and its folder, or leave out ?mode=ro",
+    apsw.SQLITE_BUSY: "another process holds its lock: end that process, or wait for it",
+    apsw.SQLITE_CANTOPEN: "check that the folder exists, and that this user may read and write there",
+    apsw.SQLITE_CORRUPT: "restore it from a backup",
+    apsw.SQLITE_ERROR: "it may be the database of another program: name another path",
+    apsw.SQLITE_FULL: "make room on the disk",
+    apsw.SQLITE_IOERR: "check the disk and the system's log",
+    apsw.SQLITE_NOTADB: "name another path, or move this file away",
+    apsw.SQLITE_READONLY: "give this user the right to write the file and its folder, or leave out ?mode=ro",
 }
 
 _log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def open_sqlite(url: str) -> "SqliteLog":
     log = SqliteLog(path, read_only=read_only)
     try:
         log.prepare()
-    except sqlite3.Error as error:
+    except apsw.Error as error:
         log.recorder.close()
         raise StoreError(_explain(path, error)) from error
     return log
@@ -93,7 +94,7 @@ class SqliteLog:
         self._checkpointing: asyncio.Task[None] | None = None
 
     def prepare(self) -> None:
-        """Makes the table where it is missing, and reads from it. Raises sqlite3.Error."""
+        """Makes the table where it is missing, and reads from it. Raises apsw.Error."""
         if not self._read_only:
             self.recorder.create_table()
         self.recorder.read_all(START, 1)
@@ -104,7 +105,7 @@ class SqliteLog:
             outcomes = await self._when_unlocked(lambda: self.recorder.append(batch))
         except CommitFailed as failed:
             return [self._commit_failed(failed)] * len(batch)
-        except sqlite3.Error as error:
+        except apsw.Error as error:
             return [Unavailable(reason=_explain(self._path, error))] * len(batch)
         self._stored.give()
         self._checkpoint_when_due(sum(len(append.events) for append in batch))
@@ -139,7 +140,7 @@ class SqliteLog:
     async def _read(self, read: Callable[[], T]) -> T:
         try:
             return await self._when_unlocked(read)
-        except sqlite3.Error as error:
+        except apsw.Error as error:
             raise StoreUnavailable(_explain(self._path, error)) from error
 
     async def _when_unlocked(self, work: Callable[[], T]) -> T:
@@ -147,15 +148,15 @@ class SqliteLog:
         while True:
             try:
                 return work()
-            except sqlite3.OperationalError as error:
-                if _code(error) != sqlite3.SQLITE_BUSY or monotonic() > give_up:
+            except apsw.BusyError:
+                if monotonic() > give_up:
                     raise
             await asyncio.sleep(LOCK_RETRY_S)
 
     def _commit_failed(self, failed: CommitFailed) -> Outcome:
         reason = _explain(self._path, failed.__cause__)
         # A full disk shows at the frames themselves, the last of which makes them valid. All else may be the fsync.
-        if _code(failed.__cause__) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL):
+        if _code(failed.__cause__) in (apsw.SQLITE_BUSY, apsw.SQLITE_FULL):
             return Unavailable(reason=reason)
         return Unknown(reason=reason)
 
@@ -179,7 +180,7 @@ class SqliteLog:
             await asyncio.to_thread(checkpoint, "PASSIVE")
             self._may_append.clear()
             await asyncio.to_thread(checkpoint, last)
-        except sqlite3.Error as error:
+        except apsw.Error as error:
             _log.warning("the write-ahead log could not be moved into the file: %s", _explain(self._path, error))
         finally:
             self._may_append.set()
@@ -214,5 +215,5 @@ def _explain(path: Path, error: BaseException | None) -> str:
 
 
 def _code(error: BaseException | None) -> int:
-    """SQLite's primary result code; 0 where Python's module itself complains."""
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+    """SQLite's primary result code; 0 where the binding itself complains."""
+    return int(getattr(error, "result", 0)) & 0xFF

@@ -1,12 +1,16 @@
 """The recorder of the `eventsourcing` library in a SQLite file: its table and its statement to insert, with an exact
 check of the expected version, rows as the port wants them, and transactions that leave nothing open behind a failure.
-It blocks; `commands.stores.sqlite` is the event log over it."""
+It blocks; `commands.stores.sqlite` is the event log over it.
 
-import sqlite3
+`apsw` brings a newer SQLite than Python's module and binds rows faster: a quarter less CPU for an event. The two must
+not open one file in the same process: what one of them closes drops the locks of the other.
+"""
+
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Final, Literal
 
+import apsw
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
 from domain.log import NO_STREAM, START, Append, Appended, Conflict, Outcome, RecordedEvent
@@ -15,8 +19,11 @@ _PRAGMAS: Final = (
     "PRAGMA synchronous=FULL",  # An fsync for each commit: some builds of SQLite come with less.
     "PRAGMA fullfsync=ON",  # macOS: a plain fsync stops at the disk's own cache.
     "PRAGMA wal_autocheckpoint=0",  # It would hold up the loop in the middle of a commit.
-    "PRAGMA busy_timeout=0",  # Waiting for another process is asyncio's business.
 )
+
+_FLAGS: Final = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
+
+CREATE_LOCK_S: Final = 5.0
 
 _COLUMNS: Final = "rowid, originator_id, originator_version, topic, state"
 _VERSION: Final = "SELECT max(originator_version) FROM stored_events WHERE originator_id=?"
@@ -29,25 +36,25 @@ _HEAD: Final = "SELECT max(rowid) FROM stored_events"
 
 
 class CommitFailed(Exception):
-    """COMMIT itself failed; its cause is the sqlite3.Error. The transaction is rolled back, but where the fsync failed
+    """COMMIT itself failed; its cause is the apsw.Error. The transaction is rolled back, but where the fsync failed
     its frames stand in the write-ahead log already, and come back if the machine stops before they are overwritten."""
 
 
 class Recorder(SQLiteApplicationRecorder):
-    """Every method raises sqlite3.Error. It keeps one connection, and the library's pool stays empty: that one gives
+    """Every method raises apsw.Error. It keeps one connection, and the library's pool stays empty: that one gives
     its connections room for a single prepared statement, and keeps its lock on writers for ever when it can't open."""
 
     def __init__(self, uri: str) -> None:
         """`uri` is SQLite's own, `file:/path?mode=…`."""
         super().__init__(SQLiteDatastore(uri, originator_id_type="text"))
         self._uri = uri
-        self._connection: sqlite3.Connection | None = None
+        self._connection: apsw.Connection | None = None
 
     def create_table(self) -> None:
         """Also makes the file one with a write-ahead log, for good. Waits up to 5 s for another process's lock."""
-        with closing(sqlite3.connect(self._uri, uri=True, isolation_level=None)) as connection:
-            if connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
-                raise sqlite3.OperationalError("a write-ahead log is not possible on this file system")
+        with closing(_connect(self._uri, lock_timeout_s=CREATE_LOCK_S)) as connection:
+            if connection.pragma("journal_mode", "wal") != "wal":
+                raise apsw.CantOpenError("a write-ahead log is not possible on this file system")
             for statement in self.create_table_statements:
                 connection.execute(statement)
 
@@ -64,31 +71,35 @@ class Recorder(SQLiteApplicationRecorder):
             self._abandon(connection)
             raise
         try:
-            connection.commit()
-        except sqlite3.Error as error:
+            cursor.execute("COMMIT")
+        except apsw.Error as error:
             self._abandon(connection)
             raise CommitFailed from error
         return outcomes
 
-    def _append(self, cursor: sqlite3.Cursor, append: Append) -> Outcome:
+    def _append(self, cursor: apsw.Cursor, append: Append) -> Outcome:
         # The primary key alone would not notice an expected version that is too high.
-        cursor.execute(_VERSION, (append.stream,))
-        version = cursor.fetchone()[0]
+        [[version]] = cursor.execute(_VERSION, (append.stream,))
         current = NO_STREAM if version is None else version
         if current != append.expected:
             return Conflict(expected=append.expected, current=current)
-        positions = []
-        for event in append.events:
-            current += 1
-            # The library's own insert makes an object of each row first, for a quarter of the time of it all.
-            cursor.execute(self.insert_events_statement, (append.stream, current, event.topic, event.data))
-            positions.append(cursor.lastrowid or START)
-        return Appended(version=current, positions=positions)
+        stream, first = append.stream, current + 1
+        # The library's own insert makes an object of each row first, for a quarter of the time of it all.
+        cursor.executemany(
+            self.insert_events_statement,
+            [(stream, version, event.topic, event.data) for version, event in enumerate(append.events, first)],
+        )
+        # Nothing is ever deleted, so each row gets the rowid after the last one.
+        last = cursor.connection.last_insert_rowid()
+        count = len(append.events)
+        return Appended(version=current + count, positions=[*range(last - count + 1, last + 1)])
 
-    def _abandon(self, connection: sqlite3.Connection) -> None:
+    def _abandon(self, connection: apsw.Connection) -> None:
+        if not connection.in_transaction:
+            return  # SQLite has rolled back by itself, on a full disk for instance.
         try:
-            connection.rollback()
-        except sqlite3.Error:
+            connection.execute("ROLLBACK")
+        except apsw.Error:
             # Ends the transaction in whatever state it is; the next call opens another connection.
             connection.close()
             self._connection = None
@@ -100,30 +111,37 @@ class Recorder(SQLiteApplicationRecorder):
         return _events(self._open().execute(_ALL, (after, limit)))
 
     def head(self) -> int:
-        position: int | None = self._open().execute(_HEAD).fetchone()[0]
-        return START if position is None else position
+        [[position]] = self._open().execute(_HEAD)
+        return START if position is None else int(position)
 
     def checkpoint(self, mode: Literal["PASSIVE", "RESTART", "TRUNCATE"], *, lock_timeout_s: float) -> None:
         """Moves the write-ahead log into the file, RESTART and TRUNCATE with the write lock. Has a connection of its
         own, so that it may run in another thread."""
-        with closing(sqlite3.connect(self._uri, uri=True, isolation_level=None, timeout=lock_timeout_s)) as connection:
+        with closing(_connect(self._uri, lock_timeout_s=lock_timeout_s)) as connection:
             connection.execute("PRAGMA fullfsync=ON")
             connection.execute(f"PRAGMA wal_checkpoint({mode})")
 
     def close(self) -> None:
-        """What is called later raises sqlite3.ProgrammingError."""
+        """What is called later raises apsw.ConnectionClosedError."""
         if self._connection is not None:
             self._connection.close()
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> apsw.Connection:
         if self._connection is None:
-            self._connection = sqlite3.connect(self._uri, uri=True, isolation_level=None, check_same_thread=False)
+            # No timeout: waiting for another process is asyncio's business.
+            self._connection = _connect(self._uri, lock_timeout_s=0)
             for pragma in _PRAGMAS:
                 self._connection.execute(pragma)
         return self._connection
 
 
-def _events(cursor: sqlite3.Cursor) -> list[RecordedEvent]:
+def _connect(uri: str, *, lock_timeout_s: float) -> apsw.Connection:
+    connection = apsw.Connection(uri, flags=_FLAGS)
+    connection.set_busy_timeout(int(lock_timeout_s * 1_000))
+    return connection
+
+
+def _events(cursor: apsw.Cursor) -> list[RecordedEvent]:
     return [
         RecordedEvent(position=position, stream=stream, version=version, topic=topic, data=data)
         for position, stream, version, topic, data in cursor

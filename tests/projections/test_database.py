@@ -1,10 +1,10 @@
 """Read models' files: transactions, opening, hashes, checkpoints."""
 
 import re
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
+import apsw
 import pytest
 
 from domain.codec import Event
@@ -49,7 +49,7 @@ def events_of(*names: str) -> list[Event]:
 def test_a_transaction_that_fails_leaves_nothing() -> None:
     db = Database(":memory:")
     db.execute("CREATE TABLE t (a INTEGER NOT NULL)")
-    with pytest.raises(sqlite3.IntegrityError), db.transaction():
+    with pytest.raises(apsw.ConstraintError), db.transaction():
         db.executemany("INSERT INTO t VALUES (?)", [(1,), (None,)])
     with db.transaction():
         db.execute("INSERT INTO t VALUES (2)")
@@ -91,7 +91,7 @@ def test_a_damaged_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
 
 
 def test_a_schema_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
-    with pytest.raises(sqlite3.OperationalError, match="already exists"):
+    with pytest.raises(apsw.SQLError, match="already exists"):
         BrokenStreams.open(tmp_path)
     assert Streams.open(tmp_path).position == 0
 
@@ -142,7 +142,7 @@ def test_a_checkpoint_that_a_reader_hinders_is_left_for_later(tmp_path: Path, mo
     monkeypatch.setattr(database, "WAL_BYTES_MAX", 0)
     db = Database(tmp_path / "some.db")
     db.execute("CREATE TABLE t (a INTEGER)")
-    reader = sqlite3.connect(tmp_path / "some.db", isolation_level=None)
+    reader = apsw.Connection(str(tmp_path / "some.db"))
     reader.execute("BEGIN")
     reader.execute("SELECT * FROM t").fetchall()
     db.execute("INSERT INTO t VALUES (1)")

@@ -197,7 +197,12 @@ def test_a_batch_writes_a_conversation_s_head_once() -> None:
         history.send(chat, ann)
     made = model()
     statements: list[str] = []
-    made.db._connection.set_trace_callback(statements.append)
+
+    def note(_cursor: object, statement: str, _bindings: object) -> bool:
+        statements.append(statement)
+        return True
+
+    made.db._connection.exec_trace = note
     made.advance(history.events)
     assert sum(statement.startswith("UPDATE conversations") for statement in statements) == 1
 

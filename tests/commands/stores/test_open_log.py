@@ -1,10 +1,10 @@
 """Opening a log: what is wrong is said, and what to do about it."""
 
 import os
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 
 from commands.stores import open_log
@@ -47,7 +47,7 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 
 def test_the_database_of_another_program(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
-    with closing(sqlite3.connect(path)) as other:
+    with closing(apsw.Connection(str(path))) as other:
         other.execute("CREATE TABLE stored_events (who TEXT PRIMARY KEY, what TEXT) WITHOUT ROWID")
     for mode in ("", "?mode=ro"):
         with pytest.raises(StoreError, match="database of another program"):

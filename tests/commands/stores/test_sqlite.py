@@ -2,12 +2,12 @@
 
 import asyncio
 import resource
-import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
+import apsw
 import pytest
 
 from commands.stores import sqlite as adapter
@@ -28,7 +28,7 @@ async def log(path: Path) -> AsyncIterator[SqliteLog]:
     await log.close()
 
 
-def connection(log: SqliteLog) -> sqlite3.Connection:
+def connection(log: SqliteLog) -> apsw.Connection:
     return log.recorder._open()
 
 
@@ -37,9 +37,9 @@ def digest(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[sqlite3.Connection]:
+def locked(path: Path) -> Iterator[apsw.Connection]:
     """Another process holds the write lock."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+    with closing(apsw.Connection(str(path))) as other:
         other.execute("BEGIN IMMEDIATE")
         yield other
 
@@ -91,7 +91,7 @@ async def test_a_reader_that_stays_does_not_stop_the_writer(
     """Checkpoints get nowhere meanwhile; the write-ahead log grows."""
     monkeypatch.setattr(adapter, "WAL_EVENTS_MAX", 1)
     stream = new_stream()
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+    with closing(apsw.Connection(str(path))) as other:
         other.execute("BEGIN")
         other.execute("SELECT * FROM stored_events").fetchall()
         await write(log, stream, 20)
@@ -139,7 +139,7 @@ async def test_a_commit_that_fails_at_the_disk_is_unknown_until_it_is_tried_agai
 
 
 async def test_a_lost_table(log: SqliteLog, path: Path) -> None:
-    with closing(sqlite3.connect(path)) as other:
+    with closing(apsw.Connection(str(path))) as other:
         other.execute("DROP TABLE stored_events")
     [outcome] = await log.append([new_append(new_stream())])
     assert isinstance(outcome, Unavailable)
@@ -173,7 +173,9 @@ async def test_closing_moves_everything_into_the_file(path: Path) -> None:
     await log.append([append])
     await log.close()
     assert wal_bytes(path) == 0
-    with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as file:
+    with closing(
+        apsw.Connection(f"file:{path}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    ) as file:
         assert [data for [data] in file.execute("SELECT state FROM stored_events")] == datas(append.events)
 
 
