@@ -28,7 +28,15 @@ WORKERS = 2
 GATED = ("domain", "commands", "projections")
 BRANCHES_PERCENT_MIN = 90
 
-Paths = Annotated[list[str] | None, typer.Argument(metavar="[PATHS]...", help="Run pytest alone, and only on these.")]
+SOAK = "soak"
+"""In place of a path: the tests that are marked so, which nothing else runs."""
+SOAK_TEST_MAX_S = 3_600
+"""How long one of them may take."""
+
+Paths = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[PATHS]...", help="Run pytest alone, and only on these; soak: the long runs."),
+]
 Keyword = Annotated[str | None, typer.Option("-k", metavar="EXPRESSION", help="Only tests whose names match.")]
 Fast = Annotated[bool, typer.Option("--fast", help="Leave out coverage, and tests that are marked slow.")]
 
@@ -68,13 +76,29 @@ def verify(paths: Paths = None, k: Keyword = None, fast: Fast = False) -> None:
 
     `signet test` · `signet test --fast` · `signet test tests/domain -k leave`
 
+    `signet test soak [PATHS] [-k EXPRESSION]` runs what is left out otherwise: the same scenarios, for minutes rather
+    than seconds. Each tells its progress and its seed; SIGNET_TEST_SEED repeats one.
+
     What follows two dashes goes to pytest as it is: `signet test -- tests/domain -x -vv`
     """
-    selection = [*(["-k", k] if k else []), *(["-m", "not slow"] if fast else [])]
-    if paths or k:
+    soak, named = split_soak(paths or [])
+    selection = [*(["-k", k] if k else []), *marked(soak=soak, fast=fast)]
+    if named or k or soak:
         config = ["-c", str(locks.ROOT / "pyproject.toml")]
-        raise typer.Exit(run_pytest([*config, *selection, *(paths or [str(locks.ROOT / "tests")])], Path.cwd()))
+        raise typer.Exit(run_pytest([*config, *selection, *(named or [str(locks.ROOT / "tests")])], Path.cwd()))
     raise typer.Exit(0 if check_all(selection, coverage=not fast) else 1)
+
+
+def split_soak(paths: list[str]) -> tuple[bool, list[str]]:
+    """Whether the long runs are meant, and the paths."""
+    return (True, paths[1:]) if paths[:1] == [SOAK] else (False, paths)
+
+
+def marked(*, soak: bool, fast: bool) -> list[str]:
+    """Which marks choose the tests. Soak runs write to the terminal as they go."""
+    if soak:
+        return ["-m", "soak", "--capture=no", "--verbose", "-o", f"faulthandler_timeout={SOAK_TEST_MAX_S}"]
+    return ["-m", "not slow and not soak"] if fast else []
 
 
 def check_all(selection: list[str], coverage: bool) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.verify import Counts, Line, Outcome, check_branches, print_summary, read_counts, run_check
+from ops.verify import Counts, Line, Outcome, check_branches, marked, print_summary, read_counts, run_check
 
 
 def write_coverage(results: Path, covered: int) -> None:
@@ -48,3 +48,13 @@ def test_what_a_failed_check_printed_is_shown(capsys: pytest.CaptureFixture[str]
     shown = capsys.readouterr().out
     assert "rules.py:3: wrong" in shown
     assert "unseen" not in shown
+
+
+@pytest.mark.parametrize(
+    ("soak", "fast", "expression"),
+    [(False, False, None), (False, True, "not slow and not soak"), (True, False, "soak"), (True, True, "soak")],
+)
+def test_long_runs_are_run_by_their_own_verb_alone(soak: bool, fast: bool, expression: str | None) -> None:
+    """Without a mark named, pyproject.toml leaves them out; one that is named stands in place of that."""
+    options = marked(soak=soak, fast=fast)
+    assert options[:2] == (["-m", expression] if expression else [])
