@@ -35,18 +35,18 @@ class EngineProcess:
 
 @asynccontextmanager
 async def engine(
-    data: Path, settings: Mapping[str, str] | None = None, *, port: int = 0
+    data: Path, settings: Mapping[str, str] | None = None, *, port: int = 0, module: str = "ops.cli"
 ) -> AsyncIterator[EngineProcess]:
     """Starts an engine on the data folder; stops it at the end. `settings`: by name, without SIGNET_. `port`: 0 for a
-    free one.
+    free one. `module`: whose command line has the verb `up`.
 
     Raises OpsError where it does not come up.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     environment |= {f"{PREFIX}{name.upper()}": value for name, value in (settings or {}).items()}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "ops.cli", "up", "--data", str(data), "--port", str(port), "--json",
-        cwd=HOME, env=environment, stdout=asyncio.subprocess.PIPE,
+        sys.executable, "-P", "-m", module, "up", "--data", str(data), "--port", str(port), "--json",
+        cwd=HOME, env=environment, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
         yield EngineProcess(await _url_of(process), process)

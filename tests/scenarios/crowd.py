@@ -5,13 +5,22 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
+from commands.stores import open_log
 from domain.codec import Event
 from domain.log import EventLog
 from signet_client import Client, Refused, Sent, SignetError
-from tests.scenarios.audit import Ledger, Said
-from tests.scenarios.stage import WAIT_S, Diary, Heard, following
+from tests.scenarios.audit import (
+    Ledger,
+    Said,
+    check_delivered,
+    check_overviews,
+    check_stored_once,
+    check_told_in_order,
+)
+from tests.scenarios.stage import WAIT_S, Diary, Heard, following, unsealing
 
 READS: Final = 0.3
 """How often somebody reads what has come, before the next message."""
@@ -103,7 +112,8 @@ class Crowd:
 
     @asynccontextmanager
     async def talking(self) -> AsyncIterator[None]:
-        """They talk; at the end everybody has the answer to all it has sent."""
+        """They talk; at the end everybody has the answer to all it has sent. They may talk again later."""
+        self._ended.clear()
         tasks = [asyncio.create_task(talker.talk(self._ended)) for talker in self.talkers]
         tasks.append(asyncio.create_task(self._come_and_go()))
         try:
@@ -143,6 +153,20 @@ class Crowd:
             except TimeoutError as error:
                 raise AssertionError("\n".join(ledger.unsettled(self.clients))) from error
         return ledger
+
+    async def check(self, data: Path) -> None:
+        """The whole audit of an engine on this data folder, which is up; nobody talks meanwhile."""
+        log = open_log(f"sqlite:///{data / 'log.db'}?mode=ro")
+        try:
+            ledger = await self.settled(log)
+        finally:
+            await log.close()
+        with unsealing(data) as unseal:
+            check_stored_once(ledger, self.said, unseal)
+        check_delivered(ledger, self.clients)
+        check_told_in_order([talker.diary for talker in self.talkers])
+        await check_overviews(ledger, self.clients)
+        assert {refused.code for talker in self.talkers for refused in talker.refused} <= {"not_a_member"}
 
     def _count(self) -> None:
         self.accepted += 1

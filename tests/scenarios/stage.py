@@ -6,14 +6,17 @@ import contextlib
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, cast
 
+from commands.keyring import FileKeyring
+from commands.sealing import Sealer
 from commands.stores.memory import Medium, MemoryLog
 from domain.codec import CODEC
 from domain.codec import Event as StoredEvent
+from domain.entry import Sealed
 from domain.log import EventLog
 from ops.node import Node
 from ops.settings import load_settings
@@ -152,6 +155,16 @@ class Diary:
 
 def conversation_of(item: Message | Change) -> str:
     return item.conversation if isinstance(item, Message) else item.c
+
+
+@contextmanager
+def unsealing(data: Path) -> Iterator[Callable[[Sealed], str | None]]:
+    """Opens the sealed texts of a server, also beside its engine."""
+    keyring = FileKeyring(data / "keyring.db", read_only=True)
+    try:
+        yield Sealer(keyring, lambda: 0).unseal
+    finally:
+        keyring.close()
 
 
 async def register(url: str, name: str, folder: Path) -> Client:

@@ -8,8 +8,6 @@ from typing import Final
 
 import pytest
 
-from commands.keyring import FileKeyring
-from commands.sealing import Sealer
 from commands.stores import open_log
 from domain.codec import CODEC, Event
 from ops.engine import EngineProcess, engine
@@ -19,12 +17,6 @@ from projections.messages import Messages
 from projections.readmodel import ReadModel
 from projections.receipts import Receipts
 from signet_client import live
-from tests.scenarios.audit import (
-    check_delivered,
-    check_overviews,
-    check_stored_once,
-    check_told_in_order,
-)
 from tests.scenarios.crowd import Crowd
 from tests.scenarios.stage import free_port, register, running, seed
 
@@ -58,7 +50,7 @@ async def test_nothing_is_lost_or_doubled_over_ten_kills(tmp_path: Path, monkeyp
                     await kill(started, crowd)
                     started = await start()
                 await crowd.more(MESSAGES_BETWEEN)
-            await check(crowd, data)
+            await crowd.check(data)
     check_read_models(data, await read_log(data))
 
 
@@ -69,21 +61,6 @@ async def kill(running: EngineProcess, crowd: Crowd) -> None:
     await asyncio.sleep(crowd.rng.uniform(0.0, 0.05))  # the moment of the kill
     running.process.kill()
     await running.process.wait()
-
-
-async def check(crowd: Crowd, data: Path) -> None:
-    log = open_log(f"sqlite:///{data / 'log.db'}?mode=ro")
-    ledger = await crowd.settled(log)
-    await log.close()
-    keyring = FileKeyring(data / "keyring.db", read_only=True)
-    try:
-        check_stored_once(ledger, crowd.said, Sealer(keyring, lambda: 0).unseal)
-    finally:
-        keyring.close()
-    check_delivered(ledger, crowd.clients)
-    check_told_in_order([talker.diary for talker in crowd.talkers])
-    await check_overviews(ledger, crowd.clients)
-    assert {refused.code for talker in crowd.talkers for refused in talker.refused} <= {"not_a_member"}
 
 
 async def read_log(data: Path) -> list[Event]:

@@ -1,0 +1,54 @@
+"""At each failpoint the engine is killed, loses its connections, or fails, while people talk; nothing that it promised
+is broken."""
+
+import random
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from signet_client import live
+from tests.scenarios.crowd import Crowd
+from tests.scenarios.failing import FailingEngine, failing_engine
+from tests.scenarios.failpoints import Action, Point
+from tests.scenarios.stage import free_port, register, running, seed
+
+PEOPLE: Final = 6
+GROUPS: Final = (6, 4)
+HITS_MAX: Final = 60
+MESSAGES_AFTER: Final = 40
+
+
+@pytest.fixture
+def hasty_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has got no answer for a while is soon said again."""
+    monkeypatch.setattr(live, "BACKOFF_MAX_S", 0.3)
+    monkeypatch.setattr(live, "MARKS_RETRY_S", 0.3)
+    monkeypatch.setattr(live, "WELCOME_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(live, "ANSWER_TIMEOUT_S", 2.0)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hasty_clients")
+@pytest.mark.parametrize("point", Point)
+async def test_nothing_is_lost_or_doubled_wherever_it_fails(point: Point, tmp_path: Path) -> None:
+    """I1, I2, I3, I4, I7: kill, cut, error and surprise, each at a random hit, each followed by an audit."""
+    rng, data, port = random.Random(seed()), tmp_path / "data", free_port()
+    async with AsyncExitStack() as engines:
+
+        async def start() -> FailingEngine:
+            return await engines.enter_async_context(failing_engine(data, port=port))
+
+        engine = await start()
+        clients = [await register(engine.url, f"p{number}", tmp_path / "people") for number in range(PEOPLE)]
+        crowd = Crowd(clients, rng)
+        async with running(*clients):
+            await crowd.meet(GROUPS)
+            for action in rng.sample(list(Action), len(Action)):
+                async with crowd.talking():
+                    await engine.happens(action, point, hit=rng.randint(1, HITS_MAX))
+                    if action is Action.KILL:
+                        engine = await start()
+                    await crowd.more(MESSAGES_AFTER)
+                await crowd.check(data)
