@@ -79,6 +79,15 @@ class Hub:
             except Exception:
                 # One push that can't be made must not take the others of its batch with it.
                 _log.exception("a push failed: %s", type(push).__name__)
+                self._let_go(push)
+
+    def _let_go(self, push: Push) -> None:
+        """Whoever should have heard it connects again, and so gets what it lacks: it can't know of it by itself where
+        nothing comes after."""
+        accounts = push.to if isinstance(push, EventPush) else (push.account,)
+        for account in accounts:
+            for listener in tuple(self._listeners.get(account, ())):
+                listener.close(DISCONNECTS["failed"])
 
     def _push(self, push: Push) -> None:
         match push:
@@ -100,9 +109,7 @@ class Hub:
         if not listeners:
             return
         data = encode(pushed_item(push.event, push.conversation, self._sealer))
-        seq = push.event.version + 1
-        for listener in listeners:
-            listener.push(push.conversation, seq, data)
+        _give(listeners, push.conversation, push.event.version + 1, data)
 
     def _hearing(self, push: EventPush) -> Iterator[Listener]:
         account, device = push.origin or (None, None)
@@ -122,9 +129,7 @@ class Hub:
         frame = wire.Receipt(
             c=push.conversation, delivered=push.delivered, read=push.read, undelivered=push.undelivered
         )
-        data = encode(frame)
-        for listener in listeners:
-            listener.push(push.conversation, 0, data)
+        _give(list(listeners), push.conversation, 0, encode(frame))
 
     def _push_mark(self, push: MarkPush) -> None:
         listeners = [
@@ -132,6 +137,14 @@ class Hub:
         ]
         if not listeners:
             return
-        data = encode(wire.Mark(c=push.conversation, read=push.read))
-        for listener in listeners:
-            listener.push(push.conversation, 0, data)
+        _give(listeners, push.conversation, 0, encode(wire.Mark(c=push.conversation, read=push.read)))
+
+
+def _give(listeners: list[Listener], conversation: ConversationId, seq: int, data: bytes) -> None:
+    for listener in listeners:
+        try:
+            listener.push(conversation, seq, data)
+        except Exception:
+            # The others still hear it, and this one gets it when it has connected again.
+            _log.exception("a push could not be given to a connection")
+            listener.close(DISCONNECTS["failed"])

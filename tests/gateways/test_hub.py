@@ -43,6 +43,11 @@ class Listener:
         self.closed.append(disconnect.code)
 
 
+class FailingListener(Listener):
+    def push(self, conversation: ConversationId, seq: int, data: bytes) -> None:
+        raise ConnectionResetError
+
+
 @pytest.fixture
 def pushes() -> Pushes:
     return Pushes()
@@ -122,12 +127,26 @@ def test_a_revoked_device_is_closed(hub: Hub, pushes: Pushes) -> None:
     assert (laptop.closed, phone.closed) == ([], ["revoked"])
 
 
-def test_a_push_that_fails_does_not_take_the_next_one_with_it(
+def test_who_misses_a_push_that_fails_connects_again_and_the_next_one_goes_on(
     hub: Hub, pushes: Pushes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    [bob] = attached(hub, Listener(BOB))
-    broken = message(to=(BOB,))
-    broken = EventPush(event=cast(Any, None), conversation=ROOM, to=broken.to, origin=None)
-    pushes.give([broken, message(to=(BOB,))])
-    assert [seq for _, seq, _ in bob.heard] == [2]
+    """I4: where nothing comes after it, nobody would know what is missing."""
+    bob, cem = attached(hub, Listener(BOB), Listener(CEM))
+    broken = EventPush(event=cast(Any, None), conversation=ROOM, to=(BOB,), origin=None)
+    pushes.give([broken, message(to=(CEM,))])
+    assert (bob.closed, cem.closed) == (["failed"], [])
+    assert [seq for _, seq, _ in cem.heard] == [2]
     assert "a push failed" in caplog.text
+
+
+def test_a_connection_that_fails_at_a_push_does_not_silence_the_others(
+    hub: Hub, pushes: Pushes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """I4, I11"""
+    listeners = attached(hub, Listener(BOB), FailingListener(BOB, "phone"), Listener(CEM))
+    ticks = TickPush(conversation=ROOM, account=BOB, delivered=3, read=2, undelivered=[])
+    mark = MarkPush(conversation=ROOM, account=BOB, read=4, origin=(BOB, DeviceId("tablet")))
+    pushes.give([message(to=(BOB, CEM)), ticks, mark])
+    assert [len(each.heard) for each in listeners] == [3, 0, 1]
+    assert [each.closed for each in listeners] == [[], ["failed"] * 3, []]
+    assert "a push could not be given" in caplog.text

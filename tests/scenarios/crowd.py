@@ -47,9 +47,9 @@ class Talker:
                 self.client.read(conversation, self._rng.randint(1, self.client.marks(conversation).cursor + 1))
             if self.accepted and self._rng.random() < RETRACTS:
                 await self._retract(self._rng.choice(self.accepted))
-            await self._say(conversation)
+            await self.say(conversation)
 
-    async def _say(self, conversation: str) -> None:
+    async def say(self, conversation: str) -> None:
         self._spoken += 1
         text = f"{self._spoken} of {self.client.account}"
         try:
@@ -60,6 +60,10 @@ class Talker:
             return
         self.accepted.append(Said(conversation=conversation, id=sent.id, seq=sent.seq, text=text))
         self._on_accepted()
+
+    @property
+    def ticked(self) -> bool:
+        return all(self.client.ticks_of(said.conversation, said.seq) != "sent" for said in self.accepted)
 
     async def _retract(self, said: Said) -> None:
         # Whether it was done, the log will say: an answer over HTTP may be lost for good.
@@ -101,6 +105,11 @@ class Crowd:
             for overview in overviews:
                 await asyncio.wait_for(talker.client.held(overview.c, overview.head), WAIT_S)
             talker.conversations = [overview.c for overview in overviews]
+
+    async def say_one(self) -> None:
+        """Somebody says one thing; returns when it is accepted."""
+        talker = self.rng.choice(self.talkers)
+        await talker.say(self.rng.choice(talker.conversations))
 
     async def more(self, count: int) -> None:
         """Returns when that many further messages were accepted."""
@@ -153,6 +162,11 @@ class Crowd:
             except TimeoutError as error:
                 raise AssertionError("\n".join(ledger.unsettled(self.clients))) from error
         return ledger
+
+    async def ticked(self) -> None:
+        """Returns when everybody knows that all it has said was delivered; nobody has joined or left meanwhile."""
+        heard = Heard(*self.clients)
+        await heard.until(lambda: all(talker.ticked for talker in self.talkers))
 
     async def check(self, data: Path) -> None:
         """The whole audit of an engine on this data folder, which is up; nobody talks meanwhile."""

@@ -4,6 +4,7 @@ python -m tests.scenarios.failing up --data DIR --port N --json
 """
 
 import asyncio
+import os
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -30,15 +31,25 @@ class FailingEngine:
 
     async def happens(self, action: Action, point: Point, *, hit: int) -> None:
         """Returns when it has happened; after a kill, when the process is gone."""
+        async with self.about_to(action, point, hit=hit):
+            pass
+
+    @asynccontextmanager
+    async def about_to(self, action: Action, point: Point, *, hit: int) -> AsyncIterator[None]:
+        """The order stands when the body begins; at its end it has happened."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         order = Order(point=point, action=action, hit=hit)
         self.process.stdin.write(msgspec.json.encode(order) + b"\n")
-        async with asyncio.timeout(WAIT_S):
-            fired = await self.process.stdout.readline()
-            assert msgspec.json.decode(fired, type=Order) == order
-            if action is Action.KILL:
-                await self.process.wait()
+        await self._told(order)
+        yield
+        await self._told(order)
+        if action is Action.KILL:
+            await asyncio.wait_for(self.process.wait(), WAIT_S)
+
+    async def _told(self, order: Order) -> None:
+        assert self.process.stdout is not None
+        line = await asyncio.wait_for(self.process.stdout.readline(), WAIT_S)
+        assert msgspec.json.decode(line, type=Order) == order
 
 
 @asynccontextmanager
@@ -53,7 +64,7 @@ def listen(failpoints: Failpoints) -> None:
 
 
 def tell(order: Order) -> None:
-    print(msgspec.json.encode(order).decode(), flush=True)
+    os.write(sys.stdout.fileno(), msgspec.json.encode(order) + b"\n")
 
 
 def main() -> None:

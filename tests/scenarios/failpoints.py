@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -70,9 +71,10 @@ class _StoreFails(Exception):
 class Failpoints:
     """At most one order stands at a time."""
 
-    def __init__(self, on_fired: Callable[[Order], None]) -> None:
-        """`on_fired` is called right before the action."""
-        self._on_fired = on_fired
+    def __init__(self, tell: Callable[[Order], None]) -> None:
+        """`tell` is called twice for each order: when it stands, and right before it is done."""
+        self._tell = tell
+        self._telling = threading.Lock()
         self._order: Order | None = None
         self._hits = 0
         self._links: set[LiveProtocol] = set()
@@ -80,8 +82,10 @@ class Failpoints:
 
     def take(self, order: Order) -> None:
         """From any thread."""
-        self._hits = 0
-        self._order = order
+        with self._telling:
+            self._hits = 0
+            self._order = order
+            self._tell(order)
 
     def _reach(self, point: Point, error: Exception, link: LiveProtocol | None = None) -> None:
         order = self._order
@@ -91,7 +95,8 @@ class Failpoints:
         if self._hits < order.hit:
             return
         self._order = None
-        self._on_fired(order)
+        with self._telling:
+            self._tell(order)
         match order.action:
             case Action.KILL:
                 kill()

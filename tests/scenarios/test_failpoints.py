@@ -1,6 +1,7 @@
 """At each failpoint the engine is killed, loses its connections, or fails, while people talk; nothing that it promised
 is broken."""
 
+import asyncio
 import random
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,7 +13,7 @@ from signet_client import live
 from tests.scenarios.crowd import Crowd
 from tests.scenarios.failing import FailingEngine, failing_engine
 from tests.scenarios.failpoints import Action, Point
-from tests.scenarios.stage import free_port, register, running, seed
+from tests.scenarios.stage import WAIT_S, free_port, register, running, seed
 
 PEOPLE: Final = 6
 GROUPS: Final = (6, 4)
@@ -51,4 +52,32 @@ async def test_nothing_is_lost_or_doubled_wherever_it_fails(point: Point, tmp_pa
                     if action is Action.KILL:
                         engine = await start()
                     await crowd.more(MESSAGES_AFTER)
+                await crowd.check(data)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hasty_clients")
+@pytest.mark.parametrize("action", Action)
+async def test_nothing_is_missed_where_nothing_comes_after(action: Action, tmp_path: Path) -> None:
+    """I1, I4, I6: a lone message meets each failpoint, so no later one shows that it is missing, or its tick."""
+    rng, data, port = random.Random(seed()), tmp_path / "data", free_port()
+    async with AsyncExitStack() as engines:
+
+        async def start() -> FailingEngine:
+            return await engines.enter_async_context(failing_engine(data, port=port))
+
+        engine = await start()
+        clients = [await register(engine.url, f"p{number}", tmp_path / "people") for number in range(PEOPLE)]
+        crowd = Crowd(clients, rng)
+        async with running(*clients):
+            await crowd.meet([PEOPLE])
+            for point in Point:
+                for client in clients:
+                    await asyncio.wait_for(client.caught_up(), WAIT_S)
+                async with engine.about_to(action, point, hit=1 if "reply" in point else rng.randint(1, 2)):
+                    saying = asyncio.create_task(crowd.say_one())
+                if action is Action.KILL:
+                    engine = await start()
+                await asyncio.wait_for(saying, WAIT_S)
+                await crowd.ticked()
                 await crowd.check(data)
