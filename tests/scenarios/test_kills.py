@@ -17,23 +17,43 @@ from projections.messages import Messages
 from projections.readmodel import ReadModel
 from projections.receipts import Receipts
 from signet_client import live
+from tests.scenarios.audit import Ledger, check_stored_once
 from tests.scenarios.crowd import Crowd
-from tests.scenarios.stage import free_port, register, running, seed
+from tests.scenarios.stage import free_port, register, running, seed, unsealing
 
 PEOPLE: Final = 20
-KILLS: Final = 10
+KILLS: Final = 20
+ROUNDS: Final = 4
+"""So many times as many kills again in the long run."""
 GROUPS: Final = (5, 20, 8)
 """In the last one people come and go."""
 MESSAGES_BETWEEN: Final = 250
 MODELS: Final[tuple[type[ReadModel], ...]] = (Messages, Inbox, Receipts, Directory)
 
 
-@pytest.mark.slow
-async def test_nothing_is_lost_or_doubled_over_ten_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """I1, I2, I3, I4, I7, I9: ten SIGKILLs under load from 20 clients."""
+@pytest.fixture
+def hasty_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     # A connection that stood for less than 5 s counts as a failure; people would wait long after the tenth.
     monkeypatch.setattr(live, "BACKOFF_MAX_S", 0.3)
-    rng, data, port = random.Random(seed()), tmp_path / "data", free_port()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hasty_clients")
+async def test_nothing_is_lost_or_doubled_over_twenty_kills(tmp_path: Path) -> None:
+    """I1, I2, I3, I4, I7, I9: twenty SIGKILLs under load from 20 clients."""
+    await survive(tmp_path, random.Random(seed()))
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("hasty_clients")
+@pytest.mark.parametrize("round_", range(ROUNDS))
+async def test_nothing_is_lost_or_doubled_over_eighty_kills(round_: int, tmp_path: Path) -> None:
+    """I1, I2, I3, I4, I7, I9: the same, again and again."""
+    await survive(tmp_path, random.Random(seed() + round_))
+
+
+async def survive(folder: Path, rng: random.Random) -> None:
+    data, port = folder / "data", free_port()
     settings = {"log_level": "error"}
     async with AsyncExitStack() as engines:
 
@@ -41,13 +61,15 @@ async def test_nothing_is_lost_or_doubled_over_ten_kills(tmp_path: Path, monkeyp
             return await engines.enter_async_context(engine(data, settings, port=port))
 
         started = await start()
-        clients = [await register(started.url, f"p{number}", tmp_path / "people") for number in range(PEOPLE)]
+        clients = [await register(started.url, f"p{number}", folder / "people") for number in range(PEOPLE)]
         crowd = Crowd(clients, rng)
         async with running(*clients):
             await crowd.meet(GROUPS)
             async with crowd.talking():
-                for _ in range(KILLS):
+                for number in range(1, KILLS + 1):
                     await kill(started, crowd)
+                    await check_dead(crowd, data)
+                    print(f"kill {number} of {KILLS}: {crowd.accepted} messages accepted so far", flush=True)
                     started = await start()
                 await crowd.more(MESSAGES_BETWEEN)
             await crowd.check(data)
@@ -63,6 +85,14 @@ async def kill(running: EngineProcess, crowd: Crowd) -> None:
     await running.process.wait()
 
 
+async def check_dead(crowd: Crowd, data: Path) -> None:
+    """While the engine is down: what it has accepted so far is in the log once, and no seq is missing."""
+    said = crowd.said
+    ledger = Ledger(await read_log(data))
+    with unsealing(data) as unseal:
+        check_stored_once(ledger, said, unseal)
+
+
 async def read_log(data: Path) -> list[Event]:
     log = open_log(f"sqlite:///{data / 'log.db'}?mode=ro")
     try:
@@ -72,7 +102,7 @@ async def read_log(data: Path) -> list[Event]:
 
 
 def check_read_models(data: Path, events: list[Event]) -> None:
-    """I9: each read model, carried over ten kills, equals one that is built from nothing."""
+    """I9: each read model, carried over all kills, equals one that is built from nothing."""
     for kind in MODELS:
         lived, rebuilt = kind.open(data / "readmodels"), kind.open(data / "rebuilt")
         rebuilt.advance([event for event in events if event.position <= lived.position])
