@@ -5,9 +5,11 @@ hold and what the engine says. It uses no code of the engine but the codec, and 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 
+from commands.stores import open_log
 from domain.codec import Event
 from domain.conversation import (
     ConversationStarted,
@@ -18,9 +20,10 @@ from domain.conversation import (
     MessageSent,
 )
 from domain.entry import Sealed
+from domain.log import START, EventLog
 from domain.receipts import ReceiptsAdvanced
 from signet_client import Client, Marks, Message, wire
-from tests.scenarios.stage import Diary
+from tests.scenarios.stage import Diary, Heard, following, unsealing
 
 Unseal = Callable[[Sealed], str | None]
 
@@ -95,9 +98,13 @@ class Ledger:
         self.events: list[Event] = []
         self.add(events)
 
+    @property
+    def position(self) -> int:
+        return self.events[-1].position if self.events else START
+
     def add(self, events: Sequence[Event]) -> None:
         for event in events:
-            assert not self.events or event.position > self.events[-1].position
+            assert event.position > self.position
             self.events.append(event)
             category, _, uuid = event.stream.partition("-")
             if category in ("conversation", "receipts"):
@@ -123,6 +130,36 @@ def _under_way(talk: Talk, client: Client, marks: Marks) -> Iterator[str]:
     owed = max(talk.others(client.account), default=0)
     if (delivered := talk.delivered.get((client.account, client.device), 0)) < owed:
         yield f"owes a receipt of {owed}, the log says {delivered}"
+
+
+async def settled(log: EventLog, clients: Sequence[Client]) -> Ledger:
+    """The whole log, once everybody holds what it may see and the log has every receipt that is owed."""
+    ledger, heard, head = Ledger(), Heard(*clients), await log.head()
+
+    def take(events: list[Event]) -> None:
+        ledger.add(events)
+        heard.tell()
+
+    async with following(log, take):
+        try:
+            await heard.until(lambda: ledger.position >= head and not ledger.unsettled(clients))
+        except TimeoutError as error:
+            raise AssertionError("\n".join(ledger.unsettled(clients))) from error
+    return ledger
+
+
+async def check_all(data: Path, clients: Sequence[Client], said: Sequence[Said], diaries: Sequence[Diary]) -> None:
+    """The whole audit of an engine on this data folder, which is up; nobody talks meanwhile."""
+    log = open_log(f"sqlite:///{data / 'log.db'}?mode=ro")
+    try:
+        ledger = await settled(log, clients)
+    finally:
+        await log.close()
+    with unsealing(data) as unseal:
+        check_stored_once(ledger, said, unseal)
+    check_delivered(ledger, clients)
+    check_told_in_order(diaries)
+    await check_overviews(ledger, clients)
 
 
 def check_stored_once(ledger: Ledger, accepted: Sequence[Said], unseal: Unseal) -> None:

@@ -8,19 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from commands.stores import open_log
-from domain.codec import Event
-from domain.log import EventLog
 from signet_client import Client, Refused, Sent, SignetError
-from tests.scenarios.audit import (
-    Ledger,
-    Said,
-    check_delivered,
-    check_overviews,
-    check_stored_once,
-    check_told_in_order,
-)
-from tests.scenarios.stage import WAIT_S, Diary, Heard, following, unsealing
+from tests.scenarios.audit import Said, check_all
+from tests.scenarios.stage import WAIT_S, Diary, Heard
 
 READS: Final = 0.3
 """How often somebody reads what has come, before the next message."""
@@ -148,21 +138,6 @@ class Crowd:
             with contextlib.suppress(SignetError):
                 await self._owner.add(self._group, [account])
 
-    async def settled(self, log: EventLog) -> Ledger:
-        """The whole log, once everybody holds what it may see and the log has every receipt that is owed."""
-        ledger, heard = Ledger(), Heard(*self.clients)
-
-        def take(events: list[Event]) -> None:
-            ledger.add(events)
-            heard.tell()
-
-        async with following(log, take):
-            try:
-                await heard.until(lambda: bool(ledger.events) and not ledger.unsettled(self.clients))
-            except TimeoutError as error:
-                raise AssertionError("\n".join(ledger.unsettled(self.clients))) from error
-        return ledger
-
     async def ticked(self) -> None:
         """Returns when everybody knows that all it has said was delivered; nobody has joined or left meanwhile."""
         heard = Heard(*self.clients)
@@ -170,16 +145,7 @@ class Crowd:
 
     async def check(self, data: Path) -> None:
         """The whole audit of an engine on this data folder, which is up; nobody talks meanwhile."""
-        log = open_log(f"sqlite:///{data / 'log.db'}?mode=ro")
-        try:
-            ledger = await self.settled(log)
-        finally:
-            await log.close()
-        with unsealing(data) as unseal:
-            check_stored_once(ledger, self.said, unseal)
-        check_delivered(ledger, self.clients)
-        check_told_in_order([talker.diary for talker in self.talkers])
-        await check_overviews(ledger, self.clients)
+        await check_all(data, self.clients, self.said, [talker.diary for talker in self.talkers])
         assert {refused.code for talker in self.talkers for refused in talker.refused} <= {"not_a_member"}
 
     def _count(self) -> None:

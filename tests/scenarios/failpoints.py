@@ -6,13 +6,12 @@ wired. The product has no branch for them, and no setting or network reaches the
 
 import os
 import signal
-import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -25,6 +24,7 @@ from gateways.connection import Connection
 from gateways.websocket import LiveProtocol
 from projections.database import Database
 from projections.readmodel import ReadModel
+from tests.proxy import reset
 
 
 class Point(StrEnum):
@@ -102,7 +102,7 @@ class Failpoints:
                 kill()
             case Action.CUT:
                 for each in list(self._links) if link is None else [link]:
-                    _reset(each)
+                    reset(each._transport)
             case Action.ERROR:
                 raise error
             case Action.SURPRISE:
@@ -221,14 +221,3 @@ def disk_full() -> sqlite3.Error:
     error.sqlite_errorcode = sqlite3.SQLITE_FULL
     error.sqlite_errorname = "SQLITE_FULL"
     return error
-
-
-LINGER_NOT: Final = b"\1\0\0\0\0\0\0\0"
-"""struct linger: at the close nothing is waited for, and the peer gets a reset instead of a FIN."""
-
-
-def _reset(link: LiveProtocol) -> None:
-    transport = link._transport
-    with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
-    transport.abort()

@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from commands.keyring import FileKeyring
 from commands.sealing import Sealer
@@ -70,53 +70,6 @@ class Place:
             finally:
                 node.stop()
                 await running
-
-
-class Cable:
-    """Passes bytes between clients and an engine, until it is cut."""
-
-    def __init__(self, port: int) -> None:
-        self._to = port
-        self._server: asyncio.Server
-        self._ends: set[asyncio.Transport] = set()
-
-    @classmethod
-    @asynccontextmanager
-    async def to(cls, port: int) -> AsyncIterator["Cable"]:
-        cable = cls(port)
-        cable._server = await asyncio.start_server(cable._join, "127.0.0.1", 0)
-        try:
-            yield cable
-        finally:
-            cable._server.close()
-            cable.cut()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    def cut(self) -> None:
-        """Every connection breaks, whatever is under way."""
-        for end in self._ends:
-            end.abort()
-
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            engine_reader, engine_writer = await asyncio.open_connection("127.0.0.1", self._to)
-            await asyncio.gather(self._pump(reader, engine_writer), self._pump(engine_reader, writer))
-        writer.close()
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        end = cast(asyncio.Transport, writer.transport)
-        self._ends.add(end)
-        try:
-            while data := await reader.read(65_536):
-                writer.write(data)
-        except OSError:
-            end.abort()
-        finally:
-            self._ends.discard(end)
-            writer.close()
 
 
 class Heard:

@@ -12,9 +12,10 @@ import commands.writer
 from commands.stores.faults import Fate
 from commands.stores.memory import Medium, MemoryLog
 from signet_client import live
-from tests.scenarios.audit import check_delivered, check_overviews, check_stored_once, check_told_in_order
+from tests.proxy import Proxy
+from tests.scenarios.audit import check_delivered, check_overviews, check_stored_once, check_told_in_order, settled
 from tests.scenarios.crowd import Crowd
-from tests.scenarios.stage import Cable, Place, register, running, seed
+from tests.scenarios.stage import Place, register, running, seed
 
 PEOPLE: Final = 8
 GROUPS: Final = (8, 5)
@@ -25,9 +26,9 @@ ROUNDS: Final = 4
 class Storm:
     """What the store is made to do, while people talk; each returns when it is over."""
 
-    def __init__(self, medium: Medium, crowd: Crowd, cable: Cable) -> None:
+    def __init__(self, medium: Medium, crowd: Crowd, proxy: Proxy) -> None:
         self._medium = medium
-        self._cable = cable
+        self._proxy = proxy
         self._faults = medium.faults
         self._crowd = crowd
         self._rng = crowd.rng
@@ -65,7 +66,7 @@ class Storm:
         """What is stored is not answered any more: its senders send it again."""
         release = self._faults.hold_answer()
         await asyncio.sleep(self._rng.uniform(0.0, 0.05))  # the moment of the cut
-        self._cable.cut()
+        self._proxy.cut()
         release.set()
 
     async def _misbehave(self, fate: Fate) -> None:
@@ -96,19 +97,19 @@ async def test_nothing_is_lost_or_doubled_whatever_the_store_does(
     rng = random.Random(seed())
     place = Place(tmp_path / "data", in_memory=True)
     assert place.medium is not None
-    async with place.engine() as node, Cable.to(place.port) as cable:
-        clients = [await register(cable.url, f"p{number}", tmp_path / "people") for number in range(PEOPLE)]
+    async with place.engine() as node, Proxy.to(place.port) as proxy:
+        clients = [await register(proxy.url, f"p{number}", tmp_path / "people") for number in range(PEOPLE)]
         crowd = Crowd(clients, rng)
         async with running(*clients):
             await crowd.meet(GROUPS)
             async with crowd.talking():
-                storm = Storm(place.medium, crowd, cable)
+                storm = Storm(place.medium, crowd, proxy)
                 for mishap in rng.sample(ALL * ROUNDS, len(ALL) * ROUNDS):
                     await crowd.more(rng.randint(1, MESSAGES_BETWEEN))
                     await mishap(storm)
                 place.medium.faults.heal()
                 await crowd.more(MESSAGES_BETWEEN)
-            ledger = await crowd.settled(MemoryLog(place.medium))
+            ledger = await settled(MemoryLog(place.medium), clients)
             check_stored_once(ledger, crowd.said, node.services.sealer.unseal)
             check_delivered(ledger, clients)
             check_told_in_order([talker.diary for talker in crowd.talkers])
