@@ -16,9 +16,10 @@ from signet_client.api import Api, Method
 from signet_client.errors import NoDevice, Refused, SignetError
 from signet_client.events import Event, Events, Listener
 from signet_client.identity import Identity, key_beside
-from signet_client.live import Live, conversation_of
+from signet_client.live import Live
 from signet_client.messages import Change, Message, encode_body, message_of
 from signet_client.outbox import Sent
+from signet_client.receiving import conversation_of
 from signet_client.store import Conversation, Marks, Outgoing, Profile, Store
 
 Tick = Literal["sent", "delivered", "read"]
@@ -165,7 +166,7 @@ class Client:
             self._readers.remove(reader)
 
     def _emit(self, event: Event) -> None:
-        if self._live.unknown and self._learning is None:
+        if self._live.received.unknown and self._learning is None:
             self._learning = asyncio.create_task(self._learn())
         for reader in tuple(self._readers):
             reader.put(event)
@@ -178,20 +179,19 @@ class Client:
     async def _learn(self) -> None:
         """Asks what the conversations are into which somebody has taken the account."""
         try:
-            while self._live.unknown:
-                conversation = next(iter(self._live.unknown))
+            while self._live.received.unknown:
+                conversation = next(iter(self._live.received.unknown))
                 try:
                     self._know(await self._api.conversation(conversation))
                 except SignetError as error:
                     _LOG.warning("can't ask about the conversation %s: %s", conversation, error)
                     # The next welcome says it.
-                    self._live.unknown.discard(conversation)
+                    self._live.received.unknown.discard(conversation)
         finally:
             self._learning = None
 
     def _know(self, shown: api.ConversationShown) -> None:
         self._live.know(conversation_of(shown.overview))
-        self._live.flush()
         if shown.members is not None:
             self._store.put_members(shown.overview.c, shown.members)
 
@@ -224,14 +224,14 @@ class Client:
 
     def conversations(self) -> list[Conversation]:
         """All that the device knows."""
-        return list(self._live.conversations.values())
+        return list(self._live.received.conversations.values())
 
     def conversation(self, conversation: str) -> Conversation | None:
-        return self._live.conversations.get(conversation)
+        return self._live.received.conversations.get(conversation)
 
     def marks(self, conversation: str) -> Marks:
         """How far things are in a conversation; not to be changed."""
-        return self._live.marks.get(conversation) or Marks()
+        return self._live.received.marks.get(conversation) or Marks()
 
     def history(self, conversation: str, *, after: int = 0, limit: int = 1_000) -> list[Message | Change]:
         """Messages and changes with a greater seq than `after`, ascending."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 import pytest
 from nacl.signing import VerifyKey
 
+import signet_client.backoff
 import signet_client.connection
 import signet_client.live
 from signet_client import (
@@ -35,8 +36,8 @@ T = TypeVar("T")
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signet_client.live, "BACKOFF_FIRST_S", 0.01)
-    monkeypatch.setattr(signet_client.live, "BACKOFF_MAX_S", 0.05)
+    monkeypatch.setattr(signet_client.backoff, "BACKOFF_FIRST_S", 0.01)
+    monkeypatch.setattr(signet_client.backoff, "BACKOFF_MAX_S", 0.05)
 
 
 @pytest.fixture

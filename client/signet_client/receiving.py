@@ -1,0 +1,163 @@
+"""What comes in: items into order, conversations, ticks and read marks, as the device will hold them.
+
+Nothing is stored here: what a flush is to store, acknowledge and tell goes to `gathered`.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from signet_client import events, wire
+from signet_client.gathered import Gathered
+from signet_client.intake import Intake
+from signet_client.messages import message_of
+from signet_client.store import Conversation, Marks, Profile, Store
+
+Settle = Callable[[str, wire.Message | None], None]
+
+
+class Receiving:
+    """What one device holds, but for the items themselves."""
+
+    def __init__(self, profile: Profile, store: Store, gathered: Gathered, settle: Settle) -> None:
+        """`settle` hears of this device's own messages that have become items."""
+        self._profile = profile
+        self._gathered = gathered
+        self._settle = settle
+        self.marks: Final = store.marks()
+        self.conversations: Final = {each.conversation: each for each in store.conversations()}
+        self.unknown: Final[set[str]] = set()
+        """Conversations that events came from, of which the client doesn't know what they are."""
+        self.intake: Final = Intake(self.marks)
+        self._heads: dict[str, int] = {}
+        """What the welcome said that there is."""
+
+    # Items
+
+    def take(self, item: wire.Item) -> None:
+        """One that was pushed."""
+        if items := self.intake.push(item):
+            self._hold(item.c, items)
+
+    def take_own(self, item: wire.Message, id_: str) -> None:
+        """One of this device, made of its answer."""
+        if items := self.intake.push(item):
+            self._hold(item.c, items)
+        elif item.seq <= self.marks[item.c].cursor:
+            # A page brought it before.
+            self._settle(id_, None)
+
+    def take_page(self, page: wire.Page) -> None:
+        self._hold(page.c, self.intake.page(page))
+
+    def _hold(self, conversation: str, items: list[wire.Item]) -> None:
+        """Takes items that are next in order."""
+        if conversation not in self.conversations:
+            self._learn(conversation, items)
+        self.touch(conversation)
+        for item in items:
+            self._gathered.batch.items.append(item)
+            if isinstance(item, wire.Message):
+                self._hold_message(item)
+            else:
+                self._gathered.events.append(events.Received(item=item))
+                self._follow_title(item)
+
+    def _hold_message(self, item: wire.Message) -> None:
+        message = message_of(item)
+        self._gathered.events.append(events.Received(item=message))
+        if message.sender != self._profile.account:
+            self._gathered.acks.add(item.c)
+        elif message.device == self._profile.device:
+            self._settle(message.id, item)
+
+    def touch(self, conversation: str) -> Marks:
+        """The marks of a conversation; the next flush stores them."""
+        marks = self.marks.get(conversation)
+        if marks is None:
+            marks = self.marks[conversation] = Marks()
+        self._gathered.batch.marks[conversation] = marks
+        return marks
+
+    # Conversations
+
+    def know(self, conversation: Conversation) -> None:
+        """What a conversation is; stored by the next flush."""
+        self.unknown.discard(conversation.conversation)
+        if self.conversations.get(conversation.conversation) != conversation:
+            self.conversations[conversation.conversation] = conversation
+            self._gathered.batch.conversations.append(conversation)
+
+    def _learn(self, conversation: str, items: list[wire.Item]) -> None:
+        first = items[0] if items else None
+        if not isinstance(first, wire.Change) or first.what != "started":
+            self.unknown.add(conversation)
+            return
+        others = [account for account in first.accounts if account != self._profile.account]
+        self.know(
+            Conversation(
+                conversation=conversation,
+                kind=first.kind or "group",
+                protection=first.protection or "none",
+                title=first.title,
+                peer=others[0] if first.kind == "direct" and others else None,
+            )
+        )
+
+    def _follow_title(self, change: wire.Change) -> None:
+        known = self.conversations.get(change.c)
+        if known is not None and change.what == "title":
+            self.know(msgspec.structs.replace(known, title=change.title))
+
+    # Ticks and read marks
+
+    def move_tick(self, conversation: str, delivered: int, read: int, undelivered: list[int]) -> None:
+        marks = self.marks.get(conversation) or Marks()
+        # Ticks only move forward (I6), whatever order they are heard of in.
+        delivered, read = max(delivered, marks.tick_delivered), max(read, marks.tick_read)
+        if (delivered, read, undelivered) == (marks.tick_delivered, marks.tick_read, marks.undelivered):
+            return
+        marks = self.touch(conversation)
+        marks.tick_delivered, marks.tick_read, marks.undelivered = delivered, read, undelivered
+        self._gathered.events.append(
+            events.TickMoved(conversation=conversation, delivered=delivered, read=read, undelivered=undelivered)
+        )
+
+    def move_read(self, conversation: str, read: int) -> None:
+        marks = self.touch(conversation)
+        if read > marks.read:
+            marks.read = read
+            self._gathered.events.append(events.ReadMarkMoved(conversation=conversation, read=read))
+
+    # The welcome
+
+    def look_over(self, overview: wire.Overview) -> None:
+        """Compares what the server says of a conversation with what is here, and says again what it has not heard."""
+        marks = self.touch(overview.c)
+        self.know(conversation_of(overview))
+        self._heads[overview.c] = overview.head
+        ticks = overview.ticks
+        self.move_tick(overview.c, ticks.delivered, ticks.read, ticks.undelivered)
+        if overview.read >= marks.read:
+            self.move_read(overview.c, overview.read)
+        else:
+            self._gathered.reads.add(overview.c)
+        if overview.delivered < marks.cursor:
+            self._gathered.acks.add(overview.c)
+
+    def go_live(self) -> None:
+        """The pages are over: what they did not bring, though the welcome named it, is a hole."""
+        for conversation, head in self._heads.items():
+            self.intake.want(conversation, head)
+        self._heads.clear()
+
+
+def conversation_of(overview: wire.Overview) -> Conversation:
+    return Conversation(
+        conversation=overview.c,
+        kind=overview.kind,
+        protection=overview.protection,
+        title=overview.title,
+        peer=overview.peer,
+    )

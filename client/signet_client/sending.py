@@ -1,0 +1,143 @@
+"""Messages on their way: from the outbox to their answer, each conversation's in the order in which they were made."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from signet_client import events, wire
+from signet_client.backoff import backoff
+from signet_client.errors import Refused, SignetError
+from signet_client.gathered import Gathered
+from signet_client.outbox import Outbox, Sent, Waiting
+from signet_client.store import Outgoing
+
+
+class Sending:
+    """One device's outgoing messages. It stores nothing itself: what is to be stored goes to `gathered`."""
+
+    def __init__(self, messages: Iterable[Outgoing], gathered: Gathered, write: Callable[[], None]) -> None:
+        """`messages` are those of earlier runs; `write` sends the gathered frames."""
+        self._outbox = Outbox(message for message in messages if message.refused is None)
+        self._gathered = gathered
+        self._write = write
+        self._welcomed = False
+        self._unstored: dict[str, Outgoing] = {}
+        """What was answered with a seq beyond a hole: it stays in the outbox until it is an item."""
+
+    # The connection
+
+    def resume(self) -> None:
+        """The server takes messages from now on."""
+        self._welcomed = True
+        for waiting in self._outbox.firsts():
+            self._send(waiting)
+
+    def reset(self) -> None:
+        """The connection is gone."""
+        self._welcomed = False
+        self._outbox.reset()
+
+    def end(self, reason: SignetError) -> None:
+        """Whoever waits for an answer that can't come any more is told so."""
+        self._welcomed = False
+        for answer in self._outbox.answers():
+            if not answer.done():
+                answer.set_exception(reason)
+
+    def oldest(self) -> float:
+        """When the message went out that has waited longest for its answer; infinity where none has."""
+        return self._outbox.oldest()
+
+    # Out
+
+    def post(self, message: Outgoing) -> asyncio.Future[Sent]:
+        """Takes a message that is in the store; the future has the answer."""
+        answer: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
+        # Not everybody waits for the answer; a refusal is an event too.
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._outbox.add(Waiting(message, answer))
+        self._send_next(message.conversation)
+        return answer
+
+    def _send_next(self, conversation: str) -> None:
+        waiting = self._outbox.first(conversation)
+        if waiting is not None:
+            self._send(waiting)
+
+    def _send(self, waiting: Waiting) -> None:
+        if self._welcomed and not waiting.sent_at:
+            waiting.sent_at = asyncio.get_running_loop().time()
+            message = waiting.message
+            self._gathered.frames.append(
+                wire.Send(header=message.header, body=message.body, signature=message.signature)
+            )
+
+    def _send_again(self, waiting: Waiting, sent_at: float) -> None:
+        # After a reconnect it has gone out again already, or will.
+        if waiting.sent_at == sent_at and waiting.message.id in self._outbox:
+            waiting.sent_at = 0.0
+            self._send(waiting)
+            self._write()
+
+    # Answers
+
+    def accepted(self, accepted: wire.Accepted) -> wire.Message | None:
+        """The message as an item; None where it was answered before."""
+        waiting = self._outbox.pop(accepted.id)
+        if waiting is None:
+            return None
+        message = waiting.message
+        self._unstored[message.id] = message
+        self._answer(waiting, accepted.c, accepted.seq, accepted.at)
+        self._send_next(message.conversation)
+        return _own_item(message, accepted)
+
+    def settle(self, id_: str, item: wire.Message | None) -> None:
+        """A message of this device is among the items: it leaves the outbox. Its answer may have been lost: then `item`
+        is the answer."""
+        waiting = self._outbox.pop(id_)
+        if waiting is not None and item is not None:
+            self._answer(waiting, item.c, item.seq, item.at)
+            self._send_next(item.c)
+        if waiting is not None or self._unstored.pop(id_, None) is not None:
+            self._gathered.batch.sent.append(id_)
+
+    def refused(self, refused: wire.Refused) -> bool:
+        """Whether the refusal is of a message."""
+        waiting = self._outbox.get(refused.id)
+        if waiting is None:
+            return False
+        if refused.retry:
+            waiting.refusals += 1
+            delay = backoff(waiting.refusals)
+            asyncio.get_running_loop().call_later(delay, self._send_again, waiting, waiting.sent_at)
+        else:
+            self._give_up(waiting, refused.code, refused.text)
+        return True
+
+    def _answer(self, waiting: Waiting, conversation: str, seq: int, at: int) -> None:
+        sent = Sent(conversation=conversation, id=waiting.message.id, seq=seq, at=at)
+        self._gathered.answers.append((waiting, sent))
+
+    def _give_up(self, waiting: Waiting, code: str, text: str) -> None:
+        message = waiting.message
+        self._outbox.pop(message.id)
+        self._gathered.batch.refused.append((message.id, code))
+        self._gathered.answers.append((waiting, Refused(code, text, retry=False)))
+        self._gathered.events.append(
+            events.SendRefused(conversation=message.conversation, id=message.id, code=code, text=text)
+        )
+        self._send_next(message.conversation)
+
+
+def _own_item(message: Outgoing, accepted: wire.Accepted) -> wire.Message:
+    # How many messages there are up to here, the answer doesn't say.
+    return wire.Message(
+        c=accepted.c,
+        seq=accepted.seq,
+        at=accepted.at,
+        ordinal=0,
+        own=0,
+        header=message.header,
+        body=message.body,
+        signature=message.signature,
+    )
