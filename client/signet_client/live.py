@@ -11,25 +11,21 @@ import random
 from collections.abc import Callable
 from typing import Final, assert_never
 
-from signet_client import connection as ws
 from signet_client import events, payloads, wire
-from signet_client.backoff import backoff
+from signet_client.backoff import backoff, failures_after
 from signet_client.codes import may_reconnect
-from signet_client.connection import Close, Connection
+from signet_client.connection import Close
 from signet_client.errors import ClientClosed, Disconnected, SignetError, StoreFailed
 from signet_client.gathered import Gathered
 from signet_client.identity import Identity
+from signet_client.link import Link
 from signet_client.outbox import Sent
 from signet_client.receiving import Receiving
 from signet_client.sending import Sending
 from signet_client.store import Batch, Conversation, Outgoing, Profile, Store
 
-CONNECT_TIMEOUT_S: Final = 10.0
-WELCOME_TIMEOUT_S: Final = 15.0
 ANSWER_TIMEOUT_S: Final = 30.0
 """How long a message may be without an answer before the connection is given up for a new one."""
-STEADY_S: Final = 5.0
-"""A connection that stood so long makes the next backoff begin anew."""
 MARKS_RETRY_S: Final = 2.0
 """After how long at most a mark that the server refused for now is said again."""
 HOLE_GRACE_S: Final = 0.05
@@ -56,7 +52,7 @@ class Live:
         self._gathered: Final = Gathered()
         self._sending: Final = Sending(store.outbox(), self._gathered, self._write)
         self.received: Final = Receiving(profile, store, self._gathered, self._sending.settle)
-        self._connection: Connection | None = None
+        self._link: Final = Link(profile.url, self._take_all, self._stuck)
         self._welcomed = False
         self._live = False
         self._resume_at_once = False
@@ -74,50 +70,29 @@ class Live:
     async def run(self) -> None:
         """Keeps the device connected until cancelled. Raises Disconnected, StoreFailed."""
         loop = asyncio.get_running_loop()
-        attempt = 0
+        failures = 0
         try:
             while True:
                 began = loop.time()
-                close = await self._stay_connected()
+                self._resume_at_once = False
+                close = await self._link.stay_connected()
+                failures = failures_after(failures, stood_s=loop.time() - began, was_live=self._live)
                 self._lost(close)
-                attempt = 0 if loop.time() - began > STEADY_S else attempt + 1
-                if not (self._resume_at_once and attempt <= 1):
-                    await asyncio.sleep(backoff(attempt))
+                if not (self._resume_at_once and failures <= 1):
+                    await asyncio.sleep(backoff(failures))
         finally:
             self._end()
 
-    async def _stay_connected(self) -> Close:
-        loop = asyncio.get_running_loop()
-        self._resume_at_once = False
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                connection = self._connection = await ws.connect(live_url(self._profile.url), self._on_frames)
-        except (OSError, TimeoutError) as error:
-            return Close(ws.ABNORMAL, str(error) or "the connection attempt timed out")
-        watch = loop.call_later(WELCOME_TIMEOUT_S, self._check_progress, connection)
-        try:
-            return await asyncio.shield(connection.closed)
-        except asyncio.CancelledError:
-            connection.close()
-            await connection.closed
-            raise
-        finally:
-            watch.cancel()
-
-    def _check_progress(self, connection: Connection) -> None:
-        loop = asyncio.get_running_loop()
-        if self._connection is not connection or connection.closed.done():
-            return
+    def _stuck(self) -> str | None:
+        """Why the connection is to be given up."""
         if not self._welcomed:
-            connection.abort("the server did not say welcome in time")
-        elif loop.time() - self._sending.oldest() > ANSWER_TIMEOUT_S:
-            connection.abort("a message got no answer in time")
-        else:
-            loop.call_later(WELCOME_TIMEOUT_S, self._check_progress, connection)
+            return "the server did not say welcome in time"
+        if asyncio.get_running_loop().time() - self._sending.oldest() > ANSWER_TIMEOUT_S:
+            return "a message got no answer in time"
+        return None
 
     def _lost(self, close: Close) -> None:
         """The connection is gone. Raises Disconnected where there is no use in another."""
-        self._connection = None
         self._welcomed = self._live = False
         self.received.intake.reset()
         self._sending.reset()
@@ -146,15 +121,9 @@ class Live:
         if not isinstance(error, StoreFailed):
             _LOG.error("the client failed", exc_info=error)
         self._failure = error if isinstance(error, SignetError) else StoreFailed(f"the client failed: {error!r}")
-        if self._connection is not None:
-            self._connection.abort("the client failed")
+        self._link.abort("the client failed")
 
     # What comes in
-
-    def _on_frames(self, connection: Connection, frames: list[wire.ServerFrame]) -> None:
-        # The challenge may come before the task that connects has gone on.
-        self._connection = connection
-        self._take_all(frames)
 
     def _take_all(self, frames: list[wire.ServerFrame]) -> None:
         if self._ended or self._failure is not None:
@@ -192,7 +161,7 @@ class Live:
             case wire.Resync():
                 # A resume finds everything that the dropped pushes said, also conversations and ticks.
                 self._resume_at_once = True
-                self._close_connection()
+                self._link.close()
             case wire.Pong():
                 pass
             case _:
@@ -315,8 +284,8 @@ class Live:
 
     def _write(self) -> None:
         frames, self._gathered.frames = self._gathered.frames, []
-        if frames and self._connection is not None:
-            self._connection.send(frames)
+        if frames:
+            self._link.send(frames)
 
     def _tell(self) -> None:
         answers, self._gathered.answers = self._gathered.answers, []
@@ -378,12 +347,3 @@ class Live:
             raise self._failure
         if self._ended:
             raise ClientClosed("the client was closed")
-
-    def _close_connection(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-
-
-def live_url(url: str) -> str:
-    """Where a server's WebSocket is."""
-    return "ws" + url.removeprefix("http").rstrip("/") + "/v1/live"

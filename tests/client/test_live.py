@@ -12,6 +12,7 @@ from nacl.signing import VerifyKey
 
 import signet_client.backoff
 import signet_client.connection
+import signet_client.link
 import signet_client.live
 from signet_client import (
     Client,
@@ -484,7 +485,7 @@ async def test_unanswered_message_makes_a_new_connection(
     server: FakeServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I1: a server that forgot to answer is asked again."""
-    monkeypatch.setattr(signet_client.live, "WELCOME_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(signet_client.link, "WATCH_EVERY_S", 0.2)
     monkeypatch.setattr(signet_client.live, "ANSWER_TIMEOUT_S", 0.1)
     server.answer = [lambda server, sent: []]
     async with device(server, path) as client:
