@@ -75,7 +75,15 @@ class Connection:
 
     def start(self) -> None:
         self._nonce = self._services.auth.challenge()
-        self._send(wire.Challenge(nonce=self._nonce, server=self._services.server_name))
+        settings = self._services.settings
+        self._send(
+            wire.Challenge(
+                nonce=self._nonce,
+                server=self._services.server_name,
+                frame_bytes_max=settings.frame_bytes_max,
+                body_bytes_max=settings.body_bytes_max,
+            )
+        )
 
     @property
     def silent(self) -> bool:
@@ -113,7 +121,7 @@ class Connection:
             self._held = Held()
             self._services.hub.attach(self)
             await self._check_active()
-            await resume(self._services, self, hello.cursors)
+            await resume(self._services, self, hello.cursors, partial=hello.partial)
         except Refusal as refusal:
             self.close(_disconnect_for(refusal))
 

@@ -76,8 +76,9 @@ class Device(Protocol):
         ...
 
 
-async def resume(services: Services, device: Device, cursors: Mapping[str, int]) -> None:
-    """Raises Refusal(`unavailable`) where the read models don't come."""
+async def resume(services: Services, device: Device, cursors: Mapping[str, int], *, partial: bool = False) -> None:
+    """`partial`: only the named conversations get pages. Raises Refusal(`unavailable`) where the read models don't
+    come."""
     reached = dict(cursors)
     while True:
         # 1 hold
@@ -88,6 +89,8 @@ async def resume(services: Services, device: Device, cursors: Mapping[str, int])
         device.welcome(wire.Welcome(conversations=await _overviews(services, device, rows)))
         # 3 pages
         for row in rows:
+            if partial and row.conversation not in cursors:
+                continue
             await _show_pages(services, device, row, after=max(0, reached.get(row.conversation, 0)))
             reached[row.conversation] = row.head
         # 4 let go

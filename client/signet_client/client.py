@@ -13,7 +13,7 @@ import msgspec
 
 from signet_client import api, payloads, wire
 from signet_client.api import Api, Method
-from signet_client.errors import NoDevice, Refused, SignetError
+from signet_client.errors import NoDevice, SignetError
 from signet_client.events import Event, Events, Listener
 from signet_client.identity import Identity, key_beside
 from signet_client.live import Live
@@ -23,9 +23,6 @@ from signet_client.receiving import conversation_of
 from signet_client.store import Conversation, Marks, Outgoing, Profile, Store
 
 Tick = Literal["sent", "delivered", "read"]
-
-BODY_BYTES_MAX: Final = 65_536
-"""What a server takes."""
 
 _LOG: Final = logging.getLogger("signet_client")
 
@@ -276,9 +273,6 @@ class Client:
         """Like `send`, without waiting: the message is in the outbox when this returns. Messages of a conversation go
         out in the order of these calls."""
         body = encode_body(text, kind=kind, reply_to=reply_to)
-        if len(body.encode()) > BODY_BYTES_MAX:
-            # A frame that is too large costs the connection, and it would be sent again on each new one.
-            raise Refused("too_large", f"a message has at most {BODY_BYTES_MAX} bytes", retry=False)
         id_ = str(uuid4())
         header = payloads.encode_header(
             payloads.Header(

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from typing import Final, assert_never
 
-from signet_client import events, payloads, wire
+from signet_client import events, wire
 from signet_client.backoff import backoff, failures_after
 from signet_client.codes import may_reconnect
 from signet_client.connection import Close
@@ -19,6 +19,7 @@ from signet_client.errors import ClientClosed, Disconnected, SignetError, StoreF
 from signet_client.gathered import Gathered
 from signet_client.identity import Identity
 from signet_client.link import Link
+from signet_client.login import hello_to
 from signet_client.outbox import Sent
 from signet_client.receiving import Receiving
 from signet_client.sending import Sending
@@ -180,19 +181,9 @@ class Live:
     # Logging in
 
     def _hello(self, challenge: wire.Challenge) -> None:
-        profile = self._profile
-        payload = payloads.hello_payload(
-            nonce=challenge.nonce, server=challenge.server, account=profile.account, device=profile.device
-        )
-        cursors = {conversation: marks.cursor for conversation, marks in self.received.marks.items() if marks.cursor}
-        self._gathered.frames.append(
-            wire.Hello(
-                account=profile.account,
-                device=profile.device,
-                signature=self._identity.sign(payload),
-                cursors=cursors,
-            )
-        )
+        self._sending.body_bytes_max = challenge.body_bytes_max
+        hello = hello_to(challenge, self._profile, self._identity, self.received.marks, self._store.most_recent)
+        self._gathered.frames.append(hello)
 
     def _welcome(self, welcome: wire.Welcome) -> None:
         self._welcomed = True
@@ -209,8 +200,9 @@ class Live:
     # What the application says
 
     def post(self, message: Outgoing) -> asyncio.Future[Sent]:
-        """Stores a message, then sends it; the future has the answer. Raises StoreFailed."""
+        """Stores a message, then sends it; the future has the answer. Raises Refused (`too_large`), StoreFailed."""
         self._check_running()
+        self._sending.check_size(message)
         self._store.put_outgoing(message)
         answer = self._sending.post(message)
         self._write()

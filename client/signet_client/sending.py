@@ -19,6 +19,8 @@ class Sending:
         self._outbox = Outbox(message for message in messages if message.refused is None)
         self._gathered = gathered
         self._write = write
+        self.body_bytes_max = 0
+        """What the server takes; 0: it has not been heard yet."""
         self._welcomed = False
         self._unstored: dict[str, Outgoing] = {}
         """What was answered with a seq beyond a hole: it stays in the outbox until it is an item."""
@@ -29,7 +31,7 @@ class Sending:
         """The server takes messages from now on."""
         self._welcomed = True
         for waiting in self._outbox.firsts():
-            self._send(waiting)
+            self._send_next(waiting.message.conversation)
 
     def reset(self) -> None:
         """The connection is gone."""
@@ -49,6 +51,13 @@ class Sending:
 
     # Out
 
+    def check_size(self, message: Outgoing) -> None:
+        """Raises Refused where the server is known to take no message of this size: the frame would cost the
+        connection."""
+        if self.body_bytes_max and (size := _bytes_in(message.body)) > self.body_bytes_max:
+            text = f"this server takes messages of at most {self.body_bytes_max} bytes; this one has {size}"
+            raise Refused("too_large", text, retry=False)
+
     def post(self, message: Outgoing) -> asyncio.Future[Sent]:
         """Takes a message that is in the store; the future has the answer."""
         answer: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
@@ -59,9 +68,15 @@ class Sending:
         return answer
 
     def _send_next(self, conversation: str) -> None:
-        waiting = self._outbox.first(conversation)
-        if waiting is not None:
-            self._send(waiting)
+        """Sends the first message that may go out; those that are too large are given up, as if they were refused."""
+        while (waiting := self._outbox.first(conversation)) is not None:
+            try:
+                self.check_size(waiting.message)
+            except Refused as refused:
+                self._give_up(waiting, refused)
+            else:
+                self._send(waiting)
+                return
 
     def _send(self, waiting: Waiting) -> None:
         if self._welcomed and not waiting.sent_at:
@@ -111,22 +126,26 @@ class Sending:
             delay = backoff(waiting.refusals)
             asyncio.get_running_loop().call_later(delay, self._send_again, waiting, waiting.sent_at)
         else:
-            self._give_up(waiting, refused.code, refused.text)
+            self._give_up(waiting, Refused(refused.code, refused.text, retry=False))
+            self._send_next(waiting.message.conversation)
         return True
 
     def _answer(self, waiting: Waiting, conversation: str, seq: int, at: int) -> None:
         sent = Sent(conversation=conversation, id=waiting.message.id, seq=seq, at=at)
         self._gathered.answers.append((waiting, sent))
 
-    def _give_up(self, waiting: Waiting, code: str, text: str) -> None:
+    def _give_up(self, waiting: Waiting, refused: Refused) -> None:
         message = waiting.message
         self._outbox.pop(message.id)
-        self._gathered.batch.refused.append((message.id, code))
-        self._gathered.answers.append((waiting, Refused(code, text, retry=False)))
+        self._gathered.batch.refused.append((message.id, refused.code))
+        self._gathered.answers.append((waiting, refused))
         self._gathered.events.append(
-            events.SendRefused(conversation=message.conversation, id=message.id, code=code, text=text)
+            events.SendRefused(conversation=message.conversation, id=message.id, code=refused.code, text=refused.text)
         )
-        self._send_next(message.conversation)
+
+
+def _bytes_in(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _own_item(message: Outgoing, accepted: wire.Accepted) -> wire.Message:

@@ -47,6 +47,8 @@ _PUT_MARKS: Final = """INSERT INTO marks VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT D
 _PUT_CONVERSATION: Final = """INSERT INTO conversations VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
     kind = excluded.kind, protection = excluded.protection, title = excluded.title, peer = excluded.peer"""
 _PUT_MEMBER: Final = "INSERT INTO members VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET role = excluded.role"
+_MOST_RECENT: Final = """SELECT conversation FROM marks ORDER BY (SELECT json_extract(CAST(item AS TEXT), '$.at')
+    FROM items WHERE items.conversation = marks.conversation ORDER BY seq DESC LIMIT 1) DESC"""
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 _DECODE_ITEM: Final = msgspec.json.Decoder(wire.Item).decode
@@ -251,6 +253,10 @@ class Store:
             )
             for conversation, cursor, read, delivered, tick_read, undelivered in rows
         }
+
+    def most_recent(self) -> list[str]:
+        """The conversations that have marks, that with the latest item first."""
+        return [conversation for (conversation,) in self._query(_MOST_RECENT)]
 
     def conversations(self) -> list[Conversation]:
         rows = self._query("SELECT conversation, kind, protection, title, peer FROM conversations")

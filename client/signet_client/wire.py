@@ -41,6 +41,9 @@ class Hello(_Frame, frozen=True, kw_only=True, tag="hello"):
     cursors: dict[str, int] = {}
     """Conversation → the last seq up to which this device holds everything. One that isn't named is served from the
     first event that the account may see."""
+    partial: bool = False
+    """The device holds more than a frame may name: of what isn't named no pages are to come. The welcome names all the
+    heads, and the device fetches what it lacks."""
 
 
 class Send(_Frame, frozen=True, kw_only=True, tag="send"):
@@ -101,6 +104,10 @@ class Challenge(_Frame, frozen=True, kw_only=True, tag="challenge"):
 
     nonce: str
     server: str
+    frame_bytes_max: int
+    """A longer frame closes the connection."""
+    body_bytes_max: int
+    """A message with a longer body is refused."""
 
 
 class Ticks(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

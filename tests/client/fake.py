@@ -52,6 +52,8 @@ class FakeServer:
         self.reads: dict[str, int] = {}
         self.ticks = wire.Ticks()
         self.page_items = 3
+        self.frame_bytes_max = 262_144
+        self.body_bytes_max = 65_536
         self.frames: list[wire.ClientFrame] = []
         """All that came, of all connections, in order."""
         self.answer: list[Answer] = []
@@ -190,7 +192,14 @@ class FakeServer:
             await connection.send(_encode(frame).decode())
 
         try:
-            await send(wire.Challenge(nonce="nonce", server="fake"))
+            await send(
+                wire.Challenge(
+                    nonce="nonce",
+                    server="fake",
+                    frame_bytes_max=self.frame_bytes_max,
+                    body_bytes_max=self.body_bytes_max,
+                )
+            )
             hello = _decode(await connection.recv())
             assert isinstance(hello, wire.Hello)
             await self._note(hello)
@@ -220,6 +229,8 @@ class FakeServer:
     async def _resume(self, hello: wire.Hello, send: Callable[[wire.ServerFrame], Awaitable[None]]) -> None:
         await send(wire.Welcome(conversations=[self.overview(c) for c in self.logs]))
         for c, log in self.logs.items():
+            if hello.partial and c not in hello.cursors:
+                continue
             after = hello.cursors.get(c, 0)
             while after < len(log):
                 page = self.page(c, after)

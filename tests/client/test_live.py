@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import TypeVar
+from uuid import UUID
 
 import pytest
 from nacl.signing import VerifyKey
@@ -29,6 +30,7 @@ from signet_client import (
     wire,
 )
 from signet_client.events import Event
+from signet_client.login import HELLO_BYTES
 from signet_client.payloads import digest_of, from_base64
 from tests.client.fake import ME, OTHER, PATIENCE_S, TALK, FakeServer, accept, header, refuse
 
@@ -104,6 +106,30 @@ async def test_hello_names_what_is_held(server: FakeServer, path: Path) -> None:
         await soon(client.caught_up())
         assert texts(client) == ["before", "meanwhile"]
     assert [hello.cursors for hello in server.hellos()] == [{}, {TALK: 1}]
+
+
+async def test_a_hello_names_the_most_recent_and_the_rest_is_fetched(server: FakeServer, path: Path) -> None:
+    """I4, I10: however many conversations a device holds, its hello fits into a frame; of those that it doesn't name
+    it gets what it lacks, and asks for nothing where nothing happened."""
+    talks = [str(UUID(int=number)) for number in range(8)]
+    server.frame_bytes_max = HELLO_BYTES + 3 * len(f'"{talks[0]}":1,')
+    for number, talk in enumerate(talks):
+        for _ in range(number + 1):
+            server.message("old", c=talk)
+    async with device(server, path) as client:
+        await soon(client.caught_up())
+    for talk in (talks[0], talks[7]):
+        for _ in range(4):
+            server.message("new", c=talk)
+    server.message("in a new conversation", c=TALK)
+    async with Client.open(path) as client:
+        await soon(client.caught_up())
+        assert [message.text for message in client.messages(talks[0])] == ["old", *["new"] * 4]
+        assert {c: client.marks(c).cursor for c in server.logs} == {c: len(log) for c, log in server.logs.items()}
+    hello = server.hellos()[1]
+    assert hello.partial
+    assert hello.cursors == {talks[7]: 8, talks[6]: 7, talks[5]: 6}
+    assert {fetch.c for fetch in server.fetches()} == {talks[0], TALK}
 
 
 async def test_hole_is_fetched(server: FakeServer, path: Path) -> None:
@@ -241,11 +267,29 @@ async def test_lost_accepted_is_asked_for_again_with_the_same_bytes(server: Fake
 
 
 async def test_too_large_is_refused_before_it_is_in_the_outbox(server: FakeServer, path: Path) -> None:
-    """I11: it would cost every connection anew."""
+    """I11: it would cost every connection anew. How much is too much, the server has said."""
+    server.body_bytes_max = 1_024
     async with device(server, path) as client:
-        with pytest.raises(Refused, match="too_large"):
-            client.post(TALK, "x" * 70_000)
+        await soon(client.caught_up())
+        with pytest.raises(Refused, match="at most 1024 bytes; this one has 2") as refused:
+            client.post(TALK, "×" * 1_000)
+        assert (refused.value.code, refused.value.retry) == ("too_large", False)
         assert not client.outbox()
+    assert not server.sends()
+
+
+async def test_too_large_for_a_server_that_was_not_heard_yet(server: FakeServer, path: Path) -> None:
+    """I11: what turns out to be too large is told and kept like any refusal, and what was made after it goes out."""
+    server.body_bytes_max = 1_024
+    async with device(server, path) as client:
+        large = [client.post(TALK, "x" * 2_000) for _ in range(2)]
+        small = client.post(TALK, "small")
+        for answer in large:
+            with pytest.raises(Refused, match="too_large"):
+                await soon(answer)
+        assert (await soon(small)).seq == 1
+        assert [message.refused for message in client.outbox()] == ["too_large"] * 2
+    assert len(server.sends()) == 1
 
 
 async def test_outbox_outlives_the_process(server: FakeServer, path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from gateways.connection import FETCHES_MAX
@@ -69,7 +70,7 @@ async def test_a_wrong_signature_is_refused(engine: Engine) -> None:
     device = MemoryDevice(engine, await engine.person("Ann"))
     device.connection.start()
     challenge = await device.next(wire.Challenge)
-    device.say(hello(device.person, wire.Challenge(nonce=challenge.nonce + "x", server=challenge.server)))
+    device.say(hello(device.person, msgspec.structs.replace(challenge, nonce=challenge.nonce + "x")))
     assert await device.disconnected() == 4500
 
 

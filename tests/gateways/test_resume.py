@@ -3,6 +3,7 @@
 import random
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from gateways import history, resume
@@ -74,6 +75,25 @@ async def test_the_most_recent_conversation_comes_first(room: Room) -> None:
     await device.next(wire.Live)
     assert [shown.c for shown in welcome.conversations] == [room.id, newer]
     assert [page.c for page in device.take() if isinstance(page, wire.Page)] == [room.id, newer]
+
+
+async def test_of_what_a_partial_hello_does_not_name_there_are_heads_alone(room: Room) -> None:
+    """I4, I10: the device fetches what it lacks of those; pushes beyond the heads come as ever."""
+    other = await room.ann.person.start_group(room.bob, title="Other")
+    await room.ann.sent(other, "in the other one")
+    await room.say("one")
+    device = room.device()
+    device.connection.start()
+    said = hello(room.bob, await device.next(wire.Challenge), {room.id: 1})
+    device.say(msgspec.structs.replace(said, partial=True))
+    welcome = await device.next(wire.Welcome)
+    await device.next(wire.Live)
+    assert {shown.c: shown.head for shown in welcome.conversations} == {room.id: 2, other: 2}
+    assert [page.c for page in device.take() if isinstance(page, wire.Page)] == [room.id]
+    device.say(wire.Fetch(id="f", c=other, after=0))
+    assert [item.seq for item in (await device.next(wire.Page)).items] == [1, 2]
+    await room.ann.sent(other, "pushed")
+    assert (await device.next(wire.Message)).seq == 3
 
 
 async def test_a_long_absence_comes_in_pages_at_the_pace_of_the_socket(
