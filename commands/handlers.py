@@ -15,6 +15,7 @@ from domain.conversation import (
     Known,
     MessageSent,
     RetractMessage,
+    SendMessage,
     StartConversation,
     Target,
 )
@@ -37,6 +38,8 @@ class Decided(NamedTuple):
 
 def stream_of(command: Command) -> str:
     """The one stream that the command may append to."""
+    if isinstance(command, SendMessage):  # most are
+        return conversation_stream(command.conversation)
     if isinstance(command, AdvanceReceipts):
         return receipts_stream(command.conversation)
     if isinstance(command, AccountCommand):
@@ -53,6 +56,25 @@ class Handlers:
         self._lookup = lookup
         self._codec = codec
 
+    def decide_at_once(self, command: Command) -> Decided | None:
+        """A message, where all that its decision must know is in memory, as nearly always; None: `decide` reads it.
+        Without a coroutine for each step it takes half of the time."""
+        if not isinstance(command, SendMessage):
+            return None
+        slot = self._states.at_hand(conversation_stream(command.conversation))
+        sender = self._states.at_hand(account_stream(command.by))
+        marks = self._states.at_hand(receipts_stream(command.conversation))
+        if slot is None or sender is None or marks is None or sender.version != sender.committed:
+            return None
+        if command.after < slot.state.recent.since:
+            return None
+        known = Known(
+            device_active=sender.state.has_active(command.device),
+            account_version=sender.version,
+            receipts_version=marks.committed,
+        )
+        return _decided(slot, command, known)
+
     async def decide(self, command: Command) -> Decided:
         if isinstance(command, AdvanceReceipts):
             return await self._receipts(command)
@@ -63,10 +85,7 @@ class Handlers:
 
     async def _conversation(self, command: ConversationCommand) -> Decided:
         slot = await self._states.conversation(command.conversation)
-        known = await self._known(slot.state, command)
-        events = conversation.decide(slot.state, command, known)
-        first = None if events else slot.state.outcome_of(command) or known.earlier
-        return Decided(slot, [*events], first)
+        return _decided(slot, command, await self._known(slot.state, command))
 
     async def _receipts(self, command: AdvanceReceipts) -> Decided:
         slot = await self._states.receipts(command.conversation)
@@ -110,6 +129,12 @@ class Handlers:
         if not isinstance(event, MessageSent):
             return None
         return Target(author=event.by, counts=event.counts)
+
+
+def _decided(slot: Slot[Conversation], command: ConversationCommand, known: Known) -> Decided:
+    events = conversation.decide(slot.state, command, known)
+    first = None if events else slot.state.outcome_of(command) or known.earlier
+    return Decided(slot, [*events], first)
 
 
 def _named_accounts(command: ConversationCommand) -> Collection[AccountId]:

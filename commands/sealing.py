@@ -3,13 +3,17 @@
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 
-from nacl.bindings import crypto_secretbox, crypto_secretbox_NONCEBYTES, crypto_secretbox_open
+from nacl.bindings import crypto_secretbox_easy, crypto_secretbox_NONCEBYTES, crypto_secretbox_open_easy
 from nacl.exceptions import CryptoError
 
 from commands.keyring import Keyring
 from domain.entry import Sealed
 from domain.ids import AccountId
+
+FRESH_MAX: Final = 2_048
+"""How many texts are remembered between their sealing and their first unsealing, which is their push, soon after."""
 
 
 class DamagedText(Exception):
@@ -22,22 +26,31 @@ class Sealer:
     def __init__(self, keyring: Keyring, clock: Callable[[], int]) -> None:
         self._keyring = keyring
         self._clock = clock
+        self._fresh: dict[bytes, tuple[str, str]] = {}
+        """Key and text by box: what was sealed and not unsealed yet. Its key is asked for all the same, so an erasure holds here."""
         self._day = -1
         self._month = ""
 
     def seal(self, account: AccountId, text: str) -> Sealed:
         key = self._keyring.current(account, self._period())
         nonce = os.urandom(crypto_secretbox_NONCEBYTES)
-        return Sealed(key=key.name, box=nonce + crypto_secretbox(text.encode(), nonce, key.key))
+        sealed = Sealed(key=key.name, box=nonce + crypto_secretbox_easy(text.encode(), nonce, key.key))
+        if len(self._fresh) >= FRESH_MAX:
+            self._fresh.clear()
+        self._fresh[sealed.box] = (key.name, text)
+        return sealed
 
     def unseal(self, sealed: Sealed) -> str | None:
         """The text; None where its key was destroyed. Raises DamagedText."""
         key = self._keyring.find(sealed.key)
         if key is None:
             return None
+        fresh = self._fresh.pop(sealed.box, None)
+        if fresh is not None and fresh[0] == sealed.key:
+            return fresh[1]
         nonce, box = sealed.box[:crypto_secretbox_NONCEBYTES], sealed.box[crypto_secretbox_NONCEBYTES:]
         try:
-            return crypto_secretbox_open(box, nonce, key).decode()
+            return crypto_secretbox_open_easy(box, nonce, key).decode()
         except (CryptoError, ValueError, TypeError) as error:
             raise DamagedText(f"a text can't be unsealed with its key {sealed.key}") from error
 

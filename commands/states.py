@@ -61,6 +61,10 @@ class States:
         self._new: dict[str, Slot[Any]] = {}
         self._old: dict[str, Slot[Any]] = {}
 
+    def at_hand(self, stream: str) -> Slot[Any] | None:
+        """None: it must be read first, or was not used of late."""
+        return self._new.get(stream)
+
     async def conversation(self, conversation_id: ConversationId) -> Slot[Conversation]:
         stream = conversation_stream(conversation_id)
         return self._new.get(stream) or await self._load(stream, Conversation, conversation.evolve)

@@ -186,7 +186,7 @@ class Writer:
             group.answers.append((waiting, None))  # like the rest of the group it is decided in the next batch
             return
         try:
-            decided = await self._handlers.decide(waiting.command)
+            decided = self._handlers.decide_at_once(waiting.command) or await self._handlers.decide(waiting.command)
         except Exception as error:
             self._refuse(waiting, _refusal(waiting, error), group)
             return

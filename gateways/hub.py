@@ -116,9 +116,10 @@ class Hub:
         id_ = push.event.entry.cmd
         if id_ in self._by_http or id_ in self._by_http_before:
             account = device = None
-        # The intersection walks the smaller of the two: a large group costs as much as it has members connected.
-        for hearing in self._listeners.keys() & push.to:
-            for listener in self._listeners[hearing]:
+        # The smaller of the two is walked: a large group costs as much as it has members connected.
+        few = push.to if len(push.to) <= len(self._listeners) else self._listeners.keys() & push.to
+        for hearing in few:
+            for listener in self._listeners.get(hearing, ()):
                 if listener.device != device or listener.account != account:
                     yield listener
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from commands.ids import new_uuid
 from commands.keyring import MemoryKeyring
-from commands.sealing import DamagedText, Sealer
+from commands.sealing import FRESH_MAX, DamagedText, Sealer
 from domain.codec import CODEC
 from domain.conversation import TitleSet
 from domain.entry import Entry, Sealed
@@ -45,7 +45,8 @@ def test_what_was_sealed_is_unsealed(text: str) -> None:
     except UnicodeEncodeError:
         return
     sealer = Sealer(MemoryKeyring(), Clock())
-    assert sealer.unseal(sealer.seal(ANN, text)) == text
+    sealed = sealer.seal(ANN, text)
+    assert [sealer.unseal(sealed) for _ in range(2)] == [text, text]  # from memory, then from its box
 
 
 def test_nothing_of_the_text_shows(sealer: Sealer) -> None:
@@ -95,6 +96,12 @@ def test_a_damaged_text_is_told(sealer: Sealer, damage: str) -> None:
     }
     with pytest.raises(DamagedText, match=sealed.key):
         sealer.unseal(Sealed(key=sealed.key, box=boxes[damage]))
+
+
+def test_texts_that_nobody_unseals_are_not_kept(sealer: Sealer) -> None:
+    for _ in range(3 * FRESH_MAX):
+        sealer.seal(ANN, "x")
+    assert len(sealer._fresh) <= FRESH_MAX
 
 
 def test_new_ids_are_uuids_of_version_4_and_never_the_same() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from commands.writer import Refused
+from domain import conversation
 from domain.codec import CODEC, Codec
 from domain.conversation import RemoveMember
 from domain.entry import Entry, Sealed
@@ -175,15 +176,15 @@ async def test_a_bug_in_a_decision_refuses_that_command_alone(
     desk: Desk, log: Watched, monkeypatch: pytest.MonkeyPatch, quiet: pytest.LogCaptureFixture
 ) -> None:
     talk = await desk.talk(ANN, BEN)
-    decide = desk.writer._handlers.decide
+    decide = conversation.decide
     bad = send(talk)
 
-    async def buggy(command: Any) -> Any:
+    def buggy(state: Any, command: Any, known: Any) -> Any:
         if command is bad:
             raise ZeroDivisionError
-        return await decide(command)
+        return decide(state, command, known)
 
-    monkeypatch.setattr(desk.writer._handlers, "decide", buggy)
+    monkeypatch.setattr(conversation, "decide", buggy)
     replies = await desk.all(send(talk), bad, send(talk))
     assert replies[1] == Refused(code="failed")
     assert seqs(replies[::2]) == [2, 3]
