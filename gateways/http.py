@@ -1,5 +1,7 @@
 """The HTTP application: the routes of `/v1`, and one form for every refusal."""
 
+import json
+from functools import cache
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -7,18 +9,19 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from gateways import models, openapi
+from gateways import asyncapi, live_page, models, openapi
 from gateways.api import accounts, conversations, devices, examples, messages
 from gateways.api.edge import Edge, answer
 from gateways.hangup import HangUp
 from gateways.refusal import Refusal
-from gateways.services import Services
+from gateways.services import EdgeSettings, Services
 from signet_client import wire
 
 _VERSION: Final = "0.1.0"
 
 _DESCRIPTION: Final = """
-Everything of Signet but the live path, which is a WebSocket at `/v1/live` (subprotocol `signet.v1.json`).
+Everything of Signet but the live path, which is a WebSocket at `/v1/live` (subprotocol `signet.v1.json`), described by
+`/asyncapi.json`, and for people by `/docs/live`.
 
 - **Logging in.** Get a nonce (`GET /v1/challenge`), sign it with the device's Ed25519 key, change the signature into a
   bearer token (`POST /v1/token`). Keys and signatures are unpadded base64.
@@ -45,6 +48,7 @@ async def index(services: Edge) -> Response:
             version=_VERSION,
             description="/openapi.json",
             live="/v1/live",
+            live_description="/asyncapi.json",
             subprotocol=wire.SUBPROTOCOL,
         )
     )
@@ -80,6 +84,8 @@ def make_app(services: Services) -> FastAPI:
     app.include_router(index_router)
     for resource in (accounts, devices, conversations, messages):
         app.include_router(resource.router, prefix="/v1")
+    app.add_route("/asyncapi.json", _live_described, include_in_schema=False)
+    app.add_route("/docs/live", _live_page, include_in_schema=False)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]  # FastAPI's own way to replace it
     return app
 
@@ -92,6 +98,24 @@ def _described(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         app.openapi_schema = openapi.describe(app)
     return app.openapi_schema
+
+
+# The description of the live protocol
+
+
+async def _live_described(request: Request) -> Response:
+    return Response(_live_document(request.app.state.services.settings)[0], media_type="application/json")
+
+
+async def _live_page(request: Request) -> Response:
+    page = _live_document(request.app.state.services.settings)[1]
+    return Response(page, media_type="text/html", headers={"content-security-policy": live_page.POLICY})
+
+
+@cache
+def _live_document(settings: EdgeSettings) -> tuple[str, str]:
+    document = asyncapi.describe(settings, version=_VERSION)
+    return json.dumps(document), live_page.render(document)
 
 
 # Refusals

@@ -131,6 +131,8 @@ class Index(_Model, frozen=True, kw_only=True):
     """Where the OpenAPI document is."""
     live: str
     """Where the WebSocket is."""
+    live_description: str
+    """Where the AsyncAPI document is."""
     subprotocol: str
 
 

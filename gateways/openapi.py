@@ -1,12 +1,9 @@
 """The OpenAPI document: what FastAPI knows of the routes, and the structs described by their own docstrings."""
 
-import ast
 import inspect
-import textwrap
 from collections.abc import Iterable
 from functools import cache
 from http import HTTPStatus
-from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
@@ -14,10 +11,10 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from gateways import models
+from gateways.schemas import REFERENCE, schemas_of
 from signet_client import wire
 from signet_client.codes import REPLIES
 
-_REFERENCE: Final = "#/components/schemas/{name}"
 _EVERYWHERE: Final = ("bad_frame", "busy", "unavailable", "failed")
 _WITH_TOKEN: Final = ("not_authenticated", "device_revoked")
 
@@ -60,7 +57,7 @@ def _refusal(status: int, codes: list[str]) -> dict[str, Any]:
 
 
 def _json(description: str, shape: type[msgspec.Struct], examples: dict[str, Any]) -> dict[str, Any]:
-    schema = {"$ref": _REFERENCE.format(name=shape.__name__)}
+    schema = {"$ref": REFERENCE.format(name=shape.__name__)}
     return {"description": description, "content": {"application/json": {"schema": schema, **examples}}}
 
 
@@ -90,33 +87,4 @@ def _schemas() -> dict[str, Any]:
         for shape in vars(models).values()
         if inspect.isclass(shape) and issubclass(shape, msgspec.Struct) and not shape.__name__.startswith("_")
     ]
-    _, schemas = msgspec.json.schema_components([*shapes, wire.Page], ref_template=_REFERENCE)
-    for name, schema in schemas.items():
-        shape = getattr(models, name, None) or getattr(wire, name)
-        for field, text in _field_docs(shape).items():
-            schema["properties"][field]["description"] = text
-    return schemas
-
-
-def _field_docs(shape: type[msgspec.Struct]) -> dict[str, str]:
-    """The docstrings under a struct's fields, by the fields' names on the wire."""
-    texts: dict[str, str] = {}
-    for base in reversed(shape.__mro__):
-        if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
-            texts.update(_docs_in_source(base))
-    return {field.encode_name: texts[field.name] for field in msgspec.structs.fields(shape) if field.name in texts}
-
-
-def _docs_in_source(shape: type[Any]) -> dict[str, str]:
-    tree = ast.parse(textwrap.dedent(inspect.getsource(shape)))
-    assert isinstance(tree.body[0], ast.ClassDef)
-    lines = tree.body[0].body
-    return {
-        field.target.id: inspect.cleandoc(text.value.value)
-        for field, text in pairwise(lines)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(text, ast.Expr)
-        and isinstance(text.value, ast.Constant)
-        and isinstance(text.value.value, str)
-    }
+    return schemas_of([*shapes, wire.Page], models, wire)

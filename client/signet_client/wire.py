@@ -90,6 +90,8 @@ class Fetch(_Frame, frozen=True, kw_only=True, tag="fetch"):
 
 
 class Ping(_Frame, frozen=True, kw_only=True, tag="ping"):
+    """Whether the server still answers. Answered by `pong` with the same id."""
+
     id: str = ""
 
 
@@ -258,6 +260,8 @@ class Resync(_Frame, frozen=True, kw_only=True, tag="resync"):
 
 
 class Pong(_Frame, frozen=True, kw_only=True, tag="pong"):
+    """The answer to a `ping`."""
+
     id: str = ""
 
 

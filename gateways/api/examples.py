@@ -91,5 +91,6 @@ INDEX: Final = models.Index(
     version="0.1.0",
     description="/openapi.json",
     live="/v1/live",
+    live_description="/asyncapi.json",
     subprotocol=wire.SUBPROTOCOL,
 )
