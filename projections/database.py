@@ -6,10 +6,13 @@ transaction is never left open across an `await`, so a query sees whole batches.
 
 Checkpoints wait for the disk (10 to 60 ms were measured under load, against 1 ms for a batch), so SQLite must not make
 them within a commit: `checkpoint` is called in another thread, and does its work on a connection of its own.
+
+A file may be out of order for a while (full disk, lock, I/O error). `is_file_trouble` tells this apart from what the
+values of a statement are to blame for: the one is tried again later, the other fails each time.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +21,9 @@ import apsw
 WAL_BYTES_MAX: Final = 16 * 1024 * 1024
 """How large the write-ahead log grows before a checkpoint: a page that changes often is then moved once."""
 
+LOCK_WAIT_MS: Final = 50
+"""How long a statement waits for a lock of somebody else's. Short, since it waits in the loop's thread."""
+
 DatabaseError = apsw.Error
 """What every method raises; also opening a damaged or forbidden file."""
 
@@ -25,18 +31,35 @@ Params = Sequence[str | bytes | int | None]
 Row = tuple[Any, ...]
 
 
+_FILE_TROUBLE: Final = (
+    apsw.FullError, apsw.IOError, apsw.BusyError, apsw.LockedError, apsw.ProtocolError, apsw.ReadOnlyError,
+    apsw.CantOpenError, apsw.PermissionsError, apsw.CorruptError, apsw.NotADBError, apsw.NoMemError,
+    apsw.InterruptError, apsw.AbortError, apsw.InternalError, OSError, MemoryError,
+)  # fmt: skip
+
+
+def is_file_trouble(error: Exception) -> bool:
+    """Whether the file can't be read or written, whatever the statement: it may be all right later."""
+    return isinstance(error, _FILE_TROUBLE)
+
+
 class Database:
     """One SQLite file. Statements are kept prepared: pass constant SQL with `?` for values."""
 
-    def __init__(self, path: Path | str) -> None:
-        """`path`: the file, made where it is missing; ":memory:" for one that nobody keeps."""
+    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
+        """`path`: the file, made where it is missing; ":memory:" for one that nobody keeps. `read_only`: beside whoever
+        writes it, which must exist."""
         self.path = str(path)
-        if isinstance(path, Path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = apsw.Connection(self.path)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=NORMAL")
-        self._connection.execute("PRAGMA wal_autocheckpoint=0")
+        if read_only:
+            self._connection = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READONLY)
+        else:
+            if isinstance(path, Path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = apsw.Connection(self.path)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection.execute("PRAGMA wal_autocheckpoint=0")
+        self._connection.set_busy_timeout(LOCK_WAIT_MS)
         self._wal = Path(f"{self.path}-wal")
         self._checkpoint_at = WAL_BYTES_MAX
 
@@ -69,15 +92,15 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything in it or nothing. Transactions don't nest."""
+        self._roll_back()  # one that could not be undone when it failed
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._connection.execute("COMMIT")
         except BaseException:
-            # SQLite may have rolled back by itself, on a full disk for instance.
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            with suppress(DatabaseError):
+                self._roll_back()
             raise
-        self._connection.execute("COMMIT")
 
     def checkpoint_is_due(self) -> bool:
         return self._wal_bytes() > self._checkpoint_at
@@ -88,6 +111,11 @@ class Database:
         with closing(apsw.Connection(self.path)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._checkpoint_at = self._wal_bytes() + WAL_BYTES_MAX
+
+    def _roll_back(self) -> None:
+        # SQLite may have rolled back by itself, on a full disk for instance.
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
     def _wal_bytes(self) -> int:
         try:

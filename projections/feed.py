@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Final
 
 from domain.codec import CODEC, Codec, Event
-from domain.log import START, EventLog, StoreUnavailable
+from domain.log import START, EventLog, RecordedEvent, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,15 @@ def retry_delays() -> Iterator[float]:
     while True:
         yield delay
         delay = min(2 * delay, _RETRY_MAX_S)
+
+
+class Undecodable(Exception):
+    """The next event of the log can't be decoded: a newer release wrote it, or its bytes are damaged."""
+
+    def __init__(self, recorded: RecordedEvent, cause: Exception) -> None:
+        super().__init__(f"the event at position {recorded.position} can't be decoded: {cause}")
+        self.recorded = recorded
+        self.cause = cause
 
 
 class Feed:
@@ -58,7 +67,7 @@ class Feed:
         while True:
             try:
                 async for batch in self._log.subscribe(after=self.head):
-                    self.publish([self._codec.decode(recorded) for recorded in batch])
+                    self._publish_decoded(batch)
                     delays = retry_delays()
             except StoreUnavailable as error:
                 logger.warning("the log can't be followed now: %s", error)
@@ -87,18 +96,53 @@ class Feed:
         self._listeners.append(callback)
 
     async def read(self, *, after: int, limit: int) -> list[Event]:
-        """The events after a position and up to the head, in order, at most `limit`. Raises StoreUnavailable."""
+        """The events after a position and up to the head, in order, at most `limit`; it ends before one that can't be
+        decoded. Raises StoreUnavailable, and Undecodable where that one is the first."""
         if after >= self._recent_since:
             first = bisect_right(self._recent, after, key=_position_of)
             return self._recent[first : first + limit]
         head = self.head
         read = await self._log.read_all(after=after, limit=limit)
-        return [self._codec.decode(recorded) for recorded in read if recorded.position <= head]
+        return self._decode([recorded for recorded in read if recorded.position <= head])
+
+    async def read_stream(self, stream: str, *, after: int, limit: int) -> list[Event]:
+        """As `read`, of one stream, after a version."""
+        return self._decode(await self._log.read_stream(stream, after=after, limit=limit))
 
     async def wait_beyond(self, position: int) -> None:
         """Returns when there is an event after the position."""
         while self.head <= position:
             await self._moved.wait()
+
+    def _decode(self, read: Sequence[RecordedEvent]) -> list[Event]:
+        events: list[Event] = []
+        for recorded in read:
+            try:
+                events.append(self._codec.decode(recorded))
+            except Exception as error:
+                if not events:
+                    raise Undecodable(recorded, error) from error
+                break
+        return events
+
+    def _publish_decoded(self, batch: Sequence[RecordedEvent]) -> None:
+        while batch:
+            try:
+                events = self._decode(batch)
+            except Undecodable as error:
+                logger.error("it is not published: %s", error)
+                self._pass_over(batch[0].position)
+                batch = batch[1:]
+            else:
+                self.publish(events)
+                batch = batch[len(events) :]
+
+    def _pass_over(self, position: int) -> None:
+        """Whoever reads from before this position reads the log, and finds there what could not be decoded."""
+        self._recent.clear()
+        self.head = self._recent_since = position
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     def _trim(self) -> None:
         # Rarely and many at once: to take single events from the front of a list moves all the others each time.

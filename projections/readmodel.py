@@ -3,7 +3,7 @@
 ReadModelError
 ├── WrongFile           the file holds another read model, or another version
 ├── TrackingAhead       the rows come from a log that is longer than the one at hand
-└── ReadModelStopped    an event could not be applied; who waits for the model is told so
+└── ReadModelStopped    the model stands still for now; who waits for it is told why
 """
 
 import hashlib
@@ -16,10 +16,13 @@ import msgspec
 
 from domain.codec import Event
 from projections.database import Database, DatabaseError
+from projections.parking import SCHEMA, Failed, Parking
 
 _CATALOGUE: Final = """
-CREATE TABLE IF NOT EXISTS readmodel (name TEXT PRIMARY KEY, version INTEGER NOT NULL, position BIGINT NOT NULL)
+CREATE TABLE IF NOT EXISTS readmodel (name TEXT PRIMARY KEY, version INTEGER NOT NULL, position BIGINT NOT NULL);
 """
+_STANDS: Final = "SELECT position, EXISTS (SELECT 1 FROM parked) FROM readmodel WHERE name = ?"
+_TRACK: Final = "UPDATE readmodel SET position = ? WHERE name = ?"
 
 
 class ReadModelError(Exception):
@@ -48,6 +51,7 @@ class Table(msgspec.Struct, frozen=True):
 
 class ReadModel(ABC):
     """Rows that are a function of the events alone: no clock, no randomness, no arrival order, no unsealed text.
+    Streams are fed in the order of the log but for parked ones, which come later (`projections/parking.py`).
 
     A model keeps nothing in memory that a transaction which is rolled back would leave wrong. Only a column named
     `position` may hold a position of the store: it stays out of the hash, since another store gives other positions.
@@ -76,6 +80,7 @@ class ReadModel(ABC):
     def __init__(self, db: Database) -> None:
         """Makes the tables where the file is empty. Raises WrongFile."""
         self.db = db
+        self.parking = Parking(db)
         with db.transaction():
             self._create()
 
@@ -93,15 +98,30 @@ class ReadModel(ABC):
 
     def advance(self, events: Sequence[Event]) -> None:
         """Applies a batch and moves the position to its last event, in one transaction. What is in already is left
-        out: to feed a batch twice changes nothing."""
+        out: to feed a batch twice changes nothing. What belongs to a parked stream is held back."""
         with self.db.transaction():
-            position = self.position
+            position, parked = self.db.query(_STANDS, (self.name,))[0]
             if events[0].position <= position:
                 events = [event for event in events if event.position > position]
             if not events:
                 return
+            free = self.parking.hold_back(events) if parked else events
+            if free:
+                self.apply(free)
+            self.db.execute(_TRACK, (events[-1].position, self.name))
+
+    def park(self, failure: Failed) -> None:
+        """Goes past the event that follows the position, and holds it back with all that rests on it. Raises
+        ParkedFull."""
+        with self.db.transaction():
+            self.parking.park(failure)
+            self.db.execute(_TRACK, (failure.position, self.name))
+
+    def catch_up(self, events: Sequence[Event]) -> None:
+        """Applies the next events of a parked stream, in one transaction."""
+        with self.db.transaction():
             self.apply(events)
-            self.db.execute("UPDATE readmodel SET position = ? WHERE name = ?", (events[-1].position, self.name))
+            self.parking.move(events[-1].stream, events[-1].version + 1)
 
     def row_hash(self) -> str:
         """SHA-256 over all rows, each table in the order of its key: equal after a rebuild, on whichever store.
@@ -121,14 +141,17 @@ class ReadModel(ABC):
         self.db.close()
 
     def _create(self) -> None:
-        self.db.execute(_CATALOGUE)
+        self._execute(_CATALOGUE + SCHEMA)
         stands = self.db.query_one("SELECT name, version FROM readmodel")
         if stands is None:
-            for statement in filter(str.strip, self.schema.split(";")):
-                self.db.execute(statement)
+            self._execute(self.schema)
             self.db.execute("INSERT INTO readmodel VALUES (?, ?, 0)", (self.name, self.version))
         elif stands != (self.name, self.version):
             raise WrongFile(
                 f"{self.db.path} holds version {stands[1]} of the read model {stands[0]!r} instead of version"
                 f" {self.version} of {self.name!r}. Delete the file: it is rebuilt from the log."
             )
+
+    def _execute(self, statements: str) -> None:
+        for statement in filter(str.strip, statements.split(";")):
+            self.db.execute(statement)

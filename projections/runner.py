@@ -2,43 +2,79 @@
 
 The steps of a batch: wait for an event after the model's position, gather what comes within `gather_ms` (or at once,
 where somebody waits for the model), read the batch, write it, and wake those who wait for a position that is reached.
+
+What can go wrong:
+
+    an event can't be applied     found by halving the batch, and parked (`projections/parking.py`); the rest goes on
+    the store can't be read,      the batch is tried again, after 0.1 s and then less and less often, up to every 5 s;
+    the file can't be written     from the `TRIES_IN_SILENCE`th failure on, whoever waits for the model is told
+    a checkpoint fails            it is tried again after `CHECKPOINT_PAUSE_S`
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
 
 from domain.codec import Event
 from domain.log import StoreUnavailable
-from projections.feed import Feed, retry_delays
+from projections.database import is_file_trouble
+from projections.feed import Feed, Undecodable, retry_delays
+from projections.parking import Failed, HeldBack, NotParked, Parked, ParkedFull, failed, rests_on, undecodable
 from projections.readmodel import ReadModel, ReadModelStopped, TrackingAhead
 
 logger = logging.getLogger(__name__)
 
+TRIES_IN_SILENCE: Final = 3
+"""What is over by then, some 0.3 s later, nobody needs to know of."""
+CHECKPOINT_PAUSE_S: Final = 30.0
 
-class _Poisonous(Exception):
-    """One event can't be applied; the model stands right before it."""
 
-    def __init__(self, event: Event) -> None:
-        self.event = event
+class Retried(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a parked stream, and of those that waited behind it."""
+
+    applied: int
+    """So many events are in the rows now."""
+    parked: list[Parked]
+    """What is still parked of them."""
 
 
 class Runner:
-    """`run` is to be a task of its own; it ends when it is cancelled, or when the model fails."""
+    """`run` is to be a task of its own; it ends only when it is cancelled."""
 
-    def __init__(self, feed: Feed, model: ReadModel, *, batch_max: int = 500, gather_ms: int = 100) -> None:
-        """The feed has been started. Raises TrackingAhead."""
+    def __init__(
+        self,
+        feed: Feed,
+        model: ReadModel,
+        *,
+        batch_max: int = 500,
+        gather_ms: int = 100,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000,
+    ) -> None:
+        """The feed has been started. `clock` gives microseconds since 1970. Raises TrackingAhead."""
         self._feed = feed
         self._model = model
         self._batch_max = batch_max
         self._gather_s = gather_ms / 1_000
+        self._clock = clock
         self._waiters: dict[asyncio.Future[None], int] = {}
         self._hurry = asyncio.Event()
         """Is set while somebody waits."""
+        self._writing = asyncio.Lock()
+        """Held by whoever writes the file: the runner, a checkpoint, or an operator's retry."""
+        self._behind = False
+        self._checkpoint_from = 0.0
         self.position = model.position
-        """All events up to it are in the rows."""
+        """All events up to it are in the rows, or parked."""
+        self.parked = model.parking.count()
+        """How many streams are parked."""
+        self.tries = 0
+        """How often the batch at hand has failed."""
         self.stopped: str | None = None
-        """Why the model stopped; None while it runs."""
+        """Why the model stands still; None while it goes on, or has just begun to try again."""
         if self.position > feed.head:
             raise TrackingAhead(
                 f"the read model {model.name!r} stands at position {self.position}, and the log ends at {feed.head}:"
@@ -47,25 +83,22 @@ class Runner:
 
     async def run(self) -> None:
         self.stopped = None
+        self._behind = self._feed.head > self.position
+        delays = retry_delays()
         try:
-            behind = self._feed.head > self.position
             while True:
-                if not behind:
-                    await self._gather()
-                self._apply(await self._read())
-                self._wake()
-                if self._model.db.checkpoint_is_due():
-                    await asyncio.to_thread(self._model.db.checkpoint)
-                # Asked before the loop goes on: what is published meanwhile is gathered, or a batch would be tiny.
-                behind = self._feed.head > self.position
-                # A model that has much to catch up on lets the others have the loop between its batches.
-                await asyncio.sleep(0)
+                try:
+                    await self._step()
+                except Exception as error:
+                    self._fail(error)
+                    await asyncio.sleep(next(delays))
+                else:
+                    if self.tries:
+                        self._recover()
+                        delays = retry_delays()
         except asyncio.CancelledError:
-            self._give_up(f"the read model {self._model.name!r} was shut down at position {self.position}")
+            self._stop(f"the read model {self._model.name!r} was shut down at position {self.position}")
             raise
-        except Exception as error:
-            self._give_up(f"the read model {self._model.name!r} stopped at position {self.position}: {_reason(error)}")
-            logger.error(self.stopped, exc_info=error)
 
     async def wait(self, position: int) -> None:
         """Returns when the model is at least there; meanwhile it gathers nothing. Raises ReadModelStopped."""
@@ -81,6 +114,57 @@ class Runner:
         finally:
             self._waiters.pop(waiter, None)
 
+    def is_parked(self, *streams: str) -> bool:
+        """Whether the rows lack the later events of one of these streams."""
+        return self.parked > 0 and any(self._model.parking.get(stream) is not None for stream in streams)
+
+    async def retry(self, stream: str) -> Retried:
+        """Applies what is parked of a stream, in order, up to an event that fails again; then likewise what was held
+        back for this stream. Raises NotParked, HeldBack, StoreUnavailable."""
+        applied, parked = 0, []
+        streams = [stream]
+        while streams:
+            current = streams.pop(0)
+            applied += await self._retry_one(current)
+            if (still := self._model.parking.get(current)) is not None:
+                parked.append(still)
+            else:
+                streams += self._model.parking.behind(current)
+        return Retried(applied=applied, parked=parked)
+
+    async def skip(self, stream: str) -> Retried:
+        """Drops the event that a stream is parked for, until the model is rebuilt, and retries the others. Raises what
+        `retry` does."""
+        async with self._writing:
+            parked = self._parked(stream)
+            if parked.reason is not None:
+                logger.warning("the read model %r goes on without an event: %s", self._model.name, parked)
+                with self._model.db.transaction():
+                    self._model.parking.skip(parked, self._clock())
+                self._count()
+        if self._model.parking.get(stream) is None:
+            behind = [await self.retry(each) for each in self._model.parking.behind(stream)]
+            return Retried(
+                applied=sum(each.applied for each in behind), parked=[one for each in behind for one in each.parked]
+            )
+        return await self.retry(stream)
+
+    # A batch
+
+    async def _step(self) -> None:
+        if not self._behind:
+            await self._gather()
+        # What fails is tried again at once, without gathering.
+        self._behind = True
+        async with self._writing:
+            await self._advance()
+            self._wake()
+            await self._checkpoint()
+        # Asked before the loop goes on: what is published meanwhile is gathered, or a batch would be tiny.
+        self._behind = self._feed.head > self.position
+        # A model that has much to catch up on lets the others have the loop between its batches.
+        await asyncio.sleep(0)
+
     async def _gather(self) -> None:
         await self._feed.wait_beyond(self.position)
         try:
@@ -89,30 +173,75 @@ class Runner:
         except TimeoutError:
             pass
 
-    async def _read(self) -> list[Event]:
-        for delay in retry_delays():
-            try:
-                events = await self._feed.read(after=self.position, limit=self._batch_max)
-            except StoreUnavailable as error:
-                logger.warning("the read model %r can't read the log now: %s", self._model.name, error)
-                await asyncio.sleep(delay)
-            else:
-                assert events, f"the log has nothing after {self.position}, though it went up to {self._feed.head}"
-                return events
-        raise AssertionError("the delays never end")
+    async def _advance(self) -> None:
+        try:
+            events: Sequence[Event] = await self._feed.read(after=self.position, limit=self._batch_max)
+        except Undecodable as bad:
+            self._park(undecodable(bad.recorded, bad.cause, self._clock()))
+            return
+        assert events, f"the log has nothing after {self.position}, though it went up to {self._feed.head}"
+        while events:
+            done, error = apply_until_failure(self._apply, events)
+            if error is not None:
+                self._park(failed(events[done], error, self._clock()))
+                # Each one that is found has cost several transactions.
+                await asyncio.sleep(0)
+            events = events[done + 1 :]
+        if self.parked:
+            self._count()
 
     def _apply(self, events: Sequence[Event]) -> None:
-        """Where a batch fails it is halved, until everything before the poisonous event is in."""
+        self._model.advance(events)
+        self.position = events[-1].position
+
+    def _park(self, failure: Failed) -> None:
+        self._model.park(failure)
+        self.position = failure.position
+        self._count()
+        logger.error("the read model %r has parked an event: %s", self._model.name, failure)
+
+    def _count(self) -> None:
+        self.parked = self._model.parking.count()
+
+    async def _checkpoint(self) -> None:
+        """A failure stops nothing: the write-ahead log grows until it succeeds."""
+        loop = asyncio.get_running_loop()
+        if not self._model.db.checkpoint_is_due() or loop.time() < self._checkpoint_from:
+            return
         try:
-            self._model.advance(events)
+            await asyncio.to_thread(self._model.db.checkpoint)
         except Exception as error:
-            if len(events) == 1:
-                raise _Poisonous(events[0]) from error
-            half = len(events) // 2
-            self._apply(events[:half])
-            self._apply(events[half:])
-        else:
-            self.position = events[-1].position
+            self._checkpoint_from = loop.time() + CHECKPOINT_PAUSE_S
+            logger.warning("a checkpoint of the read model %r failed, and is made later: %r", self._model.name, error)
+
+    # Standing still
+
+    def _fail(self, error: Exception) -> None:
+        self.tries += 1
+        name, position = self._model.name, self.position
+        # The 1st, 2nd, 4th, 8th … time.
+        if self.tries.bit_count() == 1:
+            expected = isinstance(error, StoreUnavailable | ParkedFull) or is_file_trouble(error)
+            logger.warning(
+                "the read model %r stands at position %d (try %d): %r", name, position, self.tries, error,
+                exc_info=None if expected else error,
+            )  # fmt: skip
+        self._wake()  # A part of the batch may be in.
+        if self.tries >= TRIES_IN_SILENCE:
+            self._stop(f"the read model {name!r} stands at position {position}, and tries again: {error!r}")
+
+    def _recover(self) -> None:
+        logger.warning("the read model %r goes on after %d failures", self._model.name, self.tries)
+        self.tries = 0
+        self.stopped = None
+
+    def _stop(self, reason: str) -> None:
+        self.stopped = reason
+        self._wake()
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(ReadModelStopped(reason))
+        self._waiters.clear()
 
     def _wake(self) -> None:
         for waiter, position in list(self._waiters.items()):
@@ -123,18 +252,64 @@ class Runner:
         if not self._waiters:
             self._hurry.clear()
 
-    def _give_up(self, reason: str) -> None:
-        self.stopped = reason
-        self._wake()  # A part of the batch may be in.
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_exception(ReadModelStopped(reason))
-        self._waiters.clear()
+    # Parked streams
+
+    async def _retry_one(self, stream: str) -> int:
+        """Page by page, so that the runner can go on in between."""
+        applied = 0
+        while True:
+            async with self._writing:
+                parked = self._parked(stream)
+                done, failure = await self._retry_page(parked)
+                self._count()
+            applied += done
+            if failure is not None or self._model.parking.get(stream) is None:
+                return applied
+
+    async def _retry_page(self, parked: Parked) -> tuple[int, Failed | None]:
+        limit = min(self._batch_max, parked.upto - parked.version + 1)
+        failure: Failed | None = None
+        try:
+            events = await self._feed.read_stream(parked.stream, after=parked.version - 1, limit=limit)
+            assert events, f"the log lacks version {parked.version} of {parked.stream}"
+            done, error = apply_until_failure(self._model.catch_up, events)
+            if error is not None:
+                failure = failed(events[done], error, self._clock())
+        except Undecodable as bad:
+            done, failure = 0, undecodable(bad.recorded, bad.cause, self._clock())
+        if failure is not None:
+            with self._model.db.transaction():
+                self._model.parking.fail(failure)
+        return done, failure
+
+    def _parked(self, stream: str) -> Parked:
+        """Raises NotParked, HeldBack."""
+        name = self._model.name
+        parked = self._model.parking.get(stream)
+        if parked is None:
+            raise NotParked(f"{stream} is not parked by the read model {name!r}")
+        first = rests_on(stream)
+        if first is not None and self._model.parking.get(first) is not None:
+            raise HeldBack(f"{stream} waits behind {first} in the read model {name!r}: retry that one")
+        return parked
 
 
-def _reason(error: Exception) -> str:
-    if not isinstance(error, _Poisonous):
-        return f"{error!r}"
-    event = error.event
-    what = type(event.entry.e).__name__
-    return f"{what} at position {event.position} ({event.stream}, version {event.version}): {error.__cause__!r}"
+def apply_until_failure(
+    apply: Callable[[Sequence[Event]], None], events: Sequence[Event]
+) -> tuple[int, Exception | None]:
+    """Applies events, all at once or else by halves, up to the first that can't be applied alone: how many are in, and
+    what the next one failed with. Raises what is not an event's fault."""
+    try:
+        apply(events)
+    except Exception as error:
+        if is_file_trouble(error):
+            raise
+        if len(events) == 1:
+            return 0, error
+        half = len(events) // 2
+        done, failure = apply_until_failure(apply, events[:half])
+        if failure is not None:
+            return done, failure
+        done, failure = apply_until_failure(apply, events[half:])
+        return half + done, failure
+    return len(events), None

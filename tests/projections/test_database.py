@@ -3,13 +3,14 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
 from domain.codec import Event
 from projections import database
-from projections.database import Database
+from projections.database import Database, is_file_trouble
 from projections.readmodel import ReadModel, Table, WrongFile
 from tests.projections.histories import History
 
@@ -54,6 +55,109 @@ def test_a_transaction_that_fails_leaves_nothing() -> None:
     with db.transaction():
         db.execute("INSERT INTO t VALUES (2)")
     assert db.query("SELECT a FROM t") == [(2,)]
+
+
+def test_a_commit_that_fails_leaves_nothing() -> None:
+    """A full disk is often noticed there only; the next transaction must not fall into this one."""
+    db = Database(":memory:")
+    for statement in (
+        "PRAGMA foreign_keys = ON",
+        "CREATE TABLE t (a INTEGER PRIMARY KEY)",
+        "CREATE TABLE u (a INTEGER REFERENCES t DEFERRABLE INITIALLY DEFERRED)",
+    ):
+        db.execute(statement)
+    with pytest.raises(sqlite3.IntegrityError), db.transaction():
+        db.execute("INSERT INTO u VALUES (1)")
+    with db.transaction():
+        db.execute("INSERT INTO t VALUES (2)")
+    assert (db.query("SELECT a FROM t"), db.query("SELECT a FROM u")) == ([(2,)], [])
+
+
+def test_a_transaction_that_can_t_be_undone_is_undone_before_the_next() -> None:
+    db = Database(":memory:")
+    db.execute("CREATE TABLE t (a INTEGER NOT NULL)")
+    real = db._connection
+    db._connection = Stubborn(real)  # type: ignore[assignment]
+    with pytest.raises(sqlite3.IntegrityError), db.transaction():
+        db.executemany("INSERT INTO t VALUES (?)", [(1,), (None,)])
+    assert real.in_transaction
+    db._connection = real
+    with db.transaction():
+        db.execute("INSERT INTO t VALUES (2)")
+    assert db.query("SELECT a FROM t") == [(2,)]
+
+
+class Stubborn:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, *params: Any) -> sqlite3.Cursor:
+        if sql == "ROLLBACK":
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._connection.execute(sql, *params)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def provoked(*statements: tuple[str, Sequence[Any]]) -> Exception:
+    db = Database(":memory:")
+    db.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT NOT NULL)")
+    try:
+        for sql, params in statements:
+            db.execute(sql, params)
+    except Exception as error:
+        return error
+    raise AssertionError("nothing failed")
+
+
+INSERT = "INSERT INTO t VALUES (?, ?)"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        provoked(("PRAGMA max_page_count = 1", ()), ("CREATE TABLE u (a)", ()), ("CREATE TABLE v (a)", ())),
+        sqlite3.OperationalError("database is locked"),
+        sqlite3.DatabaseError("database disk image is malformed"),
+        OSError(28, "No space left on device"),
+        MemoryError(),
+    ],
+    ids=repr,
+)
+def test_what_the_file_is_to_blame_for(error: Exception) -> None:
+    assert is_file_trouble(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        provoked((INSERT, (1, None))),
+        provoked((INSERT, (2**63, "b"))),
+        provoked((INSERT, (1, "\ud800"))),
+        provoked((INSERT, (1, object()))),
+        provoked((INSERT, (1,))),
+        provoked(("INSERT INTO nowhere VALUES (1)", ())),
+        ValueError(),
+    ],
+    ids=repr,
+)
+def test_what_the_values_are_to_blame_for(error: Exception) -> None:
+    assert not is_file_trouble(error)
+
+
+def test_a_file_is_read_beside_its_writer(tmp_path: Path) -> None:
+    writer = Database(tmp_path / "a b%.db")
+    writer.execute("CREATE TABLE t (a INTEGER)")
+    reader = Database(tmp_path / "a b%.db", read_only=True)
+    with writer.transaction():
+        writer.execute("INSERT INTO t VALUES (1)")
+        assert reader.query("SELECT a FROM t") == []
+    assert reader.query("SELECT a FROM t") == [(1,)]
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader.execute("INSERT INTO t VALUES (2)")
+    with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+        Database(tmp_path / "nothing.db", read_only=True)
 
 
 def test_a_model_keeps_its_rows_and_position_in_a_file_of_its_version(tmp_path: Path) -> None:

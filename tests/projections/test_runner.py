@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from commands.stores.memory import Medium, MemoryLog
 from domain.codec import Event
 from projections import database
+from projections import runner as runner_module
 from projections.database import Database
 from projections.feed import Feed
 from projections.readmodel import ReadModel, ReadModelStopped, Table, TrackingAhead
@@ -86,6 +88,12 @@ async def running(runner: Runner) -> AsyncIterator[asyncio.Task[None]]:
 
 async def wait(runner: Runner, position: int) -> None:
     await asyncio.wait_for(runner.wait(position), TIMEOUT_S)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(TIMEOUT_S):
+        while not condition():  # noqa: ASYNC110  # what is waited for has a delay of its own
+            await asyncio.sleep(0.01)
 
 
 async def turns(number: int = 20) -> None:
@@ -196,44 +204,116 @@ async def test_a_crash_leaves_rows_and_position_together(log: MemoryLog, tmp_pat
     assert model.row_hash() == fold(Ledger, events).row_hash()
 
 
-async def test_a_poisonous_event_stops_the_model_right_before_it(
-    feed: Feed, ledger: Ledger, caplog: pytest.LogCaptureFixture
-) -> None:
-    """I9: what fails leaves no rows; everything before it is in, and everybody is told."""
+async def test_a_poisonous_event_stops_nothing(feed: Feed, ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    """I9, I11: what fails leaves no rows; everything else is in, whoever waits is served, and the log tells."""
     events = accounts(5)
     ledger.poison[events[6].position] = ValueError("no row can be made of it")
     runner = Runner(feed, ledger, gather_ms=NEVER_MS)
-    async with running(runner) as run:
+    async with running(runner):
         before, beyond = (asyncio.create_task(runner.wait(events[index].position)) for index in (5, 9))
         await turns()
         feed.publish(events)
-        await asyncio.wait_for(before, TIMEOUT_S)
-        with pytest.raises(ReadModelStopped, match="ledger"):
-            await asyncio.wait_for(beyond, TIMEOUT_S)
-        await asyncio.wait_for(run, TIMEOUT_S)
-    assert ledger.stored() == [event.position for event in events[:6]]
-    assert runner.position == ledger.position == events[5].position
-    assert runner.stopped is not None
-    for told in ("'ledger'", f"AccountRegistered at position {events[6].position}", "no row can be made of it"):
-        assert told in runner.stopped
+        await asyncio.wait_for(asyncio.gather(before, beyond), TIMEOUT_S)
+    assert ledger.stored() == [event.position for event in [*events[:6], *events[8:]]]
+    assert runner.position == ledger.position == events[9].position
+    assert [each.stream for each in ledger.parking.all()] == [events[6].stream]
+    for told in ("'ledger'", "AccountRegistered", f"position={events[6].position}", "no row can be made of it"):
         assert told in caplog.text
-    await wait(runner, events[5].position)
-    with pytest.raises(ReadModelStopped):
-        await wait(runner, events[6].position)
 
 
-async def test_it_can_be_run_again_once_the_reason_is_gone(feed: Feed, ledger: Ledger) -> None:
+async def test_a_full_disk_is_waited_out(feed: Feed, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """I9, I11: nothing is parked, the rows that are in can be read, who waits is told; then it goes on by itself."""
+    model = Ledger.open(tmp_path)
+    runner = Runner(feed, model, gather_ms=1)
+    events = accounts(1_000)
+    async with running(runner):
+        feed.publish(events[:2])
+        await wait(runner, events[1].position)
+        [[pages]] = model.db.query("PRAGMA page_count")
+        fill(model, pages + 2)
+        feed.publish(events[2:])
+        with pytest.raises(ReadModelStopped, match=r"tries again: OperationalError\('database or disk is full'\)"):
+            await wait(runner, events[-1].position)
+        assert runner.stopped is not None
+        assert model.stored() == [event.position for event in events if event.position <= runner.position]
+        await wait(runner, events[1].position)
+        with pytest.raises(ReadModelStopped):
+            await wait(runner, events[-1].position)
+        fill(model, 1_000_000)
+        await until(lambda: runner.stopped is None)
+        await wait(runner, events[-1].position)
+    assert (runner.tries, runner.parked) == (0, 0)
+    assert model.row_hash() == fold(Ledger, events, batch_max=500).row_hash()
+    assert "(try 2)" in caplog.text
+    assert "goes on after" in caplog.text
+
+
+def fill(model: ReadModel, pages: int) -> None:
+    """SQLite says that the disk is full where the file would have more pages."""
+    model.db.query(f"PRAGMA max_page_count = {pages}")
+
+
+async def test_a_file_that_somebody_has_locked_is_tried_again(feed: Feed, tmp_path: Path) -> None:
+    model = Ledger.open(tmp_path)
+    runner = Runner(feed, model, gather_ms=1)
     events = accounts(2)
-    ledger.poison[events[2].position] = ValueError("not yet")
+    other = sqlite3.connect(tmp_path / "ledger-1.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    async with running(runner):
+        feed.publish(events)
+        await until(lambda: runner.tries > 0)
+        other.execute("ROLLBACK")
+        other.close()
+        await wait(runner, events[-1].position)
+    assert (model.stored(), runner.parked) == ([event.position for event in events], 0)
+
+
+@pytest.mark.parametrize("error", [sqlite3.DatabaseError("malformed"), OSError(5, "I/O"), MemoryError()])
+async def test_what_is_no_event_s_fault_parks_nothing(feed: Feed, ledger: Ledger, error: Exception) -> None:
+    events = accounts(2)
+    ledger.poison[events[1].position] = error
+    runner = Runner(feed, ledger, gather_ms=1)
+    async with running(runner):
+        feed.publish(events)
+        await until(lambda: runner.tries > 0)
+        assert runner.parked == 0
+        ledger.poison.clear()
+        await wait(runner, events[-1].position)
+    assert ledger.stored() == [event.position for event in events]
+
+
+async def test_a_bug_of_its_own_ends_no_runner(
+    feed: Feed, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """None dies silently: it tries again, and the log has the traceback."""
+    events = accounts(1)
+    runner = Runner(feed, ledger, gather_ms=1)
+    with monkeypatch.context() as patch:
+
+        async def buggy(**_: int) -> list[Event]:
+            raise ZeroDivisionError
+
+        patch.setattr(feed, "read", buggy)
+        async with running(runner) as run:
+            feed.publish(events)
+            await until(lambda: runner.stopped is not None)
+            assert not run.done()
+            patch.undo()
+            await until(lambda: runner.stopped is None)
+            await wait(runner, events[-1].position)
+    assert "Traceback" in caplog.text
+
+
+async def test_it_can_be_run_again(feed: Feed, ledger: Ledger) -> None:
+    events = accounts(2)
     runner = Runner(feed, ledger)
     feed.publish(events)
-    async with running(runner) as run:
-        await asyncio.wait_for(run, TIMEOUT_S)
-    ledger.poison.clear()
     async with running(runner):
-        await turns()
+        await wait(runner, events[0].position)
+    assert runner.stopped is not None
+    async with running(runner):
+        await until(lambda: runner.stopped is None)
         await wait(runner, events[-1].position)
-    assert runner.stopped is None or "shut down" in runner.stopped
     assert ledger.row_hash() == fold(Ledger, events).row_hash()
 
 
@@ -259,9 +339,10 @@ async def test_a_store_that_is_away_stops_nothing(ledger: Ledger, caplog: pytest
     medium.faults.go_away()
     with caplog.at_level(logging.WARNING):
         async with running(runner):
-            await turns()
-            assert "can't read the log now" in caplog.text
+            await until(lambda: runner.stopped is not None)
+            assert "the store is away" in caplog.text
             medium.faults.heal()
+            await until(lambda: runner.stopped is None)
             await wait(runner, events[-1].position)
     assert ledger.stored() == [event.position for event in events]
 
@@ -289,3 +370,42 @@ async def test_checkpoints_are_made_when_the_write_ahead_log_has_grown(
             await wait(runner, event.position)
     assert (tmp_path / "ledger-1.db-wal").stat().st_size < 60_000
     assert model.stored() == [event.position for event in events]
+
+
+async def test_a_checkpoint_that_fails_is_made_later(
+    feed: Feed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk, for instance; the rows go on meanwhile."""
+    monkeypatch.setattr(database, "WAL_BYTES_MAX", 0)
+    monkeypatch.setattr(runner_module, "CHECKPOINT_PAUSE_S", 0.0)
+    model = Ledger.open(tmp_path)
+    runner = Runner(feed, model, gather_ms=1)
+    events = accounts(2)
+    async with running(runner):
+        with monkeypatch.context() as patch:
+            patch.setattr(model.db, "checkpoint", failing)
+            feed.publish(events[:1])
+            await until(lambda: "is made later" in caplog.text)
+        feed.publish(events[1:])
+        await wait(runner, events[-1].position)
+        await until(lambda: (tmp_path / "ledger-1.db-wal").stat().st_size == 0)
+    assert "'ledger' failed, and is made later: OperationalError('disk I/O error')" in caplog.text
+    assert (runner.tries, model.stored()) == (0, [event.position for event in events])
+
+
+async def test_a_checkpoint_that_failed_is_not_made_after_each_batch(
+    feed: Feed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(database, "WAL_BYTES_MAX", 0)
+    model = Ledger.open(tmp_path)
+    monkeypatch.setattr(model.db, "checkpoint", failing)
+    runner = Runner(feed, model, gather_ms=1)
+    async with running(runner):
+        for event in accounts(5):
+            feed.publish([event])
+            await wait(runner, event.position)
+    assert caplog.text.count("is made later") == 1
+
+
+def failing() -> None:
+    raise sqlite3.OperationalError("disk I/O error")

@@ -1,0 +1,485 @@
+"""Parking: a poisonous event is set aside with what rests on it, and everything else goes on."""
+
+import asyncio
+import sqlite3
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from commands.stores.memory import Medium, MemoryLog
+from domain.codec import Event
+from domain.ids import conversation_stream, receipts_stream
+from domain.log import Append, EventLog, NewEvent
+from projections import parking
+from projections.database import Database
+from projections.directory import Directory
+from projections.feed import Feed
+from projections.inbox import Inbox
+from projections.messages import Messages
+from projections.parking import HeldBack, NotParked, Parked, ParkedFull, rests_on
+from projections.readmodel import ReadModel, Table
+from projections.receipts import Receipts
+from projections.runner import Runner, apply_until_failure
+from tests.projections.eventful import eventful
+from tests.projections.histories import History, fold, record
+
+TIMEOUT_S = 20
+NOW = 1_800_000_000_000_000
+
+Where = tuple[str, int]
+"""An event, by stream and version."""
+
+
+class Allergic(ReadModel):
+    """Fails at the events of `poison`, after it has written the rows of its batch."""
+
+    poison: ClassVar[set[Where]] = set()
+
+    def apply(self, events: Sequence[Event]) -> None:
+        super().apply(events)  # type: ignore[safe-super]  # what stands beside it in the class
+        for event in events:
+            if (event.stream, event.version) in self.poison:
+                raise ValueError(f"no row can be made of {event.stream} {event.version}")
+
+
+class AllergicMessages(Allergic, Messages):
+    pass
+
+
+class AllergicInbox(Allergic, Inbox):
+    pass
+
+
+class AllergicReceipts(Allergic, Receipts):
+    pass
+
+
+class AllergicDirectory(Allergic, Directory):
+    pass
+
+
+class Ledger(ReadModel):
+    """A row for each event."""
+
+    name = "ledger"
+    version = 1
+    schema = "CREATE TABLE ledger (position BIGINT PRIMARY KEY, stream TEXT NOT NULL, version INTEGER NOT NULL);"
+    tables = (Table("ledger", ("stream", "version")),)
+
+    def apply(self, events: Sequence[Event]) -> None:
+        rows = [(event.position, event.stream, event.version) for event in events]
+        self.db.executemany("INSERT INTO ledger VALUES (?, ?, ?)", rows)
+
+    def stored(self) -> list[Where]:
+        return self.db.query("SELECT stream, version FROM ledger ORDER BY position")
+
+
+class AllergicLedger(Allergic, Ledger):
+    pass
+
+
+ALLERGIC: dict[type[Allergic], type[ReadModel]] = {
+    AllergicMessages: Messages,
+    AllergicInbox: Inbox,
+    AllergicReceipts: Receipts,
+    AllergicDirectory: Directory,
+    AllergicLedger: Ledger,
+}
+
+
+@pytest.fixture(autouse=True)
+def healthy() -> None:
+    Allergic.poison = set()
+
+
+def where(event: Event) -> Where:
+    return event.stream, event.version
+
+
+def free_of(events: Sequence[Event], poison: Collection[Where]) -> tuple[list[Event], dict[str, tuple[int, int]]]:
+    """What is to be in the rows, and the parked streams with the versions from and up to which they are held back."""
+    free, parked = [], dict[str, tuple[int, int]]()
+    for event in events:
+        stream, talk = event.stream, event.stream.replace("receipts-", "conversation-")
+        if stream in parked:
+            parked[stream] = (parked[stream][0], event.version)
+        elif talk in parked or where(event) in poison:
+            parked[stream] = (event.version, event.version)
+        else:
+            free.append(event)
+    return free, parked
+
+
+async def runner_on(log: EventLog, model: ReadModel, batch_max: int = 500) -> Runner:
+    feed = Feed(log)
+    await feed.start()
+    return Runner(feed, model, batch_max=batch_max, clock=lambda: NOW)
+
+
+async def run(runner: Runner, position: int) -> None:
+    """Runs it until it is there, as if the process ended then."""
+    task = asyncio.create_task(runner.run())
+    try:
+        await asyncio.wait_for(runner.wait(position), TIMEOUT_S)
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def held(model: ReadModel) -> dict[str, tuple[int, int]]:
+    return {each.stream: (each.version, each.upto) for each in model.parking.all()}
+
+
+async def retry_all(runner: Runner, model: ReadModel) -> None:
+    """As an operator would: first what rests on nothing else."""
+    for stream in sorted(held(model)):
+        if model.parking.get(stream) is not None:
+            await runner.retry(stream)
+
+
+batch_sizes = st.integers(min_value=1, max_value=30)
+
+
+@pytest.mark.parametrize("model_type", ALLERGIC, ids=lambda each: each.name)
+@settings(max_examples=40)
+@given(
+    history=eventful(), picks=st.lists(st.integers(0, 10_000), max_size=5), sizes=st.tuples(batch_sizes, batch_sizes)
+)
+async def test_without_what_is_parked_and_then_with_it(
+    model_type: type[Allergic], history: History, picks: list[int], sizes: tuple[int, int]
+) -> None:
+    """I9: wherever poison stands, the rows are those of all other streams; retried, those of a rebuild."""
+    log = MemoryLog(Medium())
+    events = await record(log, history.events)
+    poison = {where(events[pick % len(events)]) for pick in picks}
+    free, parked = free_of(events, poison)
+    model_type.poison = poison
+    model = model_type(Database(":memory:"))
+    runner = await runner_on(log, model, sizes[0])
+    await run(runner, events[len(events) // 2].position)
+    runner = await runner_on(log, model, sizes[1])  # a restart
+    await run(runner, events[-1].position)
+    assert held(model) == parked
+    assert runner.parked == len(parked)
+    assert model.position == events[-1].position
+    plain = ALLERGIC[model_type]
+    assert model.row_hash() == fold(plain, free, batch_max=7).row_hash()
+
+    model_type.poison = set()
+    await retry_all(runner, model)
+    assert (held(model), runner.parked) == ({}, 0)
+    assert model.row_hash() == fold(plain, events, batch_max=7).row_hash()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("at", range(10))
+async def test_poison_at_every_place_of_a_batch(at: int, number: int, tmp_path: Path) -> None:
+    """I9: also where the next event is poison too; the file knows it after a restart."""
+    history = History()
+    for index in range(10):
+        history.register(f"account {index}")
+    log = MemoryLog(Medium())
+    events = [event for event in await record(log, history.events) if event.version == 0]
+    poison = [where(event) for event in events[at : at + number]]
+    AllergicLedger.poison = set(poison)
+    model = AllergicLedger.open(tmp_path)
+    feed = Feed(log)
+    await feed.start()
+    runner = Runner(feed, model, clock=lambda: NOW)
+    await run(runner, feed.head)
+    model.close()
+
+    model = AllergicLedger.open(tmp_path)
+    assert [(each.stream, each.version, each.upto) for each in model.parking.all()] == [(s, 0, 1) for s, _ in poison]
+    assert {stream for stream, _ in model.stored()} == {event.stream for event in events} - {s for s, _ in poison}
+    assert (await runner_on(log, model)).parked == len(poison)
+
+
+class Scene:
+    """Ann and Ben with a group that has a message and a receipt, and one without trouble."""
+
+    def __init__(self) -> None:
+        self.history = History()
+        self.ann, self.ben = self.history.register("ann"), self.history.register("ben")
+        self.group, self.other = self.history.group(self.ann, self.ben), self.history.group(self.ann, self.ben)
+        for talk in (self.group, self.other):
+            for _ in range(3):
+                self.history.send(talk, self.ann)
+            self.history.receive(talk, self.ben, delivered=3, read=2)
+
+    @property
+    def stream(self) -> str:
+        return conversation_stream(self.group)
+
+    async def recorded(self, log: MemoryLog) -> list[Event]:
+        return await record(log, self.history.events)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    return MemoryLog(Medium())
+
+
+async def test_a_parked_event_is_told_with_all_that_an_operator_needs(scene: Scene, log: MemoryLog) -> None:
+    events = await scene.recorded(log)
+    AllergicInbox.poison = {(scene.stream, 2)}
+    model = AllergicInbox(Database(":memory:"))
+    runner = await runner_on(log, model)
+    await run(runner, events[-1].position)
+    [bad] = [event for event in events if where(event) == (scene.stream, 2)]
+    [first, second] = model.parking.all()
+    assert first == Parked(
+        stream=scene.stream, version=2, upto=3, position=bad.position, topic="MessageSent", event=bad.entry.id,
+        reason=f"ValueError('no row can be made of {scene.stream} 2')", at=NOW,
+    )  # fmt: skip
+    assert (second.stream, second.reason) == (receipts_stream(scene.group), None)
+    assert runner.is_parked("somewhere", scene.stream)
+    assert not runner.is_parked(conversation_stream(scene.other))
+    assert model.parking.lacks(scene.stream)
+    assert not model.parking.lacks(conversation_stream(scene.other))
+
+
+async def test_what_comes_later_waits_too(scene: Scene, log: MemoryLog) -> None:
+    AllergicInbox.poison = {(scene.stream, 1)}
+    events = await scene.recorded(log)
+    model = AllergicInbox(Database(":memory:"))
+    await run(await runner_on(log, model), events[-1].position)
+    done = len(scene.history.events)
+    scene.history.send(scene.group, scene.ben)
+    scene.history.send(scene.other, scene.ben)
+    more = await record(log, scene.history.events[done:])
+    await run(await runner_on(log, model), more[-1].position)
+    assert held(model) == {scene.stream: (1, 4), receipts_stream(scene.group): (0, 0)}
+    row = await model.conversation(scene.ann, scene.other)
+    assert row is not None
+    assert row.head == 5
+
+
+async def test_receipts_may_be_parked_alone(scene: Scene, log: MemoryLog) -> None:
+    """Nothing rests on them: marks only grow, so they may come late."""
+    events = await scene.recorded(log)
+    AllergicInbox.poison = {(receipts_stream(scene.group), 0)}
+    model = AllergicInbox(Database(":memory:"))
+    await run(await runner_on(log, model), events[-1].position)
+    assert held(model) == {receipts_stream(scene.group): (0, 0)}
+
+
+async def test_a_retry_stops_at_the_first_that_fails_again(scene: Scene, log: MemoryLog) -> None:
+    events = await scene.recorded(log)
+    model = AllergicLedger(Database(":memory:"))
+    AllergicLedger.poison = {(scene.stream, 1)}
+    runner = await runner_on(log, model, 2)
+    await run(runner, events[-1].position)
+    AllergicLedger.poison = {(scene.stream, 3)}
+    retried = await runner.retry(scene.stream)
+    assert retried.applied == 2
+    [still] = retried.parked
+    assert (still.version, still.upto, still.reason is not None) == (3, 3, True)
+    assert [version for stream, version in model.stored() if stream == scene.stream] == [0, 1, 2]
+    assert (await runner.retry(scene.stream)).applied == 0
+    AllergicLedger.poison = set()
+    assert (await runner.retry(scene.stream)).parked == []
+    assert model.row_hash() == fold(Ledger, events).row_hash()
+
+
+async def test_what_rests_on_a_parked_stream_is_not_retried_before_it(scene: Scene, log: MemoryLog) -> None:
+    events = await scene.recorded(log)
+    AllergicInbox.poison = {(scene.stream, 1)}
+    model = AllergicInbox(Database(":memory:"))
+    runner = await runner_on(log, model)
+    await run(runner, events[-1].position)
+    for verb in (runner.retry, runner.skip):
+        with pytest.raises(HeldBack, match=f"waits behind {scene.stream}"):
+            await verb(receipts_stream(scene.group))
+        with pytest.raises(NotParked, match="'inbox'"):
+            await verb(conversation_stream(scene.other))
+    AllergicInbox.poison = {(receipts_stream(scene.group), 0)}
+    retried = await runner.retry(scene.stream)
+    assert retried.applied == 3
+    assert [(each.stream, each.reason is None) for each in retried.parked] == [(receipts_stream(scene.group), False)]
+
+
+async def test_a_skipped_event_is_gone_and_remembered(scene: Scene, log: MemoryLog) -> None:
+    """I2: whoever looks a command up must know that the rows lack one."""
+    events = await scene.recorded(log)
+    AllergicMessages.poison = {(scene.stream, 1), (scene.stream, 3)}
+    model = AllergicMessages(Database(":memory:"))
+    runner = await runner_on(log, model)
+    await run(runner, events[-1].position)
+    skipped = await runner.skip(scene.stream)
+    assert (skipped.applied, [each.version for each in skipped.parked]) == (1, [3])
+    skipped = await runner.skip(scene.stream)
+    assert (skipped.applied, skipped.parked) == (1, []), "the receipts that waited behind"
+    assert not runner.is_parked(scene.stream)
+    assert model.parking.lacks(scene.stream)
+    assert [(each.stream, each.version, each.skipped_at) for each in model.parking.skipped()] == [
+        (scene.stream, 1, NOW), (scene.stream, 3, NOW),
+    ]  # fmt: skip
+    page = await model.page(scene.group, intervals=[[1, 0]], after=0, limit=10)
+    assert [item.seq for item in page] == [1, 3]
+
+
+async def test_a_rebuilt_model_tries_everything_anew(scene: Scene, log: MemoryLog, tmp_path: Path) -> None:
+    """I9: nothing is parked for ever."""
+    events = await scene.recorded(log)
+    AllergicLedger.poison = {(scene.stream, 1)}
+    model = AllergicLedger.open(tmp_path)
+    await run(await runner_on(log, model), events[-1].position)
+    model.close()
+    AllergicLedger.poison = set()
+    (tmp_path / "ledger-1.db").unlink()
+    model = AllergicLedger.open(tmp_path)
+    await run(await runner_on(log, model), events[-1].position)
+    assert held(model) == {}
+    assert model.row_hash() == fold(Ledger, events).row_hash()
+
+
+async def test_an_event_of_a_newer_release_is_parked(scene: Scene, log: MemoryLog) -> None:
+    events = await scene.recorded(log)
+    future = NewEvent(id="an id", topic="FromTheFuture", data=b"{}")
+    await log.append([Append(stream=scene.stream, expected=3, events=[future])])
+    done = len(scene.history.events)
+    scene.history.send(scene.other, scene.ben)
+    await record(log, scene.history.events[done:])
+    model = Ledger(Database(":memory:"))
+    runner = await runner_on(log, model)
+    await run(runner, await log.head())
+    [parked] = model.parking.all()
+    assert (parked.stream, parked.version, parked.topic, parked.event) == (scene.stream, 4, "FromTheFuture", None)
+    assert "no event is known" in (parked.reason or "")
+    assert len(model.stored()) == len(events) + 1
+    assert (await runner.retry(scene.stream)).applied == 0
+    assert (await runner.skip(scene.stream)).parked == []
+
+
+async def test_a_follower_passes_over_what_it_can_t_decode(scene: Scene, log: MemoryLog) -> None:
+    """I4: whoever reads the feed finds the event in the log, and the events around it."""
+    events = await scene.recorded(log)
+    feed = Feed(log)
+    heard: list[Event] = []
+    feed.listen(heard.extend)
+    future = NewEvent(id="an id", topic="FromTheFuture", data=b"{}")
+    await log.append([Append(stream=scene.stream, expected=3, events=[future])])
+    done = len(scene.history.events)
+    scene.history.send(scene.other, scene.ben)
+    events += await record(log, scene.history.events[done:])
+    following = asyncio.create_task(feed.follow())
+    model = Ledger(Database(":memory:"))
+    runner = Runner(feed, model, gather_ms=1, clock=lambda: NOW)
+    await run(runner, await log.head())
+    following.cancel()
+    await asyncio.wait([following])
+    assert [where(event) for event in heard] == model.stored() == [where(event) for event in events]
+    assert held(model) == {scene.stream: (4, 4)}
+
+
+async def test_a_reason_may_quote_what_no_file_can_hold(log: MemoryLog) -> None:
+    class Quoting(Ledger):
+        def apply(self, events: Sequence[Event]) -> None:
+            raise ValueError("\ud800" * 5_000)
+
+    history = History()
+    history.register("ann")
+    events = await record(log, history.events)
+    model = Quoting(Database(":memory:"))
+    await run(await runner_on(log, model), events[-1].position)
+    assert len(model.parking.all()[0].reason or "") == parking.REASON_CHARS_MAX
+
+
+async def test_a_model_that_parks_too_much_stands_still(
+    log: MemoryLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """I11: what is kept of parked events is bounded. What is no fault of single events is told as such."""
+    monkeypatch.setattr(parking, "STREAMS_MAX", 3)
+    history = History()
+    for index in range(5):
+        history.register(f"account {index}")
+    events = await record(log, history.events)
+    AllergicLedger.poison = {where(event) for event in events if event.version == 0}
+    model = AllergicLedger(Database(":memory:"))
+    runner = await runner_on(log, model)
+    with pytest.raises(Exception, match="no fault of single events"):
+        await run(runner, events[-1].position)
+    assert model.position == events[5].position
+    assert "ParkedFull" in caplog.text
+    with pytest.raises(ParkedFull), model.db.transaction():
+        model.parking.park(parking.failed(events[6], ValueError(), NOW))
+    AllergicLedger.poison = {where(events[6])}
+    await retry_all(runner, model)
+    await run(runner, events[-1].position)
+    assert held(model) == {events[6].stream: (0, 1)}
+
+
+@pytest.mark.parametrize("statement", ["INSERT INTO parked", "UPDATE readmodel", "COMMIT"])
+async def test_rows_position_and_what_is_parked_are_committed_together(
+    scene: Scene, log: MemoryLog, statement: str, tmp_path: Path
+) -> None:
+    """I9: whenever the disk fails, the file is that of some position; it goes on by itself from there."""
+    events = await scene.recorded(log)
+    AllergicLedger.poison = {(scene.stream, 1)}
+    model = AllergicLedger.open(tmp_path)
+    failures = Failing(model.db, statement)
+    runner = await runner_on(log, model, 4)
+    task = asyncio.create_task(runner.run())
+    await asyncio.wait_for(failures.happened.wait(), TIMEOUT_S)
+    free, parked = free_of([event for event in events if event.position <= model.position], AllergicLedger.poison)
+    assert (model.row_hash(), held(model)) == (fold(Ledger, free).row_hash(), parked)
+    await asyncio.wait_for(runner.wait(events[-1].position), TIMEOUT_S)
+    task.cancel()
+    await asyncio.wait([task])
+    free, parked = free_of(events, AllergicLedger.poison)
+    assert (model.row_hash(), held(model)) == (fold(Ledger, free).row_hash(), parked)
+
+
+class Failing:
+    """Makes the first statement of this kind fail once, as a full disk does."""
+
+    def __init__(self, db: Database, statement: str) -> None:
+        self.happened = asyncio.Event()
+        self._statement = statement
+        self._connection = db._connection
+        db._connection = self  # type: ignore[assignment]
+
+    def execute(self, sql: str, params: Sequence[object] = ()) -> sqlite3.Cursor:
+        if sql.startswith(self._statement) and not self.happened.is_set():
+            self.happened.set()
+            raise sqlite3.OperationalError("database or disk is full")
+        return self._connection.execute(sql, params)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._connection, name)
+
+
+@given(bad=st.sets(st.integers(0, 19)), size=st.integers(0, 20))
+def test_as_much_as_can_be_is_applied(bad: set[int], size: int) -> None:
+    """Everything before the first event that fails alone, once and in order."""
+    history = History()
+    for index in range((size + 1) // 2):
+        history.register(f"account {index}")
+    events = history.events[:size]
+    poison = {index for index in bad if index < len(events)}
+    applied: list[Event] = []
+
+    def apply(batch: Sequence[Event]) -> None:
+        if any(events.index(event) in poison for event in batch):
+            raise ValueError
+        applied.extend(batch)
+
+    done, error = apply_until_failure(apply, events)
+    assert done == min(poison, default=len(events))
+    assert (error is None) == (not poison)
+    assert applied == events[:done]
+
+
+def test_receipts_rest_on_their_conversation() -> None:
+    assert rests_on("receipts-x") == "conversation-x"
+    assert [rests_on(stream) for stream in ("conversation-x", "account-x")] == [None, None]
