@@ -28,6 +28,14 @@ class Peer(Protocol):
 
     account: AccountId
     device: DeviceId
+    room: int
+    """How many commands it may still give; each command that carries something of it takes one."""
+
+    def __hash__(self) -> int: ...
+
+    def answered(self) -> None:
+        """One of them is answered."""
+        ...
 
     def refuse(self, refusal: Refusal, *, conversation: str) -> None: ...
 
@@ -81,10 +89,14 @@ class Acks:
 
     def _flush(self) -> None:
         gathered, self._gathered = self._gathered, {}
+        taken: dict[Peer, int] = {}
         for conversation, stated in gathered.items():
             for peers, receipts in stated.chunks():
                 command = AdvanceReceipts(id=CommandId(new_uuid()), conversation=conversation, receipts=receipts)
-                self._writer.submit(command, turn=conversation, reply=partial(_replied, conversation, peers))
+                # The turn of whoever has stated the least: one who is busy everywhere holds up only what is its alone.
+                turn = next((peer for peer in peers if peer not in taken), None) or min(peers, key=taken.__getitem__)
+                taken[turn] = taken.get(turn, 0) + 1
+                self._writer.submit(command, turn=turn, reply=partial(_replied, conversation, peers))
 
 
 class _Marks:
@@ -112,6 +124,7 @@ class _Gathered:
         marks = self._marks.get(key)
         if marks is None:
             marks = self._marks[key] = _Marks(peer)
+            peer.room -= 1
         if delivered > marks.delivered:
             marks.delivered = delivered
         if read > marks.read:
@@ -119,6 +132,7 @@ class _Gathered:
 
     def state(self, peer: Peer, receipt: Receipt) -> None:
         self._statements.append((peer, receipt))
+        peer.room -= 1
 
     def chunks(self) -> Iterator[tuple[list[Peer], list[Receipt]]]:
         """All statements, at most RECEIPTS_MAX together, with those who made them."""
@@ -146,6 +160,8 @@ def _checked(conversation: str, upto: int, signature: str | None) -> Conversatio
 def _replied(conversation: ConversationId, peers: list[Peer], reply: Reply) -> None:
     """Only what concerns the server is told. That there is no such conversation, or that it is not for this account,
     would tell a stranger which conversations exist: such statements end in silence, like those that are old."""
+    for peer in peers:
+        peer.answered()
     if isinstance(reply, Accepted) or not REPLIES[reply.code].retry:
         return
     refusal = Refusal(reply.code)

@@ -3,19 +3,20 @@
     challenged --hello--> checked --welcome--> commands and pages --live--> commands and pushes
 
 The hot path (send, ack, read, and every push) is callbacks only: no task, queue or lock for a message. The log-in with
-its pages, and the fetches, are at most one task each.
+its pages, and the frames that need the read models, are at most one task each.
 """
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Final, Protocol
 
 from commands.writer import Accepted, Reply
-from domain.ids import AccountId, ConversationId, DeviceId
+from domain.ids import AccountId, ConversationId, DeviceId, is_uuid
 from gateways.acks import Acks
-from gateways.commands import SEQ_MAX, message_command, parse_header
+from gateways.commands import SEQ_MAX, is_seq, message_command, parse_header
 from gateways.history import page_of, seen_by
 from gateways.protocol import encode
 from gateways.refusal import Refusal
@@ -26,8 +27,10 @@ from signet_client.codes import DISCONNECTS, Disconnect
 
 _log = logging.getLogger("signet.live")
 
-FETCHES_MAX: Final = 64
-"""How many fetches of one connection may wait; further ones are refused as `busy`."""
+COMMANDS_MAX: Final = 64
+"""How many commands of one connection may be without an answer; then its reading pauses until an answer has left."""
+
+_Lookup = wire.Fetch | wire.Ack | wire.Read
 
 
 class Link(Protocol):
@@ -46,6 +49,14 @@ class Link(Protocol):
         """A push was dropped since the link is slow: the device is to be told once it reads again."""
         ...
 
+    def go_on(self) -> None:
+        """There is room for a command again."""
+        ...
+
+    def trust(self) -> None:
+        """The device is who it says it is."""
+        ...
+
     async def drained(self) -> None:
         """Lets others have the loop, and returns when the socket takes more."""
         ...
@@ -57,7 +68,8 @@ class Connection:
     """Attached to the hub from its log-in until `end`."""
 
     __slots__ = (
-        "_acks", "_fetches", "_held", "_link", "_nonce", "_services", "_tasks", "_welcomed", "account", "device",
+        "_acks", "_held", "_known", "_link", "_lookups", "_nonce", "_services", "_tasks", "_welcomed", "account",
+        "device", "room",
     )  # fmt: skip
 
     def __init__(self, services: Services, acks: Acks, link: Link) -> None:
@@ -68,10 +80,15 @@ class Connection:
         """Of the challenge; empty before it, and once a hello has come."""
         self._welcomed = False
         self._held: Held | None = None
-        self._fetches: list[wire.Fetch] = []
+        self._known: set[str] = set()
+        """Conversations that the account surely is or was in."""
+        self._lookups: deque[_Lookup] = deque()
+        """What waits for the read models, in order."""
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self.account = AccountId("")
         self.device = DeviceId("")
+        self.room = COMMANDS_MAX
+        """How many commands the device may give before one of those that it gave is answered."""
 
     def start(self) -> None:
         self._nonce = self._services.auth.challenge()
@@ -106,7 +123,6 @@ class Connection:
     def end(self) -> None:
         """The connection is closed, or about to be: nothing more is heard, sent or read for it."""
         self._services.hub.detach(self)
-        self._fetches.clear()
         for task in self._tasks:
             task.cancel()
 
@@ -118,6 +134,7 @@ class Connection:
                 nonce=nonce, account=hello.account, device=hello.device, signature=hello.signature
             )
             self.account, self.device = caller.account, caller.device
+            self._link.trust()
             self._held = Held()
             self._services.hub.attach(self)
             await self._check_active()
@@ -177,57 +194,87 @@ class Connection:
                 sealer=self._services.sealer,
                 settings=self._services.settings,
             )
-            if frame.read is not None:
-                self._acks.read(self, wire.Read(c=header.conversation, upto=frame.read))
+            if frame.read is not None and not is_seq(frame.read):
+                raise Refusal("bad_frame", "read: a seq, or 0")
         except Refusal as refusal:
             self.refuse(refusal, frame_id=header.id, conversation=header.conversation)
             return
+        self.room -= 1
         reply = partial(self._replied, header.id, header.conversation)
         self._services.writer.submit(command, turn=self, reply=reply)
+        if frame.read is not None:
+            self._on_statement(wire.Read(c=header.conversation, upto=frame.read))
 
     def _replied(self, command_id: str, conversation: str, reply: Reply) -> None:
         if isinstance(reply, Accepted):
             self._send(wire.Accepted(id=command_id, c=conversation, seq=reply.seq, at=reply.at))
         else:
             self.refuse(Refusal(reply.code), frame_id=command_id, conversation=conversation)
+        self.answered()
 
-    def _on_ack(self, frame: wire.Ack) -> None:
-        try:
-            self._acks.ack(self, frame)
-        except Refusal as refusal:
-            self.refuse(refusal, conversation=frame.c)
+    def answered(self) -> None:
+        """One command fewer is without an answer."""
+        self.room += 1
+        if self.room == 1:
+            self._link.go_on()
 
-    def _on_read(self, frame: wire.Read) -> None:
+    def _on_statement(self, frame: wire.Ack | wire.Read) -> None:
+        if frame.c in self._known:
+            self._gather(frame)
+        else:
+            self._on_lookup(frame)
+
+    def _gather(self, frame: wire.Ack | wire.Read) -> None:
         try:
-            self._acks.read(self, frame)
+            if isinstance(frame, wire.Ack):
+                self._acks.ack(self, frame)
+            else:
+                self._acks.read(self, frame)
         except Refusal as refusal:
             self.refuse(refusal, conversation=frame.c)
 
     def _on_ping(self, frame: wire.Ping) -> None:
         self._send(wire.Pong(id=frame.id))
 
-    def _on_fetch(self, frame: wire.Fetch) -> None:
-        if len(self._fetches) >= FETCHES_MAX:
-            self.refuse(Refusal("busy"), frame_id=frame.id, conversation=frame.c)
-            return
-        self._fetches.append(frame)
-        if len(self._fetches) == 1:
-            self._start_task(self._serve_fetches())
+    # Frames that need the read models: one after the other, in one task
 
-    async def _serve_fetches(self) -> None:
-        while self._fetches:
-            frame = self._fetches[0]
+    def _on_lookup(self, frame: _Lookup) -> None:
+        self.room -= 1
+        self._lookups.append(frame)
+        if len(self._lookups) == 1:
+            self._start_task(self._serve_lookups())
+
+    async def _serve_lookups(self) -> None:
+        while self._lookups:
+            frame = self._lookups[0]
+            if isinstance(frame, wire.Fetch):
+                await self._fetch(frame)
+            else:
+                await self._check_statement(frame)
+            self._lookups.popleft()
+            self.answered()
+
+    async def _fetch(self, frame: wire.Fetch) -> None:
+        try:
+            row = await seen_by(self._services, self.account, frame.c)
+            after = min(max(0, frame.after), SEQ_MAX)
+            self._send(await page_of(self._services, row, after=after, limit=frame.limit, request_id=frame.id))
+        except Refusal as refusal:
+            self.refuse(refusal, frame_id=frame.id, conversation=frame.c)
+        await self._link.drained()
+
+    async def _check_statement(self, frame: wire.Ack | wire.Read) -> None:
+        """The first statement on a conversation. Of one that is not for this account nothing is said, so that nobody
+        learns which conversations exist."""
+        if is_uuid(frame.c):
             try:
-                self._send(await self._fetched(frame))
+                await seen_by(self._services, self.account, frame.c)
             except Refusal as refusal:
-                self.refuse(refusal, frame_id=frame.id, conversation=frame.c)
-            await self._link.drained()
-            self._fetches.pop(0)
-
-    async def _fetched(self, frame: wire.Fetch) -> wire.Page:
-        row = await seen_by(self._services, self.account, frame.c)
-        after = min(max(0, frame.after), SEQ_MAX)
-        return await page_of(self._services, row, after=after, limit=frame.limit, request_id=frame.id)
+                if refusal.code != "no_such_conversation":
+                    self.refuse(refusal, conversation=frame.c)
+                return
+            self._known.add(frame.c)
+        self._gather(frame)
 
     # Sending
 
@@ -259,9 +306,9 @@ class Connection:
 
 _HANDLERS: Final[dict[type, Callable[[Connection, Any], None]]] = {
     wire.Send: Connection._on_send,
-    wire.Ack: Connection._on_ack,
-    wire.Read: Connection._on_read,
-    wire.Fetch: Connection._on_fetch,
+    wire.Ack: Connection._on_statement,
+    wire.Read: Connection._on_statement,
+    wire.Fetch: Connection._on_lookup,
     wire.Ping: Connection._on_ping,
 }
 

@@ -7,6 +7,9 @@ closes the connection; frames that came before it are still handed out.
 The stream is cut into frames here, and the plain ones, whole text messages, are unmasked at once: `ServerProtocol`'s
 general way took a third of what a message costs at this edge. Every other frame, and whatever may be wrong, is still
 its own.
+
+A peer may fill a packet with tens of thousands of tiny frames, so they are bounded thrice: how many are taken at once,
+how many of those that are no plain ones may come in a while, and how many fragments a message may have.
 """
 
 import struct
@@ -36,10 +39,20 @@ END: Final = b""
 PING: Final = b"\x89\x00"
 """An empty ping of WebSocket's own, framed."""
 
+FRAGMENTS_MAX: Final = 256
+"""How many frames a message may be made of."""
+
+EXTRAS_BEFORE_LOGIN_MAX: Final = 32
+"""How many extras, frames that are no plain ones (pings, pongs, fragments), a stranger may send."""
+
+EXTRAS_MAX: Final = 4_096
+"""How many extras a device that is logged in may send between two pings of ours."""
+
 _decode: Final[Callable[[str], wire.ClientFrame]] = msgspec.json.Decoder(wire.ClientFrame).decode
 _encode: Final = msgspec.json.Encoder().encode
 _TEXT: Final = 0x81
 """First byte of an unfragmented text frame."""
+_END_OF_HEAD: Final = b"\r\n\r\n"
 _MASKED: Final = 0x80
 """In the second byte of a frame."""
 _short_head: Final = struct.Struct("!BB").pack
@@ -70,7 +83,7 @@ def encode(frame: wire.ServerFrame) -> bytes:
 class FrameProtocol:
     """One connection. After every call of a method there may be something `to_send`."""
 
-    __slots__ = ("_fragments", "_frame_bytes_max", "_rest", "_ws")
+    __slots__ = ("_ended", "_extras", "_fragments", "_frame_bytes_max", "_opened", "_rest", "_wanted", "_ws", "behind")
 
     def __init__(self, *, frame_bytes_max: int) -> None:
         """`frame_bytes_max` bounds a whole message, fragments together. No compression: sealed texts don't shrink."""
@@ -78,55 +91,94 @@ class FrameProtocol:
         self._fragments: list[bytes] | None = None
         """The fragments so far of a message that has not ended."""
         self._frame_bytes_max = frame_bytes_max
-        self._rest: bytes | None = None
-        """The beginning of a frame that is not whole yet. None: `ServerProtocol` gets every byte, since it may stand
-        within a frame, or still in the handshake."""
+        self._extras = EXTRAS_BEFORE_LOGIN_MAX
+        """How many may still come."""
+        self._opened = False
+        """The handshake is done."""
+        self._ended = False
+        """Whatever still comes is discarded."""
+        self._rest = bytearray()
+        """What has come and is not taken yet: the beginning of a frame, or all that lies behind the bound of a call."""
+        self._wanted = 0
+        """Below this length `_rest` holds no whole frame."""
+        self.behind = False
+        """Whole frames have come that are not taken yet."""
 
-    def receive(self, data: bytes) -> list[wire.ClientFrame | Opened]:
-        """What the bytes complete, in order."""
+    def receive(self, data: bytes, most: int) -> list[wire.ClientFrame | Opened]:
+        """What the bytes complete, in order, of up to `most` frames. Where more are whole, the connection is `behind`,
+        and a call without bytes goes on."""
         received: list[wire.ClientFrame | Opened] = []
-        try:
-            if self._rest is not None:
-                self._receive_frames(self._rest + data, received)
-            else:
-                self._receive_any(data, received)
-                if received[:1] == [OPENED] and data.endswith(b"\r\n\r\n"):
-                    self._rest = b""
-        except _Violation as violation:
-            self._fail(violation.number, violation.reason)
+        self.behind = False
+        if self._rest:
+            # Whoever sends a long frame byte by byte must not have it copied as often.
+            self._rest += data
+            if len(self._rest) < self._wanted:
+                return received
+            data, self._rest = bytes(self._rest), bytearray()
+        if not self._ended:
+            try:
+                if self._opened:
+                    self._receive_frames(data, most, received)
+                else:
+                    self._receive_request(data, most, received)
+            except _Violation as violation:
+                self._fail(violation.number, violation.reason)
         return received
 
-    def _receive_frames(self, data: bytes, received: list[wire.ClientFrame | Opened]) -> None:
+    def expect_extras(self) -> None:
+        """The device is known, or was pinged: so many extras may come from here on."""
+        self._extras = EXTRAS_MAX
+
+    def _receive_request(self, data: bytes, most: int, received: list[wire.ClientFrame | Opened]) -> None:
+        head, end, rest = data.partition(_END_OF_HEAD)
+        if not end:
+            self._rest += data
+            return
+        self._ws.receive_data(head + end)
+        for event in self._ws.events_received():
+            self._opened = isinstance(event, Request) and self._open(event)
+        self._ended = not self._opened
+        if self._opened:
+            received.append(OPENED)
+            self._receive_frames(rest, most, received)
+
+    def _receive_frames(self, data: bytes, most: int, received: list[wire.ClientFrame | Opened]) -> None:
         start, end = 0, len(data)
+        self._wanted = 0
         while (extent := _extent(data, start)) is not None:
             body, stop = extent
             if stop - body > self._frame_bytes_max:
-                # It is refused by its head; from here on everything is discarded.
-                self._receive_any(data[start:], received)
-                start = end
-                break
+                # It is refused by its head.
+                self._receive_extra(data[start:], received)
+                return
             if stop > end:
+                self._wanted = stop - start
                 break
-            if data[start] == _TEXT and self._is_plain(data[start + 1]):
+            if most <= 0:
+                self.behind = True
+                break
+            most -= 1
+            if data[start] == _TEXT and data[start + 1] >= _MASKED and self._fragments is None:
                 received.append(_decoded(apply_mask(data[body:stop], data[body - 4 : body])))
             else:
-                self._receive_any(data[start:stop], received)
+                self._receive_extra(data[start:stop], received)
+                if self._ended:
+                    return
             start = stop
-        self._rest = data[start:]
+        if start < end:
+            self._rest += data[start:]
 
-    def _is_plain(self, second_byte: int) -> bool:
-        """Masked, not within a fragmented message, not behind a close."""
-        return second_byte >= _MASKED and self._fragments is None and self._ws.state is State.OPEN
-
-    def _receive_any(self, data: bytes, received: list[wire.ClientFrame | Opened]) -> None:
+    def _receive_extra(self, data: bytes, received: list[wire.ClientFrame | Opened]) -> None:
+        if self._extras == 0:
+            raise _bad_frame("There were too many pings, pongs or fragments.")
+        self._extras -= 1
         self._ws.receive_data(data)
         for event in self._ws.events_received():
-            if isinstance(event, Frame):
-                payload = self._message(event)
-                if payload is not None:
-                    received.append(_decoded(payload))
-            elif isinstance(event, Request) and self._open(event):
-                received.append(OPENED)
+            assert isinstance(event, Frame), event
+            payload = self._message(event)
+            if payload is not None:
+                received.append(_decoded(payload))
+        self._ended = self._ws.state is not State.OPEN
 
     def close(self, disconnect: Disconnect) -> None:
         """Says why, and ends the sending; whatever still comes is discarded."""
@@ -152,6 +204,8 @@ class FrameProtocol:
                 return frame.data  # type: ignore[return-value]  # memoryviews are but for outgoing frames
             self._fragments = [bytes(frame.data)]
         elif frame.opcode is Opcode.CONT and self._fragments is not None:
+            if len(self._fragments) == FRAGMENTS_MAX:
+                raise _Violation(CloseCode.MESSAGE_TOO_BIG, f"a message has at most {FRAGMENTS_MAX} fragments")
             self._fragments.append(bytes(frame.data))
             if frame.fin:
                 whole, self._fragments = b"".join(self._fragments), None
@@ -162,6 +216,7 @@ class FrameProtocol:
         return None
 
     def _fail(self, number: int, reason: str) -> None:
+        self._ended = True
         if self._ws.state is State.OPEN:
             # A close frame takes 123 bytes of reason.
             self._ws.fail(number, reason.encode()[:123].decode(errors="ignore"))
@@ -197,5 +252,9 @@ def _decoded(payload: bytes) -> wire.ClientFrame:
     except UnicodeDecodeError as error:
         raise _Violation(CloseCode.INVALID_DATA, "this is no UTF-8") from error
     except msgspec.MsgspecError as error:
-        bad_frame = DISCONNECTS["bad_frame"]
-        raise _Violation(bad_frame.number, f"{bad_frame.text} {error}") from error
+        raise _bad_frame(str(error)) from error
+
+
+def _bad_frame(detail: str) -> _Violation:
+    bad_frame = DISCONNECTS["bad_frame"]
+    return _Violation(bad_frame.number, f"{bad_frame.text} {detail}")

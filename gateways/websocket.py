@@ -8,13 +8,14 @@ for others is done here: pings, closing, a deadline for the hello, slow readers,
 import asyncio
 import logging
 import random
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from uvicorn.server import ServerState
 
 from gateways.acks import Acks
-from gateways.connection import Connection
+from gateways.connection import COMMANDS_MAX, Connection
 from gateways.protocol import END, PING, FrameProtocol, Opened, encode
 from gateways.services import Services
 from gateways.wheel import Wheel
@@ -73,8 +74,8 @@ class LiveProtocol(asyncio.Protocol):
     """One connection's socket."""
 
     __slots__ = (
-        "_alive", "_closing", "_connection", "_drained", "_frames", "_missed", "_outbox", "_server_state", "_shared",
-        "_transport", "slow", "wheel_slot",
+        "_alive", "_closing", "_connection", "_drained", "_frames", "_held", "_missed", "_outbox", "_server_state",
+        "_shared", "_transport", "slow", "wheel_slot",
     )  # fmt: skip
 
     def __init__(self, shared: _Shared, server_state: ServerState) -> None:
@@ -88,6 +89,8 @@ class LiveProtocol(asyncio.Protocol):
         self._alive = True
         """Something has come since the last visit."""
         self._closing = False
+        self._held = False
+        """Reading is paused, since more has come than is taken in one turn, or than may be unanswered."""
         self._missed = False
         self._drained: asyncio.Future[None] | None = None
         self.slow = False
@@ -100,14 +103,9 @@ class LiveProtocol(asyncio.Protocol):
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn asks for `shutdown` alone
 
     def data_received(self, data: bytes) -> None:
-        self._alive = True
-        for frame in self._frames.receive(data):
-            if isinstance(frame, Opened):
-                self._emit()
-                self._open()
-            elif self._connection is not None and not self._closing:
-                self._connection.receive(frame)
-        self._emit()
+        if not self._closing:
+            self._alive = True
+            self._take(data)
 
     def pause_writing(self) -> None:
         """The device reads too slowly: pushes to it are dropped, and nothing is read from it, so that answers don't
@@ -120,7 +118,10 @@ class LiveProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.slow = False
         self._alive = True
-        self._transport.resume_reading()
+        if self._held:
+            self.go_on()
+        else:
+            self._transport.resume_reading()
         if self._drained is not None:
             self._drained.set_result(None)
             self._drained = None
@@ -156,6 +157,13 @@ class LiveProtocol(asyncio.Protocol):
     def miss(self) -> None:
         self._missed = True
 
+    def go_on(self) -> None:
+        if self._held:
+            asyncio.get_running_loop().call_soon(self._take_more)
+
+    def trust(self) -> None:
+        self._frames.expect_extras()
+
     async def drained(self) -> None:
         self.flush()
         await asyncio.sleep(0)
@@ -180,18 +188,48 @@ class LiveProtocol(asyncio.Protocol):
             # Before the next question: nothing was read from it meanwhile, so it may well be alive.
             self.close(DISCONNECTS["slow_reader"])
             return None
-        if not self._alive:
+        if not self._alive and not self._held:
             self._transport.abort()
             return None
         if self._connection is None or self._connection.silent:
             self.close(DISCONNECTS["no_hello"])
             return None
         self._alive = False
+        self._frames.expect_extras()
         self.write(PING)
         return self._until_ping()
 
     def _until_ping(self) -> float:
         return random.uniform(*self._shared.timeouts.ping)
+
+    # Reading
+
+    def _take(self, data: bytes) -> None:
+        """A turn of the loop belongs to all connections: each gets so many frames of it."""
+        for frame in self._frames.receive(data, COMMANDS_MAX if self._connection is None else self._connection.room):
+            if isinstance(frame, Opened):
+                self._emit()
+                self._open()
+            elif self._connection is not None and not self._closing:
+                self._connection.receive(frame)
+        self._emit()
+        if self._frames.behind and not self._closing:
+            self._hold()
+
+    def _hold(self) -> None:
+        self._held = True
+        self._transport.pause_reading()
+        if self._connection is None or self._connection.room > 0:
+            self.go_on()
+        # Else the connection says so when an answer has left.
+
+    def _take_more(self) -> None:
+        if not self._held or self.slow or self._closing:
+            return
+        self._held = False
+        self._take(b"")
+        if not self._held:
+            self._transport.resume_reading()
 
     # Writing
 
@@ -227,9 +265,9 @@ class LiveProtocol(asyncio.Protocol):
             return
         self._connection.end()
         if self._transport.can_write_eof():
-            self._transport.write_eof()
-        if self.slow:
-            self._transport.resume_reading()
+            with suppress(OSError):  # the other side has broken it off, and the loop doesn't know yet
+                self._transport.write_eof()
+        self._transport.resume_reading()
         self._shared.wheel.put(self, self._shared.timeouts.close)
 
 

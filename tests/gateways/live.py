@@ -29,9 +29,9 @@ _decode: Final = msgspec.json.Decoder(wire.ServerFrame).decode
 
 
 @asynccontextmanager
-async def live_engine(**settings: Any) -> AsyncIterator[Engine]:
+async def live_engine(medium: Medium | None = None, **settings: Any) -> AsyncIterator[Engine]:
     """An engine on a log in memory, with a hub."""
-    log = MemoryLog(Medium())
+    log = MemoryLog(medium or Medium())
     async with open_engine(log, hands_over=True, **settings) as engine:
         yield engine
 
@@ -93,6 +93,9 @@ class MemoryDevice(Inbox):
         self.closed: asyncio.Future[Disconnect] = asyncio.get_running_loop().create_future()
         self.slow = False
         self.missed = 0
+        self.went_on = 0
+        """How often the connection had room again."""
+        self.trusted = False
         self.open_gate = asyncio.Event()
         """While it is not set, nothing drains."""
         self.open_gate.set()
@@ -104,6 +107,12 @@ class MemoryDevice(Inbox):
 
     def miss(self) -> None:
         self.missed += 1
+
+    def go_on(self) -> None:
+        self.went_on += 1
+
+    def trust(self) -> None:
+        self.trusted = True
 
     async def drained(self) -> None:
         await asyncio.sleep(0)
@@ -204,9 +213,11 @@ class SocketDevice:
 
 
 @asynccontextmanager
-async def live_server(timeouts: Timeouts | None = None, **settings: Any) -> AsyncIterator[LiveServer]:
+async def live_server(
+    timeouts: Timeouts | None = None, medium: Medium | None = None, **settings: Any
+) -> AsyncIterator[LiveServer]:
     """The engine behind uvicorn, on a free port."""
-    async with live_engine(**settings) as engine:
+    async with live_engine(medium, **settings) as engine:
         sock = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(
             make_app(engine.services),

@@ -24,6 +24,10 @@ class Peer:
         self.account = AccountId(account)
         self.device = DeviceId(device)
         self.refused: list[tuple[str, str]] = []
+        self.room = 64
+
+    def answered(self) -> None:
+        self.room += 1
 
     def refuse(self, refusal: Refusal, *, conversation: str) -> None:
         self.refused.append((refusal.code, conversation))
@@ -34,11 +38,13 @@ class RecordingWriter:
 
     def __init__(self, answer: Reply) -> None:
         self.commands: list[AdvanceReceipts] = []
+        self.turns: list[Hashable] = []
         self._answer = answer
         self._answered = asyncio.Event()
 
     def submit(self, command: AdvanceReceipts, *, turn: Hashable, reply: Callable[[Reply], None]) -> None:
         self.commands.append(command)
+        self.turns.append(turn)
         loop = asyncio.get_running_loop()
         loop.call_soon(reply, self._answer)
         loop.call_soon(self._answered.set)
@@ -147,3 +153,30 @@ async def test_a_stranger_is_not_told_which_conversations_exist(answer: Reply) -
     gathering.ack(stranger, wire.Ack(c=ROOM, upto=1))
     await writer.got(1)
     assert stranger.refused == []
+
+
+async def test_who_states_something_everywhere_takes_its_own_turns_only() -> None:
+    """I11: others' receipts don't wait behind those of one who floods many conversations, alone or with another."""
+    gathering, writer = acks()
+    eve, mallory, bob = Peer("eve"), Peer("mallory"), Peer("bob")
+    rooms = [str(uuid4()) for _ in range(10)]
+    for room in rooms:
+        gathering.ack(eve, wire.Ack(c=room, upto=1))
+        gathering.ack(mallory, wire.Ack(c=room, upto=1))
+    gathering.ack(bob, wire.Ack(c=rooms[-1], upto=1))
+    await writer.got(10)
+    assert writer.turns[-1] is bob
+    assert {writer.turns.count(peer) for peer in (eve, mallory)} <= {4, 5}
+
+
+async def test_each_command_that_carries_a_statement_takes_room_until_it_is_answered() -> None:
+    """I11"""
+    gathering, writer = acks(Refused(code="busy"))
+    ann = Peer("ann")
+    for seq in (1, 2, 3):
+        gathering.ack(ann, wire.Ack(c=ROOM, upto=seq))
+    gathering.ack(ann, wire.Ack(c=OTHER, upto=1))
+    gathering.ack(ann, wire.Ack(c=OTHER, upto=1, signature=SIGNED))
+    assert ann.room == 64 - 3
+    await writer.got(2)
+    assert ann.room == 64

@@ -1,5 +1,6 @@
 """Frames in, frames out: one connection against a real engine, without a socket."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,10 +9,10 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from gateways.connection import FETCHES_MAX
-from signet_client import wire
+from gateways.connection import COMMANDS_MAX
+from signet_client import payloads, wire
 from tests.gateways.engine import SERVER, Engine, Person, command
-from tests.gateways.live import MemoryDevice, hello, id_of, live_engine, send, text_of
+from tests.gateways.live import WAIT_S, MemoryDevice, hello, id_of, live_engine, send, text_of
 
 
 @pytest.fixture
@@ -277,6 +278,32 @@ async def test_a_send_moves_the_read_mark_only_where_it_says_so(trio: Trio) -> N
     assert (again.conversations[0].read, again.conversations[0].unread) == (2, 0)
 
 
+async def test_messages_and_statements_take_room_until_they_are_answered(trio: Trio) -> None:
+    """I11"""
+    ann, *_ = await trio.connect()
+    await ann.sent(trio.room, "hello")
+    ann.say(wire.Ack(c=trio.room, upto=1))
+    await ann.round_trip()  # the conversation is known to be Ann's now
+    ann.say(send(ann.person, trio.room, "hello again", read=2))
+    ann.say(wire.Read(c=trio.room, upto=2, signature=payloads.to_base64(bytes(64))))
+    assert ann.connection.room <= COMMANDS_MAX - 3
+    async with asyncio.timeout(WAIT_S):
+        while ann.connection.room < COMMANDS_MAX:  # noqa: ASYNC110  # a number tells nobody
+            await asyncio.sleep(0.001)
+
+
+async def test_a_strangers_statements_never_reach_the_writer(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I11, I12: each would be read from the store, and push others' conversations out of the writer's memory."""
+    eve = await MemoryDevice(trio.engine, await trio.engine.person("Eve")).live()
+    monkeypatch.setattr(trio.engine.services.writer, "submit", None)
+    for conversation in (trio.room, str(uuid4())):
+        eve.say(wire.Ack(c=conversation, upto=1))
+        eve.say(wire.Read(c=conversation, upto=1))
+    await eve.round_trip()
+    assert eve.connection.room >= COMMANDS_MAX - 1
+    assert eve.take() == []
+
+
 async def test_a_stranger_acknowledges_into_the_void(trio: Trio) -> None:
     """I12: the same silence, whether the conversation exists or not."""
     eve = await MemoryDevice(trio.engine, await trio.engine.person("Eve")).live()
@@ -349,16 +376,14 @@ async def test_history_shows_each_account_what_it_may_see(trio: Trio) -> None:
         assert (refused.id, refused.c, refused.code) == ("1", conversation, "no_such_conversation")
 
 
-async def test_waiting_fetches_are_bounded(trio: Trio) -> None:
+async def test_fetches_take_room_until_they_are_answered(trio: Trio) -> None:
     """I11"""
     ann, *_ = await trio.connect()
-    for number in range(FETCHES_MAX + 1):
+    for number in range(COMMANDS_MAX):
         ann.say(wire.Fetch(id=f"{number}", c=trio.room, after=0))
-    refused = await ann.next(wire.Refused)
-    assert (refused.id, refused.code, refused.retry) == (f"{FETCHES_MAX}", "busy", True)
-    assert [(await ann.next(wire.Page)).id for _ in range(FETCHES_MAX)] == [f"{n}" for n in range(FETCHES_MAX)]
-    ann.say(wire.Fetch(id="again", c=trio.room, after=0))
-    assert (await ann.next(wire.Page)).id == "again"
+    assert ann.connection.room == 0
+    assert [(await ann.next(wire.Page)).id for _ in range(COMMANDS_MAX)] == [f"{n}" for n in range(COMMANDS_MAX)]
+    assert (ann.connection.room >= COMMANDS_MAX - 1, ann.went_on) == (True, 1)
 
 
 # Slow links

@@ -11,7 +11,16 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
-from gateways.protocol import END, OPENED, PING, FrameProtocol, encode
+from gateways.protocol import (
+    END,
+    EXTRAS_BEFORE_LOGIN_MAX,
+    EXTRAS_MAX,
+    FRAGMENTS_MAX,
+    OPENED,
+    PING,
+    FrameProtocol,
+    encode,
+)
 from signet_client import wire
 from signet_client.codes import DISCONNECTS
 
@@ -28,9 +37,13 @@ def request(path: str = "/v1/live", more: str = SUBPROTOCOL) -> bytes:
     return REQUEST.format(path=path, more=more).encode()
 
 
+def receive(protocol: FrameProtocol, data: bytes) -> list[Any]:
+    return list(protocol.receive(data, 100))
+
+
 def opened() -> FrameProtocol:
     protocol = FrameProtocol(frame_bytes_max=FRAME_BYTES_MAX)
-    assert protocol.receive(request()) == [OPENED]
+    assert receive(protocol, request()) == [OPENED]
     protocol.to_send()
     return protocol
 
@@ -76,7 +89,7 @@ def close_code(protocol: FrameProtocol) -> int | None:
 def test_the_handshake_chooses_the_subprotocol_and_no_compression() -> None:
     protocol = FrameProtocol(frame_bytes_max=FRAME_BYTES_MAX)
     offered = "Sec-WebSocket-Protocol: other, signet.v1.json\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"
-    assert protocol.receive(request("/v1/live?x=1", offered)) == [OPENED]
+    assert receive(protocol, request("/v1/live?x=1", offered)) == [OPENED]
     [response] = protocol.to_send()
     assert response.startswith(b"HTTP/1.1 101 ")
     assert b"Sec-WebSocket-Protocol: signet.v1.json\r\n" in response
@@ -96,11 +109,11 @@ def test_the_handshake_chooses_the_subprotocol_and_no_compression() -> None:
 )
 def test_a_wrong_handshake_is_answered_and_ended(raw: bytes, status: int) -> None:
     protocol = FrameProtocol(frame_bytes_max=FRAME_BYTES_MAX)
-    assert protocol.receive(raw) == []
+    assert receive(protocol, raw) == []
     response, end = protocol.to_send()
     assert response.startswith(b"HTTP/1.1 %d " % status)
     assert end == END
-    assert protocol.receive(text('{"t":"ping"}')) == []
+    assert receive(protocol, text('{"t":"ping"}')) == []
 
 
 # Frames
@@ -149,7 +162,14 @@ TABLE: dict[str, tuple[bytes, list[Any], int | None]] = {
     "unmasked": (frame(Opcode.TEXT, PING_TEXT.encode(), mask=False), [], 1002),
     "reserved bits": (bytes((0xC1,)) + text(PING_TEXT)[1:], [], 1002),
     "a close": (text(PING_TEXT) + frame(Opcode.CLOSE, b"\x03\xe8"), [PING_FRAME], 1000),
+    "a close with a reason": (frame(Opcode.CLOSE, b"\x03\xe8bye"), [], 1000),
     "an ill close": (frame(Opcode.CLOSE, b"\x03"), [], 1002),
+    "a close with a reason that is no UTF-8": (frame(Opcode.CLOSE, b"\x03\xe8\xff"), [], 1007),
+    "a close with a code that may not be sent": (frame(Opcode.CLOSE, b"\x03\xee"), [], 1002),
+    "an opcode that nobody knows": (b"\x83" + text(PING_TEXT)[1:], [], 1002),
+    "a control opcode that nobody knows": (b"\x8b" + text("")[1:], [], 1002),
+    "a long ping": (b"\x89" + text(bytes(126))[1:], [], 1002),
+    "a fragmented ping": (b"\x09" + frame(Opcode.PING, b"x")[1:], [], 1002),
 }
 
 
@@ -158,7 +178,7 @@ def test_bytes_in_frames_out(case: str) -> None:
     """I11: what is malformed ends its own connection with a code that says why."""
     raw, frames, code = TABLE[case]
     protocol = opened()
-    assert protocol.receive(raw) == frames
+    assert receive(protocol, raw) == frames
     assert close_code(protocol) == code
 
 
@@ -168,7 +188,7 @@ def test_it_does_not_matter_how_the_bytes_are_cut(case: str, sizes: list[int]) -
     protocol = opened()
     received = []
     for size in [*sizes, len(raw)]:
-        received += protocol.receive(raw[:size])
+        received += receive(protocol, raw[:size])
         raw = raw[size:]
     assert received == frames
     assert close_code(protocol) == code
@@ -178,9 +198,9 @@ def test_it_does_not_matter_how_the_bytes_are_cut(case: str, sizes: list[int]) -
 def test_frames_right_behind_the_request_are_taken_too(case: str) -> None:
     raw, frames, code = TABLE[case]
     protocol = FrameProtocol(frame_bytes_max=FRAME_BYTES_MAX)
-    assert protocol.receive(request() + raw[:3]) == [OPENED]
+    assert receive(protocol, request() + raw[:3]) == [OPENED]
     assert protocol.to_send()[0].startswith(b"HTTP/1.1 101 ")
-    assert protocol.receive(raw[3:]) == frames
+    assert receive(protocol, raw[3:]) == frames
     assert close_code(protocol) == code
 
 
@@ -188,15 +208,62 @@ def test_pings_are_answered_and_pongs_are_taken_even_within_a_message() -> None:
     protocol = opened()
     begun, ended = text(b'{"t":"ping",', fin=False), more(b'"id":"1"}', fin=True)
     raw = begun + frame(Opcode.PING, b"x") + frame(Opcode.PONG, b"") + ended
-    assert protocol.receive(raw) == [PING_FRAME]
+    assert receive(protocol, raw) == [PING_FRAME]
     assert sent(protocol) == [(Opcode.PONG, b"x")]
+
+
+@given(sizes=st.lists(st.integers(1, 120)), most=st.integers(1, 5))
+def test_a_call_takes_as_many_frames_as_it_is_told(sizes: list[int], most: int) -> None:
+    """I11: the others wait, in order, whatever kind they are and however the bytes are cut."""
+    protocol = opened()
+    raw = b"".join(text(f'{{"t":"ping","id":"{n}"}}') + frame(Opcode.PONG, b"x") for n in range(10))
+    received = []
+    for size in [*sizes, len(raw)]:
+        frames = protocol.receive(raw[:size], most)
+        raw = raw[size:]
+        assert len(frames) <= most
+        received += frames
+    while protocol.behind:
+        assert protocol.receive(b"", 0) == []
+        received += protocol.receive(b"", most)
+    assert received == [wire.Ping(id=f"{n}") for n in range(10)]
+
+
+def test_fragments_are_bounded_in_number() -> None:
+    """I11: also empty ones."""
+    protocol = opened()
+    protocol.expect_extras()
+    begun, more_of_it = text(PING_TEXT.encode(), fin=False), more(b"", fin=False)
+    assert receive_all(protocol, begun + more_of_it * (FRAGMENTS_MAX - 2) + more(b"", fin=True)) == [PING_FRAME]
+    assert receive_all(protocol, begun + more_of_it * FRAGMENTS_MAX) == []
+    assert close_code(protocol) == 1009
+
+
+def test_a_stranger_may_send_few_extras_and_a_device_more() -> None:
+    """I11"""
+    stranger, device = opened(), opened()
+    device.expect_extras()
+    raw = frame(Opcode.PONG, b"") * EXTRAS_BEFORE_LOGIN_MAX + text(PING_TEXT)
+    assert receive_all(stranger, raw) == receive_all(device, raw) == [PING_FRAME]
+    for protocol in (stranger, device):
+        receive_all(protocol, frame(Opcode.PONG, b"") * (EXTRAS_MAX - EXTRAS_BEFORE_LOGIN_MAX))
+    assert (close_code(stranger), close_code(device)) == (4501, None)
+    receive_all(device, frame(Opcode.PONG, b""))
+    assert close_code(device) == 4501
+
+
+def receive_all(protocol: FrameProtocol, data: bytes) -> list[Any]:
+    received = receive(protocol, data)
+    while protocol.behind:
+        received += receive(protocol, b"")
+    return received
 
 
 def test_nothing_is_taken_after_a_close() -> None:
     protocol = opened()
     protocol.close(DISCONNECTS["slow_reader"])
     protocol.close(DISCONNECTS["restarting"])
-    assert protocol.receive(text(PING_TEXT)) == []
+    assert receive(protocol, text(PING_TEXT)) == []
     assert close_code(protocol) == 4000
 
 
@@ -226,7 +293,7 @@ def _client() -> ClientProtocol:
     client = ClientProtocol(parse_uri("ws://signet.test/v1/live"), subprotocols=["signet.v1.json"], max_size=None)  # type: ignore[list-item]
     client.send_request(client.connect())
     server = FrameProtocol(frame_bytes_max=FRAME_BYTES_MAX)
-    server.receive(b"".join(client.data_to_send()))
+    receive(server, b"".join(client.data_to_send()))
     client.receive_data(b"".join(server.to_send()))
     [response] = client.events_received()
     assert isinstance(response, Response)

@@ -3,9 +3,7 @@
 import asyncio
 import json
 import os
-import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 
 import httpx
 import msgspec
@@ -13,16 +11,25 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from commands.stores.memory import Medium
+from gateways.connection import COMMANDS_MAX, Connection
+from gateways.protocol import EXTRAS_MAX
 from gateways.websocket import Timeouts
 from signet_client import wire
-from tests.gateways.engine import Person, command
-from tests.gateways.live import WAIT_S, LiveServer, hello, live_server, send, text_of
-
-REQUEST = (
-    b"GET /v1/live HTTP/1.1\r\nHost: signet.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    b"Sec-WebSocket-Protocol: signet.v1.json\r\n\r\n"
+from tests.gateways.engine import command
+from tests.gateways.live import WAIT_S, LiveServer, hello, id_of, live_server, send, text_of
+from tests.gateways.raw import (
+    REQUEST,
+    close_code,
+    log_in,
+    masked,
+    next_frame,
+    nobody_is_left,
+    raw_connection,
+    small_socket,
+    trickle,
 )
+
 QUICK = Timeouts(hello=0.3, ping=(0.3, 0.4), slow=0.5, close=0.3, tick=0.05)
 
 
@@ -73,7 +80,7 @@ async def test_a_wrong_handshake_is_answered(
     with pytest.raises(InvalidStatus) as refused:
         await connect(f"ws://127.0.0.1:{server.port}{path}", subprotocols=subprotocols)  # type: ignore[arg-type]
     assert refused.value.response.status_code == status
-    await _nobody_is_left(server)
+    await nobody_is_left(server)
 
 
 # The handover from uvicorn
@@ -82,22 +89,22 @@ async def test_a_wrong_handshake_is_answered(
 async def test_what_comes_in_pieces_and_right_behind_the_upgrade(server: LiveServer) -> None:
     """uvicorn drops what comes with the request; a client that waits for the 101, as it must, loses nothing."""
     ann = await server.engine.person("Ann")
-    async with _raw(server) as (reader, writer):
-        await _trickle(writer, REQUEST)
+    async with raw_connection(server) as (reader, writer):
+        await trickle(writer, REQUEST)
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
-        challenge = msgspec.json.decode(await _frame(reader), type=wire.Challenge)
-        await _trickle(writer, _masked(msgspec.json.encode(hello(ann, challenge))) + _masked(b"how are you", opcode=9))
-        frames = [await _frame(reader) for _ in range(3)]
+        challenge = msgspec.json.decode(await next_frame(reader), type=wire.Challenge)
+        await trickle(writer, masked(msgspec.json.encode(hello(ann, challenge))) + masked(b"how are you", opcode=9))
+        frames = [await next_frame(reader) for _ in range(3)]
     frames.remove(b"how are you")
     assert [json.loads(frame)["t"] for frame in frames] == ["welcome", "live"]
 
 
 async def test_bytes_in_the_same_packet_as_the_request_do_no_harm(quick: LiveServer) -> None:
-    async with _raw(quick) as (reader, writer):
-        writer.write(REQUEST + _masked(b'{"t":"ping"}'))
+    async with raw_connection(quick) as (reader, writer):
+        writer.write(REQUEST + masked(b'{"t":"ping"}'))
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
-        assert json.loads(await _frame(reader))["t"] == "challenge"
-        assert _code(await _frame(reader)) == 4001
+        assert json.loads(await next_frame(reader))["t"] == "challenge"
+        assert close_code(await next_frame(reader)) == 4001
 
 
 # What is malformed
@@ -107,19 +114,19 @@ async def test_bytes_in_the_same_packet_as_the_request_do_no_harm(quick: LiveSer
 async def test_what_is_malformed_is_told_why_and_harms_nobody_else(server: LiveServer, case: str) -> None:
     """I11: the close frame arrives, though more bytes come behind the bad ones."""
     raw, code = {
-        "binary": (_masked(b"", opcode=2), 1003),
-        "no UTF-8": (_masked(b'{"t":"ping","x":"\xff"}'), 1007),
-        "no JSON": (_masked(b"hello"), 4501),
+        "binary": (masked(b"", opcode=2), 1003),
+        "no UTF-8": (masked(b'{"t":"ping","x":"\xff"}'), 1007),
+        "no JSON": (masked(b"hello"), 4501),
         "unmasked": (b"\x81\x05hello", 1002),
         "too large": (b"\x81\xff" + (2**40).to_bytes(8, "big") + bytes(4), 1009),
     }[case]
     ann = await server.engine.person("Ann")
-    async with server.device(ann) as device, _raw(server) as (reader, writer):
+    async with server.device(ann) as device, raw_connection(server) as (reader, writer):
         writer.write(REQUEST)
         await reader.readuntil(b"\r\n\r\n")
-        await _frame(reader)
-        writer.write(raw + 5_000 * _masked(b'{"t":"ping"}'))
-        assert _code(await _frame(reader)) == code
+        await next_frame(reader)
+        writer.write(raw + 5_000 * masked(b'{"t":"ping"}'))
+        assert close_code(await next_frame(reader)) == code
         assert await asyncio.wait_for(reader.read(), WAIT_S) == b""
         await device.say(wire.Ping(id="1"))
         assert (await device.next(wire.Pong)).id == "1"
@@ -143,6 +150,68 @@ async def test_a_body_that_is_too_large_is_refused_and_a_frame_closes(server: Li
         assert await device.disconnected() == 1009
 
 
+# Floods
+
+
+@pytest.mark.parametrize("case", ["pongs", "empty fragments", "pings"])
+async def test_a_stranger_may_send_a_handful_of_frames(server: LiveServer, case: str) -> None:
+    """I11: 4 MB of tiny frames before the hello cost next to nothing."""
+    tiny = {"pongs": masked(b"", opcode=10), "pings": masked(b"x", opcode=9), "empty fragments": masked(b"", opcode=0)}
+    async with raw_connection(server) as (reader, writer):
+        writer.write(REQUEST)
+        await reader.readuntil(b"\r\n\r\n")
+        await next_frame(reader)
+        begun = b"\x01\x80" + bytes(4) if case == "empty fragments" else b""
+        writer.write(begun + tiny[case] * 600_000)
+        while (frame := await next_frame(reader)) == b"x":
+            pass
+        assert close_code(frame) == 4501
+
+
+async def test_a_device_that_floods_is_closed_in_the_end_and_others_go_on(server: LiveServer) -> None:
+    """I11: between two pings of ours a device may send thousands of pongs, but not any number."""
+    ann, eve = await server.engine.person("Ann"), await server.engine.person("Eve")
+    async with server.device(ann) as at_ann, raw_connection(server) as (reader, writer):
+        await log_in(eve, reader, writer)
+        writer.write(masked(b"", opcode=10) * (EXTRAS_MAX - 100) + masked(b'{"t":"ping","id":"1"}'))
+        assert json.loads(await next_frame(reader))["id"] == "1"
+        writer.write(masked(b"", opcode=10) * EXTRAS_MAX)
+        closed = asyncio.create_task(next_frame(reader))
+        await at_ann.say(wire.Ping(id="2"))
+        assert (await at_ann.next(wire.Pong)).id == "2"
+        assert close_code(await closed) == 4501
+
+
+async def test_a_connection_has_so_many_unanswered_commands_and_then_waits() -> None:
+    """I11; I2, I3: nothing is lost or changes its place by that."""
+    medium = Medium()
+    async with live_server(QUICK, medium) as server:
+        ann = await server.engine.person("Ann")
+        room = await ann.start_group()
+        async with raw_connection(server) as (reader, writer):
+            await log_in(ann, reader, writer)
+            release = medium.faults.hold_append()
+            said = [send(ann, room, f"{number}") for number in range(3 * COMMANDS_MAX)]
+            writer.write(b"".join(masked(msgspec.json.encode(frame)) for frame in said))
+            [at_ann] = server.server.server_state.connections
+            connection: Connection = at_ann._connection  # type: ignore[union-attr]
+            async with asyncio.timeout(WAIT_S):
+                while connection.room > 0:  # noqa: ASYNC110  # a number tells nobody
+                    await asyncio.sleep(0.001)
+            # Several keep-alive periods long nothing can be read of it: that is not its fault.
+            for _ in range(4):
+                assert await next_frame(reader) == b""
+            assert connection.room == 0
+            release.set()
+            accepted: list[wire.Accepted] = []
+            while len(accepted) < len(said):
+                if frame := await next_frame(reader):
+                    accepted.append(msgspec.json.decode(frame, type=wire.Accepted))
+            assert [(each.id, each.seq) for each in accepted] == [
+                (id_of(each), number) for number, each in enumerate(said, 2)
+            ]
+
+
 # Who comes and goes
 
 
@@ -161,17 +230,17 @@ async def test_a_client_that_closes_is_answered_and_forgotten(server: LiveServer
         assert len(server.server.server_state.connections) == 1
         await device.ws.close(1000)
         assert (device.ws.close_code, device.ws.protocol.close_rcvd_then_sent) == (1000, False)
-    await _nobody_is_left(server)
+    await nobody_is_left(server)
 
 
 async def test_a_client_that_vanishes_is_forgotten(server: LiveServer) -> None:
     """I4: without a FIN handshake of WebSocket's own; even in the middle of a frame."""
-    async with _raw(server) as (reader, writer):
+    async with raw_connection(server) as (reader, writer):
         writer.write(REQUEST)
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(_masked(b'{"t":"ping"}')[:7])
+        writer.write(masked(b'{"t":"ping"}')[:7])
         writer.transport.abort()
-        await _nobody_is_left(server)
+        await nobody_is_left(server)
 
 
 async def test_a_stopping_server_says_come_again() -> None:
@@ -183,11 +252,11 @@ async def test_a_stopping_server_says_come_again() -> None:
 
 
 async def test_a_stopping_server_does_not_wait_for_who_does_not_answer() -> None:
-    async with live_server(QUICK) as server, _raw(server) as (reader, writer):
+    async with live_server(QUICK) as server, raw_connection(server) as (reader, writer):
         writer.write(REQUEST)
         await reader.readuntil(b"\r\n\r\n")
         server.server.should_exit = True
-        await _nobody_is_left(server)
+        await nobody_is_left(server)
 
 
 # Timeouts
@@ -203,15 +272,15 @@ async def test_who_says_no_hello_is_closed(quick: LiveServer) -> None:
 async def test_a_quiet_device_is_pinged_and_stays(quick: LiveServer) -> None:
     ann = await quick.engine.person("Ann")
     bob = await quick.engine.person("Bob")
-    async with quick.device(ann) as device, _raw(quick) as (reader, writer):
-        await _log_in(bob, reader, writer)
+    async with quick.device(ann) as device, raw_connection(quick) as (reader, writer):
+        await log_in(bob, reader, writer)
         # Bob answers three pings with pongs, then falls silent, and is cut.
         for _ in range(3):
-            assert await _frame(reader) == b""
-            writer.write(_masked(b"", opcode=10))
-        assert await _frame(reader) == b""
+            assert await next_frame(reader) == b""
+            writer.write(masked(b"", opcode=10))
+        assert await next_frame(reader) == b""
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
-            await _frame(reader)
+            await next_frame(reader)
         await device.say(wire.Ping())
         await device.next(wire.Pong)
 
@@ -223,7 +292,7 @@ async def test_a_slow_reader_misses_pushes_and_is_told_to_resync(server: LiveSer
     """I11: what waits for it is bounded; I4: it is told that it lacks something."""
     ann, bob = await server.engine.person("Ann"), await server.engine.person("Bob")
     room = await ann.start_group(bob)
-    bob_socket = _small_socket(server.port)
+    bob_socket = small_socket(server.port)
     async with connect(server.url, subprotocols=["signet.v1.json"], sock=bob_socket, max_queue=1) as ws:  # type: ignore[list-item]
         challenge = msgspec.json.decode(await ws.recv(), type=wire.Challenge)
         await ws.send(msgspec.json.encode(hello(bob, challenge)).decode())
@@ -251,91 +320,25 @@ async def test_who_reads_nothing_at_all_is_disconnected(quick: LiveServer) -> No
     """I11"""
     ann, bob = await quick.engine.person("Ann"), await quick.engine.person("Bob")
     room = await ann.start_group(bob)
-    async with _raw(quick, _small_socket(quick.port)) as (reader, writer):
-        await _log_in(bob, reader, writer)
+    async with raw_connection(quick, small_socket(quick.port)) as (reader, writer):
+        await log_in(bob, reader, writer)
         for _ in range(100):
             await ann.send(room, os.urandom(20_000).hex())
-        await _nobody_is_left(quick)
+        await nobody_is_left(quick)
 
 
 async def test_a_slow_reader_that_wakes_up_late_is_told_why() -> None:
     async with live_server(Timeouts(hello=1, ping=(1, 2), slow=0.3, close=10, tick=0.25)) as server:
         ann, bob = await server.engine.person("Ann"), await server.engine.person("Bob")
         room = await ann.start_group(bob)
-        async with _raw(server, _small_socket(server.port)) as (reader, writer):
-            await _log_in(bob, reader, writer)
+        async with raw_connection(server, small_socket(server.port)) as (reader, writer):
+            await log_in(bob, reader, writer)
             [at_bob] = server.server.server_state.connections
             for _ in range(100):
                 await ann.send(room, os.urandom(20_000).hex())
             async with asyncio.timeout(WAIT_S):
                 while not at_bob._closing:  # type: ignore[union-attr]  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
-            while (frame := await _frame(reader)).startswith(b"{"):
+            while (frame := await next_frame(reader)).startswith(b"{"):
                 pass
-            assert _code(frame) == 4000
-
-
-async def _nobody_is_left(server: LiveServer) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while server.server.server_state.connections:  # noqa: ASYNC110  # uvicorn's set tells nobody
-            await asyncio.sleep(0.01)
-
-
-def _small_socket(port: int) -> socket.socket:
-    """One whose peer's writes soon find it full."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    sock.connect(("127.0.0.1", port))
-    return sock
-
-
-@asynccontextmanager
-async def _raw(
-    server: LiveServer, sock: socket.socket | None = None
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection without a WebSocket library that would answer, mask and frame. Its buffer is small, so that nothing
-    is read that no test asks for."""
-    sock = sock or socket.create_connection(("127.0.0.1", server.port))
-    reader, writer = await asyncio.open_connection(sock=sock, limit=8_192)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
-
-
-async def _log_in(person: Person, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(REQUEST)
-    await reader.readuntil(b"\r\n\r\n")
-    challenge = msgspec.json.decode(await _frame(reader), type=wire.Challenge)
-    writer.write(_masked(msgspec.json.encode(hello(person, challenge))))
-    while json.loads(await _frame(reader))["t"] != "live":
-        pass
-
-
-async def _trickle(writer: asyncio.StreamWriter, data: bytes) -> None:
-    for byte in data:
-        writer.write(bytes((byte,)))
-        await writer.drain()
-
-
-def _code(close: bytes) -> int:
-    return int.from_bytes(close[:2], "big")
-
-
-def _masked(payload: bytes, opcode: int = 1) -> bytes:
-    """A client's frame, with a mask of zeros."""
-    length = len(payload)
-    size = bytes((0x80 | length,)) if length < 126 else b"\xfe" + length.to_bytes(2, "big")
-    return bytes((0x80 | opcode,)) + size + bytes(4) + payload
-
-
-async def _frame(reader: asyncio.StreamReader) -> bytes:
-    """The payload of the server's next frame."""
-    async with asyncio.timeout(WAIT_S):
-        head = await reader.readexactly(2)
-        length = head[1]
-        if length >= 126:
-            length = int.from_bytes(await reader.readexactly(2 if length == 126 else 8), "big")
-        return await reader.readexactly(length)
+            assert close_code(frame) == 4000
