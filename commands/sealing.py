@@ -27,7 +27,8 @@ class Sealer:
         self._keyring = keyring
         self._clock = clock
         self._fresh: dict[bytes, tuple[str, str]] = {}
-        """Key and text by box: what was sealed and not unsealed yet. Its key is asked for all the same, so an erasure holds here."""
+        """Key and text by box: what was sealed and not unsealed yet. Its key is asked for all the same, so an erasure
+        holds here."""
         self._day = -1
         self._month = ""
 
