@@ -14,7 +14,7 @@ _REFUSAL: Final = REPLIES["not_a_member"]
 FRAMES: Final[dict[type[Any], Any]] = {
     type(frame): frame
     for frame in (
-        wire.Challenge(nonce=CHALLENGE.nonce, server=CHALLENGE.server),
+        wire.Challenge(nonce=CHALLENGE.nonce, server=CHALLENGE.server, frame_bytes_max=262_144, body_bytes_max=65_536),
         wire.Hello(account=ANNA, device="laptop", signature=_SIGNATURE, cursors={GROUP: 3}),
         wire.Welcome(conversations=CONVERSATIONS.conversations),
         PAGE,

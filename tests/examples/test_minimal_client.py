@@ -9,7 +9,8 @@ from pathlib import Path
 
 from examples.minimal_client import Client
 from signet_client.codes import DISCONNECTS
-from tests.scenarios.stage import WAIT_S, Cable, Place
+from tests.proxy import Proxy
+from tests.scenarios.stage import WAIT_S, Place
 
 TEXTS = [f"message {number}" for number in range(30)]
 
@@ -61,14 +62,14 @@ async def test_two_talk_and_get_their_ticks(tmp_path: Path) -> None:
 async def test_one_that_was_cut_has_no_hole(tmp_path: Path) -> None:
     """I1, I2, I4: also what it sent itself while it was away is there once."""
     place = Place(tmp_path / "data", in_memory=True)
-    async with place.engine(), Cable.to(place.port) as cable:
-        anna, ben = await registered(place.url, tmp_path, "anna"), await registered(cable.url, tmp_path, "ben")
+    async with place.engine(), Proxy.to(place.port) as proxy:
+        anna, ben = await registered(place.url, tmp_path, "anna"), await registered(proxy.url, tmp_path, "ben")
         c = await anna.start(ben.state["account"])
         async with running(anna), running(ben):
             for number, text in enumerate(TEXTS):
                 await anna.send(c, text)
                 if number % 7 == 3:
-                    cable.cut()
+                    proxy.cut()
                     await ben.send(c, f"from Ben {number}")
             for client in (anna, ben):
                 await until(client, lambda client=client: len(texts(client, c)) == len(TEXTS) + 4)  # type: ignore[misc]

@@ -66,7 +66,7 @@ def test_a_commit_that_fails_leaves_nothing() -> None:
         "CREATE TABLE u (a INTEGER REFERENCES t DEFERRABLE INITIALLY DEFERRED)",
     ):
         db.execute(statement)
-    with pytest.raises(sqlite3.IntegrityError), db.transaction():
+    with pytest.raises(apsw.ConstraintError), db.transaction():
         db.execute("INSERT INTO u VALUES (1)")
     with db.transaction():
         db.execute("INSERT INTO t VALUES (2)")
@@ -78,7 +78,7 @@ def test_a_transaction_that_can_t_be_undone_is_undone_before_the_next() -> None:
     db.execute("CREATE TABLE t (a INTEGER NOT NULL)")
     real = db._connection
     db._connection = Stubborn(real)  # type: ignore[assignment]
-    with pytest.raises(sqlite3.IntegrityError), db.transaction():
+    with pytest.raises(apsw.ConstraintError), db.transaction():
         db.executemany("INSERT INTO t VALUES (?)", [(1,), (None,)])
     assert real.in_transaction
     db._connection = real
@@ -88,12 +88,12 @@ def test_a_transaction_that_can_t_be_undone_is_undone_before_the_next() -> None:
 
 
 class Stubborn:
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
 
-    def execute(self, sql: str, *params: Any) -> sqlite3.Cursor:
+    def execute(self, sql: str, *params: Any) -> apsw.Cursor:
         if sql == "ROLLBACK":
-            raise sqlite3.OperationalError("disk I/O error")
+            raise apsw.IOError("disk I/O error")
         return self._connection.execute(sql, *params)
 
     def __getattr__(self, name: str) -> Any:
@@ -118,8 +118,8 @@ INSERT = "INSERT INTO t VALUES (?, ?)"
     "error",
     [
         provoked(("PRAGMA max_page_count = 1", ()), ("CREATE TABLE u (a)", ()), ("CREATE TABLE v (a)", ())),
-        sqlite3.OperationalError("database is locked"),
-        sqlite3.DatabaseError("database disk image is malformed"),
+        apsw.BusyError("database is locked"),
+        apsw.CorruptError("database disk image is malformed"),
         OSError(28, "No space left on device"),
         MemoryError(),
     ],
@@ -154,9 +154,9 @@ def test_a_file_is_read_beside_its_writer(tmp_path: Path) -> None:
         writer.execute("INSERT INTO t VALUES (1)")
         assert reader.query("SELECT a FROM t") == []
     assert reader.query("SELECT a FROM t") == [(1,)]
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(apsw.ReadOnlyError, match="readonly"):
         reader.execute("INSERT INTO t VALUES (2)")
-    with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+    with pytest.raises(apsw.CantOpenError, match="unable to open"):
         Database(tmp_path / "nothing.db", read_only=True)
 
 

@@ -1,11 +1,11 @@
 """Parking: a poisonous event is set aside with what rests on it, and everything else goes on."""
 
 import asyncio
-import sqlite3
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+import apsw
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -449,10 +449,10 @@ class Failing:
         self._connection = db._connection
         db._connection = self  # type: ignore[assignment]
 
-    def execute(self, sql: str, params: Sequence[object] = ()) -> sqlite3.Cursor:
+    def execute(self, sql: str, params: Sequence[object] = ()) -> apsw.Cursor:
         if sql.startswith(self._statement) and not self.happened.is_set():
             self.happened.set()
-            raise sqlite3.OperationalError("database or disk is full")
+            raise apsw.FullError("database or disk is full")
         return self._connection.execute(sql, params)
 
     def __getattr__(self, name: str) -> object:

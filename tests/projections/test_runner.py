@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import apsw
 import pytest
 
 from commands.stores.memory import Medium, MemoryLog
@@ -232,7 +232,7 @@ async def test_a_full_disk_is_waited_out(feed: Feed, tmp_path: Path, caplog: pyt
         [[pages]] = model.db.query("PRAGMA page_count")
         fill(model, pages + 2)
         feed.publish(events[2:])
-        with pytest.raises(ReadModelStopped, match=r"tries again: OperationalError\('database or disk is full'\)"):
+        with pytest.raises(ReadModelStopped, match=r"tries again: FullError\('database or disk is full'\)"):
             await wait(runner, events[-1].position)
         assert runner.stopped is not None
         assert model.stored() == [event.position for event in events if event.position <= runner.position]
@@ -257,7 +257,7 @@ async def test_a_file_that_somebody_has_locked_is_tried_again(feed: Feed, tmp_pa
     model = Ledger.open(tmp_path)
     runner = Runner(feed, model, gather_ms=1)
     events = accounts(2)
-    other = sqlite3.connect(tmp_path / "ledger-1.db", isolation_level=None)
+    other = apsw.Connection(str(tmp_path / "ledger-1.db"))
     other.execute("BEGIN IMMEDIATE")
     async with running(runner):
         feed.publish(events)
@@ -268,7 +268,7 @@ async def test_a_file_that_somebody_has_locked_is_tried_again(feed: Feed, tmp_pa
     assert (model.stored(), runner.parked) == ([event.position for event in events], 0)
 
 
-@pytest.mark.parametrize("error", [sqlite3.DatabaseError("malformed"), OSError(5, "I/O"), MemoryError()])
+@pytest.mark.parametrize("error", [apsw.CorruptError("malformed"), OSError(5, "I/O"), MemoryError()])
 async def test_what_is_no_event_s_fault_parks_nothing(feed: Feed, ledger: Ledger, error: Exception) -> None:
     events = accounts(2)
     ledger.poison[events[1].position] = error
@@ -389,7 +389,7 @@ async def test_a_checkpoint_that_fails_is_made_later(
         feed.publish(events[1:])
         await wait(runner, events[-1].position)
         await until(lambda: (tmp_path / "ledger-1.db-wal").stat().st_size == 0)
-    assert "'ledger' failed, and is made later: OperationalError('disk I/O error')" in caplog.text
+    assert "'ledger' failed, and is made later: IOError('disk I/O error')" in caplog.text
     assert (runner.tries, model.stored()) == (0, [event.position for event in events])
 
 
@@ -408,4 +408,4 @@ async def test_a_checkpoint_that_failed_is_not_made_after_each_batch(
 
 
 def failing() -> None:
-    raise sqlite3.OperationalError("disk I/O error")
+    raise apsw.IOError("disk I/O error")
