@@ -8,14 +8,16 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Final, Literal, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 import apsw
 
+from commands.stores.pace import Pace
 from commands.stores.sqlite_recorder import CommitFailed, Recorder
 from commands.stores.tail import Signal, tail
 from domain.log import (
@@ -78,8 +80,9 @@ def open_sqlite(url: str) -> "SqliteLog":
 
 
 class SqliteLog:
-    """Commits and reads in place, in the loop's thread, which costs less than handing over to another. It suspends only
-    while another process holds the lock, and for the end of a checkpoint."""
+    """Commits and reads in place, in the loop's thread, which costs less than handing over to another; where the disk
+    is slow, commits run in a thread (`commands.stores.pace`). Beside that it suspends only while another process holds
+    the lock, and for the end of a checkpoint."""
 
     def __init__(self, path: Path, *, read_only: bool) -> None:
         """Only `open_sqlite` makes one."""
@@ -89,8 +92,11 @@ class SqliteLog:
         self._stored = Signal()
         self._unmoved = 0
         """How many events were written since the write-ahead log was last moved into the file."""
-        self._may_append = asyncio.Event()
-        self._may_append.set()
+        self._free = asyncio.Event()
+        """Neither a commit nor the end of a checkpoint runs in a thread."""
+        self._free.set()
+        self._pace = Pace()
+        self._committer = ThreadPoolExecutor(1, "commit")  # Of its own: behind other work a commit would wait.
         self._checkpointing: asyncio.Task[None] | None = None
 
     def prepare(self) -> None:
@@ -100,9 +106,14 @@ class SqliteLog:
         self.recorder.read_all(START, 1)
 
     async def append(self, batch: Sequence[Append]) -> list[Outcome]:
+        if self._checkpointing is not None:
+            await asyncio.sleep(0)  # Where whoever appends never suspends, the checkpoint must get its turn, too.
         try:
-            await self._give_way()
-            outcomes = await self._when_unlocked(lambda: self.recorder.append(batch))
+            outcomes = await self._when_unlocked(lambda: self.recorder.insert(batch), self._free)
+            if self._pace.in_thread:
+                self._pace.add(await self._alone(self._committer, partial(_timed, self.recorder.commit)))
+            else:
+                self._pace.add(_timed(self.recorder.commit))
         except CommitFailed as failed:
             return [self._commit_failed(failed)] * len(batch)
         except apsw.Error as error:
@@ -128,8 +139,19 @@ class SqliteLog:
             await asyncio.wait([self._checkpointing])
         if not self._read_only:
             await self._checkpoint("TRUNCATE")
+        self._committer.shutdown()
         self.recorder.close()
         self._stored.give()  # Subscriptions meet the closed file, and end.
+
+    async def _alone(self, executor: ThreadPoolExecutor | None, work: Callable[[], T]) -> T:
+        """In a thread, while no append begins."""
+        while not self._free.is_set():
+            await self._free.wait()
+        self._free.clear()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(executor, work)
+        finally:
+            self._free.set()
 
     async def _page(self, read: Callable[[], list[RecordedEvent]], limit: int) -> list[RecordedEvent]:
         events = await self._read(read)
@@ -143,9 +165,11 @@ class SqliteLog:
         except apsw.Error as error:
             raise StoreUnavailable(_explain(self._path, error)) from error
 
-    async def _when_unlocked(self, work: Callable[[], T]) -> T:
+    async def _when_unlocked(self, work: Callable[[], T], free: asyncio.Event | None = None) -> T:
         give_up = monotonic() + LOCK_TIMEOUT_S
         while True:
+            while free is not None and not free.is_set():
+                await free.wait()
             try:
                 return work()
             except apsw.BusyError:
@@ -160,12 +184,6 @@ class SqliteLog:
             return Unavailable(reason=reason)
         return Unknown(reason=reason)
 
-    async def _give_way(self) -> None:
-        """To a checkpoint that runs, also where whoever appends never suspends."""
-        if self._checkpointing is not None:
-            await asyncio.sleep(0)
-            await self._may_append.wait()
-
     def _checkpoint_when_due(self, events: int) -> None:
         self._unmoved += events
         if self._unmoved >= WAL_EVENTS_MAX and self._checkpointing is None:
@@ -178,14 +196,18 @@ class SqliteLog:
         checkpoint = partial(self.recorder.checkpoint, lock_timeout_s=CHECKPOINT_LOCK_S)
         try:
             await asyncio.to_thread(checkpoint, "PASSIVE")
-            self._may_append.clear()
-            await asyncio.to_thread(checkpoint, last)
+            await self._alone(None, partial(checkpoint, last))
         except apsw.Error as error:
             _log.warning("the write-ahead log could not be moved into the file: %s", _explain(self._path, error))
-        finally:
-            self._may_append.set()
         self._unmoved = 0
         self._checkpointing = None
+
+
+def _timed(work: Callable[[], None]) -> float:
+    """The seconds that it took."""
+    begin = perf_counter()
+    work()
+    return perf_counter() - begin
 
 
 def _parse(url: str) -> tuple[Path, bool]:

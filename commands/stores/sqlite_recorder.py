@@ -41,14 +41,16 @@ class CommitFailed(Exception):
 
 
 class Recorder(SQLiteApplicationRecorder):
-    """Every method raises apsw.Error. It keeps one connection, and the library's pool stays empty: that one gives
-    its connections room for a single prepared statement, and keeps its lock on writers for ever when it can't open."""
+    """Every method raises apsw.Error. It keeps one connection to write and one to read, so that a commit may run in
+    another thread beside reads; the library's pool stays empty: that one gives its connections room for a single
+    prepared statement, and keeps its lock on writers for ever when it can't open."""
 
     def __init__(self, uri: str) -> None:
         """`uri` is SQLite's own, `file:/path?mode=…`."""
         super().__init__(SQLiteDatastore(uri, originator_id_type="text"))
         self._uri = uri
         self._connection: apsw.Connection | None = None
+        self._reader: apsw.Connection | None = None
 
     def create_table(self) -> None:
         """Also makes the file one with a write-ahead log, for good. Waits up to 5 s for another process's lock."""
@@ -58,24 +60,28 @@ class Recorder(SQLiteApplicationRecorder):
             for statement in self.create_table_statements:
                 connection.execute(statement)
 
-    def append(self, batch: Sequence[Append]) -> list[Outcome]:
-        """All in one transaction, but for the streams that are not where they were expected to be. Raises CommitFailed;
-        after any other error nothing is stored."""
+    def insert(self, batch: Sequence[Append]) -> list[Outcome]:
+        """All in one transaction, but for the streams that are not where they were expected to be. `commit` is to come
+        next; after an error nothing is stored."""
         connection = self._open()
         cursor = connection.cursor()
         # The write lock comes before the first read, so that what was read still holds at the commit.
         cursor.execute("BEGIN IMMEDIATE")
         try:
-            outcomes = [self._append(cursor, append) for append in batch]
+            return [self._append(cursor, append) for append in batch]
         except BaseException:
             self._abandon(connection)
             raise
+
+    def commit(self) -> None:
+        """What was inserted; returns after the fsync. May be called in another thread, while there are only reads.
+        Raises CommitFailed."""
+        connection = self._open()
         try:
-            cursor.execute("COMMIT")
+            connection.execute("COMMIT")
         except apsw.Error as error:
             self._abandon(connection)
             raise CommitFailed from error
-        return outcomes
 
     def _append(self, cursor: apsw.Cursor, append: Append) -> Outcome:
         # The primary key alone would not notice an expected version that is too high.
@@ -105,13 +111,13 @@ class Recorder(SQLiteApplicationRecorder):
             self._connection = None
 
     def read_stream(self, stream: str, after: int, limit: int) -> list[RecordedEvent]:
-        return _events(self._open().execute(_STREAM, (stream, after, limit)))
+        return _events(self._open_reader().execute(_STREAM, (stream, after, limit)))
 
     def read_all(self, after: int, limit: int) -> list[RecordedEvent]:
-        return _events(self._open().execute(_ALL, (after, limit)))
+        return _events(self._open_reader().execute(_ALL, (after, limit)))
 
     def head(self) -> int:
-        [[position]] = self._open().execute(_HEAD)
+        [[position]] = self._open_reader().execute(_HEAD)
         return START if position is None else int(position)
 
     def checkpoint(self, mode: Literal["PASSIVE", "RESTART", "TRUNCATE"], *, lock_timeout_s: float) -> None:
@@ -123,8 +129,9 @@ class Recorder(SQLiteApplicationRecorder):
 
     def close(self) -> None:
         """What is called later raises apsw.ConnectionClosedError."""
-        if self._connection is not None:
-            self._connection.close()
+        for connection in (self._reader, self._connection):
+            if connection is not None:
+                connection.close()
 
     def _open(self) -> apsw.Connection:
         if self._connection is None:
@@ -133,6 +140,11 @@ class Recorder(SQLiteApplicationRecorder):
             for pragma in _PRAGMAS:
                 self._connection.execute(pragma)
         return self._connection
+
+    def _open_reader(self) -> apsw.Connection:
+        if self._reader is None:
+            self._reader = _connect(self._uri, lock_timeout_s=0)
+        return self._reader
 
 
 def _connect(uri: str, *, lock_timeout_s: float) -> apsw.Connection:

@@ -2,6 +2,8 @@
 
 import asyncio
 import resource
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from hashlib import sha256
@@ -59,6 +61,85 @@ async def test_a_subscription_in_the_same_process_waits_for_no_timer(
     seen = asyncio.create_task(follow(log, {stream}, 20, after=0))
     await write(log, stream, 20)
     assert len(await seen) == 20
+
+
+# Slow disks
+
+
+class SlowDisk:
+    """Every commit takes 50 ms, in whichever thread it runs."""
+
+    def __init__(self, log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.threads: list[int] = []
+        self._commit = log.recorder.commit
+        monkeypatch.setattr(log.recorder, "commit", self._slow_commit)
+
+    def _slow_commit(self) -> None:
+        self.threads.append(threading.get_ident())
+        time.sleep(0.05)
+        self._commit()
+
+
+@pytest.fixture
+async def slow(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> SlowDisk:
+    """It is known to be slow already."""
+    slow = SlowDisk(log, monkeypatch)
+    while not log._pace.in_thread:
+        await must_append(log, new_append(new_stream()))
+    slow.threads.clear()
+    return slow
+
+
+async def test_a_few_slow_commits_are_enough_to_get_them_out_of_the_loop_s_thread(
+    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I11"""
+    slow = SlowDisk(log, monkeypatch)
+    for _ in range(6):
+        await must_append(log, new_append(new_stream()))
+    assert [thread == threading.get_ident() for thread in slow.threads] == [True] * 3 + [False] * 3
+
+
+async def test_while_a_slow_commit_runs_reads_are_answered_and_see_nothing_of_it(
+    log: SqliteLog, slow: SlowDisk
+) -> None:
+    """I1"""
+    stream = new_stream()
+    appending = asyncio.create_task(log.append([new_append(stream)]))
+    while not slow.threads:  # noqa: ASYNC110  # the loop's next turn, not a time
+        await asyncio.sleep(0)
+    assert await log.read_stream(stream, limit=1) == []
+    assert len(await log.read_all(limit=100)) == await log.head()
+    assert not appending.done()
+    assert isinstance((await appending)[0], Appended)
+    assert len(await log.read_stream(stream, limit=1)) == 1
+
+
+async def test_appends_that_come_at_once_take_turns_on_a_slow_disk(log: SqliteLog, slow: SlowDisk) -> None:
+    appends = [new_append(new_stream()) for _ in range(5)]
+    outcomes = await asyncio.gather(*[log.append([append]) for append in appends])
+    assert all(isinstance(outcome, Appended) for [outcome] in outcomes)
+    assert len(slow.threads) == 5
+
+
+async def test_a_slow_commit_that_fails_is_unknown_as_a_fast_one_is(log: SqliteLog, slow: SlowDisk) -> None:
+    """I1, I2"""
+    append = new_append(new_stream(), events=3)
+    with failing_disk():
+        outcomes = await log.append([append])
+    assert isinstance(outcomes[0], Unknown)
+    await must_append(log, append)
+
+
+async def test_a_checkpoint_takes_its_turn_between_slow_commits(
+    log: SqliteLog, slow: SlowDisk, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "WAL_EVENTS_MAX", 600)
+    stream, version, sizes = new_stream(), -1, []
+    for _ in range(20):
+        version = (await must_append(log, new_append(stream, expected=version, events=300))).version
+        sizes.append(wal_bytes(path))
+    assert sizes[-1] <= 2 * sizes[6]
 
 
 # Locks
