@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import ClassVar, Final, Literal
 
 from nacl.bindings import crypto_secretbox_easy, crypto_secretbox_NONCEBYTES, crypto_secretbox_open_easy
 from nacl.exceptions import CryptoError
@@ -16,8 +16,27 @@ FRESH_MAX: Final = 2_048
 """How many texts are remembered between their sealing and their first unsealing, which is their push, soon after."""
 
 
-class DamagedText(Exception):
+class Unreadable(Exception):
+    """A stored text can't be read, now or later; everything else can.
+
+    Unreadable
+    ├── KeyMissing
+    └── DamagedText
+    """
+
+    code: ClassVar[Literal["key_missing", "damaged"]]
+
+
+class KeyMissing(Unreadable):
+    """The keyring has no such key: it was destroyed, or the keyring was restored from an older backup."""
+
+    code = "key_missing"
+
+
+class DamagedText(Unreadable):
     """A sealed text doesn't fit its key: the log or the keyring is damaged."""
+
+    code = "damaged"
 
 
 class Sealer:
@@ -33,6 +52,7 @@ class Sealer:
         self._month = ""
 
     def seal(self, account: AccountId, text: str) -> Sealed:
+        """Nothing that holds it may be stored before the keyring is saved. Raises KeyringUnavailable."""
         key = self._keyring.current(account, self._period())
         nonce = os.urandom(crypto_secretbox_NONCEBYTES)
         sealed = Sealed(key=key.name, box=nonce + crypto_secretbox_easy(text.encode(), nonce, key.key))
@@ -41,11 +61,11 @@ class Sealer:
         self._fresh[sealed.box] = (key.name, text)
         return sealed
 
-    def unseal(self, sealed: Sealed) -> str | None:
-        """The text; None where its key was destroyed. Raises DamagedText."""
+    def unseal(self, sealed: Sealed) -> str:
+        """The text. Raises Unreadable, and KeyringUnavailable where it can't be told now."""
         key = self._keyring.find(sealed.key)
         if key is None:
-            return None
+            raise KeyMissing(f"the keyring has no key {sealed.key}")
         fresh = self._fresh.pop(sealed.box, None)
         if fresh is not None and fresh[0] == sealed.key:
             return fresh[1]

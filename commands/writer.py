@@ -3,7 +3,8 @@
 A command's way, and the step's number in the code:
 
     1 queue      bounded, turn by turn between peers; full: refused `busy`
-    2 gather     what came in while the last commit ran, up to `batch_max` commands, and appends whose outcome is open
+    2 gather     what came in while the last commit ran, up to `batch_max` commands, and appends whose outcome is open;
+                 new keys that sealed something of it are on disk before it is decided, or it is refused `unavailable`
     3 decide     each command against its stream's state, commands of one stream chained on its tentative state
     4 append     all streams in one call; atomic for each stream only
     5 settle     each stream by its own outcome
@@ -34,13 +35,14 @@ from commands.batch import Group, OpenAppend, Waiting
 from commands.handlers import Command, Handlers
 from commands.handover import HandOver
 from commands.ids import new_uuid
+from commands.keyring import Keyring
 from commands.lookup import CommandLookup
 from commands.replies import Accepted, Refused, Reply, ReplyTo
 from commands.states import States
 from commands.turns import Turns
 from domain.codec import CODEC, Codec, DomainEvent, Event
-from domain.entry import Entry
-from domain.errors import Rejected
+from domain.entry import Entry, seals_in
+from domain.errors import KeyringUnavailable, Rejected
 from domain.ids import conversation_stream
 from domain.log import Appended, Conflict, EventLog, Outcome, StoreUnavailable, Unavailable, Unknown
 from domain.receipts import AdvanceReceipts
@@ -63,6 +65,7 @@ class Writer:
         log: EventLog,
         *,
         lookup: CommandLookup,
+        keyring: Keyring,
         hand_over: Callable[[Sequence[Event]], None] | None,
         clock: Callable[[], int],
         codec: Codec = CODEC,
@@ -77,6 +80,7 @@ class Writer:
         `waiting_max`: how many commands may be without an answer; `slots_max`: how many streams' states are kept, twice
         as many at most."""
         self._log = log
+        self._keyring = keyring
         self._hand_over = None if hand_over is None else HandOver(log, codec, hand_over)
         self._clock = clock
         self._codec = codec
@@ -151,6 +155,8 @@ class Writer:
         # 2 gather
         retried = self._due()
         batch = self._queue.take(self._batch_max)
+        if self._keyring.unsaved:
+            batch = await self._save_keys(batch)
         # 3 decide
         groups: dict[str, Group] = {}
         for waiting in batch:
@@ -174,6 +180,21 @@ class Writer:
             return []
         now = asyncio.get_running_loop().time()
         return [each.group for each in self._open.values() if each.due <= now]
+
+    async def _save_keys(self, batch: list[Waiting]) -> list[Waiting]:
+        """The commands whose keys are on disk."""
+        try:
+            await self._keyring.save()
+        except KeyringUnavailable as error:
+            _log.error("%s", error)
+        unsaved = self._keyring.unsaved
+        saved = []
+        for waiting in batch:
+            if unsaved and any(sealed.key in unsaved for sealed in seals_in(waiting.command)):
+                self._reply(waiting, Refused(code=KeyringUnavailable.code))
+            else:
+                saved.append(waiting)
+        return saved
 
     # 3 decide
 

@@ -17,6 +17,11 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
     """Nonce and ciphertext."""
 
 
+def seals_in(facts: msgspec.Struct) -> list[Sealed]:
+    """The sealed texts of an event or a command."""
+    return [value for name in facts.__struct_fields__ if isinstance(value := getattr(facts, name), Sealed)]
+
+
 class Entry(msgspec.Struct, Generic[E], frozen=True, kw_only=True, omit_defaults=True):
     """One event with its provenance, as it stands in the log. `v` comes first, so that an old schema version shows in
     the first bytes."""

@@ -15,6 +15,7 @@
     ├── LastOwner
     ├── TooManyMembers
     └── BeyondHead
+    KeyringUnavailable
 
 `code` is the reply code on the wire. Nothing is stored of a rejected command.
 """
@@ -92,3 +93,9 @@ class TooManyMembers(Rejected):
 
 class BeyondHead(Rejected):
     code = "beyond_head"
+
+
+class KeyringUnavailable(Exception):
+    """The keys that seal personal texts can't be read or saved now; the same command may succeed later."""
+
+    code: ClassVar[str] = "unavailable"

@@ -11,6 +11,7 @@ import msgspec
 from commands.sealing import Sealer
 from domain.conversation import SendMessage
 from domain.ids import AccountId, CommandId, ConversationId, DeviceId, is_uuid
+from gateways.items import sealed
 from gateways.refusal import Refusal
 from gateways.services import EdgeSettings
 from signet_client import payloads, wire
@@ -57,7 +58,7 @@ def message_command(
         header=frame.header,
         digest=header.digest,
         counts=header.counts,
-        body=sealer.seal(account, frame.body),
+        body=sealed(frame.body, account, sealer),
         signature=frame.signature,
         signer=frame.signer,
     )

@@ -4,7 +4,7 @@ import logging
 from functools import partial
 from typing import assert_never
 
-from commands.sealing import DamagedText, Sealer
+from commands.sealing import DamagedText, Sealer, Unreadable
 from domain.codec import Event
 from domain.conversation import (
     ConversationEvent,
@@ -18,7 +18,9 @@ from domain.conversation import (
     TitleSet,
 )
 from domain.entry import Sealed
-from domain.ids import ConversationId
+from domain.errors import KeyringUnavailable
+from domain.ids import AccountId, ConversationId
+from gateways.refusal import Refusal
 from projections.inbox import InboxRow
 from projections.messages import StoredChange, StoredMessage
 from projections.receipts import TickRow
@@ -34,6 +36,7 @@ def item_of(stored: StoredMessage | StoredChange, sealer: Sealer) -> wire.Item:
             stored.conversation, stored.event, sealer,
             seq=stored.seq, at=stored.at, occurred=stored.occurred, command=stored.command,
         )  # fmt: skip
+    body, unreadable = _body(stored.body, sealer)
     return wire.Message(
         c=stored.conversation,
         seq=stored.seq,
@@ -42,7 +45,8 @@ def item_of(stored: StoredMessage | StoredChange, sealer: Sealer) -> wire.Item:
         ordinal=stored.ordinal,
         own=stored.own,
         header=stored.header,
-        body=unsealed(stored.body, sealer),
+        body=body,
+        unreadable=unreadable,
         signature=stored.signature,
         signer=stored.signer,
         retracted=stored.retracted,
@@ -58,6 +62,7 @@ def pushed_item(event: Event, conversation: ConversationId, sealer: Sealer) -> w
         return _change(
             conversation, sent, sealer, seq=event.version + 1, at=entry.at, occurred=entry.occ, command=entry.cmd
         )
+    body, unreadable = _body(sent.body, sealer)
     return wire.Message(
         c=conversation,
         seq=event.version + 1,
@@ -66,7 +71,8 @@ def pushed_item(event: Event, conversation: ConversationId, sealer: Sealer) -> w
         ordinal=sent.ordinal,
         own=sent.own,
         header=sent.header,
-        body=unsealed(sent.body, sealer),
+        body=body,
+        unreadable=unreadable,
         signature=sent.signature,
         signer=sent.signer,
     )
@@ -95,15 +101,36 @@ def overview_of(row: InboxRow, ticks: TickRow | None, *, delivered: int, sealer:
     )
 
 
-def unsealed(text: Sealed | None, sealer: Sealer) -> str | None:
-    """None where there is no text, or none that can be read: one damaged text must not take the others with it."""
-    if text is None:
-        return None
+def sealed(text: str, account: AccountId, sealer: Sealer) -> Sealed:
+    """Raises Refusal(`unavailable`)."""
     try:
-        return sealer.unseal(text)
-    except DamagedText:
-        _log.exception("a stored text can't be unsealed")
-        return None
+        return sealer.seal(account, text)
+    except KeyringUnavailable as error:
+        raise _no_keyring(error) from error
+
+
+def unsealed(text: Sealed | None, sealer: Sealer) -> str | None:
+    """None where there is no text, or none that can be read. Raises Refusal(`unavailable`)."""
+    return _body(text, sealer)[0]
+
+
+def _body(text: Sealed | None, sealer: Sealer) -> tuple[str | None, wire.Unreadable | None]:
+    """The text, or why it can't be read: one such text must not take the others with it."""
+    if text is None:
+        return None, None
+    try:
+        return sealer.unseal(text), None
+    except Unreadable as error:
+        if isinstance(error, DamagedText):
+            _log.error("%s", error)
+        return None, error.code
+    except KeyringUnavailable as error:
+        raise _no_keyring(error) from error
+
+
+def _no_keyring(error: KeyringUnavailable) -> Refusal:
+    _log.error("%s", error)
+    return Refusal(error.code, "the keyring")
 
 
 def _change(

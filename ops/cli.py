@@ -30,6 +30,7 @@ VERBS = (
     Verb("up", "ops.up:up", "Run the engine; prints its URL. Ctrl-C or SIGTERM stops it."),
     Verb("chat", "ops.chat:chat", "Chat in the terminal; start it twice to try it with two people."),
     Verb("tail", "ops.tail:tail", "Show the log as it grows, one readable line an event."),
+    Verb("keyring", "ops.keyring:app", "The keys that seal personal texts: back them up, and check them."),
     Verb("play", "ops.play:app", "Play a day of real chat through real clients, and check what came of it."),
     Verb("bench", "ops.bench.verb:bench", "Measure what a message costs, by load from another process."),
     Verb("test", "ops.verify:verify", "Check the code as CI does: style, types, imports, tests, coverage, locks."),

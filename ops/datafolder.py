@@ -4,6 +4,7 @@ lock            held by the owner for as long as it lives
 server.json     the server's name, set at the first start; its URL while it runs
 log.db          the event log, where it is SQLite
 keyring.db      the keys that seal personal texts: back it up apart from the log
+keyring.backup.json   where its last backup lies
 readmodels/     may be thrown away; each version of a read model is a file of its own
 """
 
@@ -16,6 +17,7 @@ import msgspec
 
 from ops.errors import OpsError
 
+KEYRING: Final = "keyring.db"
 DEFAULT_NAME: Final = "localhost"
 
 

@@ -15,13 +15,13 @@ from commands.lookup import StreamLookup
 from commands.sealing import Sealer
 from commands.stores import open_log
 from commands.writer import Writer
-from domain.log import EventLog, StoreError
+from domain.log import START, EventLog, StoreError
 from gateways.auth import Auth
 from gateways.http import make_app
 from gateways.hub import Hub
 from gateways.services import EdgeSettings, Services
 from gateways.websocket import live_protocol
-from ops.datafolder import DataFolder
+from ops.datafolder import KEYRING, DataFolder
 from ops.errors import OpsError
 from ops.lookup import ReadModelLookup
 from ops.settings import Settings
@@ -129,7 +129,7 @@ async def _open_store(settings: Settings, stack: AsyncExitStack) -> EventLog:
 
 
 async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitStack) -> Services:
-    keyring = FileKeyring(settings.data / "keyring.db")
+    keyring = FileKeyring(settings.data / KEYRING, must_exist=await log.head() > START)
     stack.callback(keyring.close)
     sealer = Sealer(keyring, clock)
     feed = Feed(log)
@@ -148,7 +148,7 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
     feed.listen(delivery.receive)
 
     lookup = ReadModelLookup(feed, runners["messages"], messages, StreamLookup(log))
-    writer = Writer(log, lookup=lookup, hand_over=feed.publish, clock=clock)
+    writer = Writer(log, lookup=lookup, keyring=keyring, hand_over=feed.publish, clock=clock)
     auth = Auth(
         server_name=name,
         directory=directory,

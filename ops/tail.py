@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from commands.keyring import FileKeyring, KeyringError
-from commands.sealing import DamagedText, Sealer
+from commands.sealing import Sealer, Unreadable
 from commands.stores import open_log
 from domain.account import AccountRegistered, DeviceLinked, DeviceRevoked, ProfileChanged
 from domain.codec import CODEC, DomainEvent, Event
@@ -27,6 +27,7 @@ from domain.entry import Sealed
 from domain.ids import AccountId, account_stream
 from domain.log import EventLog, StoreError
 from domain.receipts import Receipt, ReceiptsAdvanced
+from ops.datafolder import KEYRING
 from ops.errors import OpsError
 from ops.node import clock
 from ops.settings import Settings, load_settings
@@ -60,7 +61,7 @@ def tail(
 
 async def _tail(settings: Settings, *, lines: int, follow: bool, json: bool) -> None:
     log = open_log(settings.log_url or f"{settings.event_store_url}?mode=ro")
-    keyring = FileKeyring(settings.data / "keyring.db", read_only=True)
+    keyring = FileKeyring(settings.data / KEYRING, read_only=True)
     try:
         show: Callable[[Event], Any] = _show_json if json else Describer(log, Sealer(keyring, clock)).show
         position = await _show_last(log, lines, show)
@@ -183,6 +184,6 @@ class Describer:
 
     def _text(self, sealed: Sealed) -> str:
         try:
-            return self._sealer.unseal(sealed) or "(erased)"
-        except DamagedText:
-            return "(damaged)"
+            return self._sealer.unseal(sealed)
+        except Unreadable as error:
+            return f"({error.code})"

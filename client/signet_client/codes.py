@@ -60,7 +60,7 @@ _REPLIES: Final = (
     Reply("beyond_head", "The conversation has no such seq yet.", False, 409),
     # What may be otherwise in a moment: the same command may be sent again.
     Reply("busy", "The server has too much to do; send it again in a moment.", True, 503),
-    Reply("unavailable", "The event store can't be reached; send it again in a moment.", True, 503),
+    Reply("unavailable", "The event store, or the keyring, can't be used now; send it again in a moment.", True, 503),
     Reply("failed", "The server failed at this command; nothing was stored.", True, 500),
 )
 

@@ -40,10 +40,12 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     kind: str | None
     """"text", "action" or what else the sender's client calls it."""
     text: str | None
-    """None: retracted, erased, or a body that this client can't read."""
+    """None: retracted, `unreadable`, or a body that this client can't read."""
     reply_to: int | None
     retracted: int | None
     """The seq of the retraction."""
+    unreadable: wire.Unreadable | None = None
+    """Why the server itself can't read it."""
 
 
 Change = wire.Change
@@ -79,6 +81,7 @@ def message_of(item: wire.Message) -> Message:
         text=body.text if body else None,
         reply_to=body.reply_to if body else None,
         retracted=item.retracted,
+        unreadable=item.unreadable,
     )
 
 

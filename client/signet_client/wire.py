@@ -22,6 +22,8 @@ SUBPROTOCOL = "signet.v1.json"
 Role = Literal["owner", "admin", "member"]
 Kind = Literal["direct", "group"]
 Protection = Literal["end_to_end", "none"]
+Unreadable = Literal["key_missing", "damaged"]
+"""Why the server can't read a text that it has: its key is gone (destroyed, or lost), or text or key are damaged."""
 
 
 class _Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="t"):
@@ -168,7 +170,8 @@ class Message(_Frame, frozen=True, kw_only=True, tag="message"):
     """How many of these are the sender's."""
     header: str
     body: str | None = None
-    """None: retracted, or its key was destroyed."""
+    """None: retracted, or `unreadable`."""
+    unreadable: Unreadable | None = None
     signature: str | None = None
     signer: str | None = None
     retracted: int | None = None

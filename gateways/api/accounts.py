@@ -9,7 +9,7 @@ from domain.ids import AccountId, CommandId, DeviceId
 from gateways import models
 from gateways.api import examples
 from gateways.api.edge import Edge, Who, answer, body_of, check_text, execute
-from gateways.items import unsealed
+from gateways.items import sealed, unsealed
 from gateways.openapi import operation
 from gateways.refusal import Refusal
 
@@ -55,7 +55,7 @@ async def register(services: Edge, body: Annotated[models.Register, Depends(body
     command = RegisterAccount(
         id=command_id,
         account=account,
-        name=services.sealer.seal(account, body.name),
+        name=sealed(body.name, account, services.sealer),
         device=DeviceId(body.device),
         key=body.key,
         signature=body.signature,
@@ -118,7 +118,7 @@ async def rename_account(
 ) -> Response:
     """Change the caller's name."""
     check_text("name", body.name, services.settings.name_chars_max)
-    sealed = services.sealer.seal(who.account, body.name)
-    command = ChangeProfile(id=CommandId(body.id), account=who.account, by=who.device, name=sealed)
+    name = sealed(body.name, who.account, services.sealer)
+    command = ChangeProfile(id=CommandId(body.id), account=who.account, by=who.device, name=name)
     accepted = await execute(services, command, turn=who)
     return answer(models.AccountChanged(id=body.id, account=who.account, at=accepted.at))

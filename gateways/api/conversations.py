@@ -20,7 +20,7 @@ from gateways.api import examples
 from gateways.api.edge import Edge, QueryId, Talk, Who, answer, body_of, check_text, execute
 from gateways.auth import Caller
 from gateways.history import seen_by
-from gateways.items import overview_of
+from gateways.items import overview_of, sealed
 from gateways.openapi import operation
 from gateways.refusal import Refusal
 from gateways.services import Services
@@ -204,4 +204,4 @@ def _accounts(services: Services, texts: list[str]) -> list[AccountId]:
 
 def _title(services: Services, who: Caller, text: str) -> Sealed:
     check_text("title", text, services.settings.title_chars_max)
-    return services.sealer.seal(who.account, text)
+    return sealed(text, who.account, services.sealer)

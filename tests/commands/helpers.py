@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from commands.handlers import Command
+from commands.keyring import MemoryKeyring
 from commands.lookup import StreamLookup
 from commands.writer import Accepted, Refused, Reply, Writer
 from domain.account import RegisterAccount
@@ -99,7 +100,10 @@ class Desk:
         self.log = log
         self.clock = Clock()
         self.handed: list[Event] = []
-        options = {"lookup": StreamLookup(log), "hand_over": self.handed.extend, "clock": self.clock, **options}
+        options = {
+            "lookup": StreamLookup(log), "keyring": MemoryKeyring(), "hand_over": self.handed.extend,
+            "clock": self.clock, **options,
+        }  # fmt: skip
         self.writer = Writer(log, **options)
 
     def submit(self, command: Command, turn: Hashable = "peer") -> asyncio.Future[Reply]:

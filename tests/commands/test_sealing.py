@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from commands.ids import new_uuid
 from commands.keyring import MemoryKeyring
-from commands.sealing import FRESH_MAX, DamagedText, Sealer
+from commands.sealing import FRESH_MAX, DamagedText, KeyMissing, Sealer
 from domain.codec import CODEC
 from domain.conversation import TitleSet
 from domain.entry import Entry, Sealed
@@ -82,7 +82,8 @@ def test_a_key_for_each_account_and_month(sealer: Sealer, clock: Clock) -> None:
 def test_a_destroyed_key_takes_the_text_with_it(sealer: Sealer, keyring: Forgetful) -> None:
     sealed = sealer.seal(ANN, "x")
     keyring.destroy(sealed.key)
-    assert sealer.unseal(sealed) is None
+    with pytest.raises(KeyMissing, match=sealed.key):
+        sealer.unseal(sealed)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "short", "empty", "other key"])

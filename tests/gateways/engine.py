@@ -187,7 +187,10 @@ async def open_engine(log: EventLog, *, hands_over: bool, **settings: Any) -> As
     models = (Messages(_in_memory()), Inbox(_in_memory()), Receipts(_in_memory()), Directory(_in_memory()))
     messages, inbox, receipts, directory = models
     runners = {model.name: Runner(feed, model) for model in models}
-    writer = Writer(log, lookup=StreamLookup(log), hand_over=feed.publish if hands_over else None, clock=clock)
+    keyring = MemoryKeyring()
+    writer = Writer(
+        log, lookup=StreamLookup(log), keyring=keyring, hand_over=feed.publish if hands_over else None, clock=clock
+    )
     auth = Auth(
         server_name=SERVER,
         directory=directory,
@@ -197,7 +200,7 @@ async def open_engine(log: EventLog, *, hands_over: bool, **settings: Any) -> As
     feed.listen(auth.hear)
     delivery = Delivery(log)
     feed.listen(delivery.receive)
-    sealer = Sealer(MemoryKeyring(), clock)
+    sealer = Sealer(keyring, clock)
     services = Services(
         server_name=SERVER,
         writer=writer,

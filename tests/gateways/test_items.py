@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from commands.keyring import MemoryKeyring
+from commands.keyring import MemoryKeyring, SealingKey
 from commands.sealing import Sealer
 from domain.codec import Event
 from domain.conversation import (
@@ -20,8 +20,10 @@ from domain.conversation import (
     TitleSet,
 )
 from domain.entry import Entry, Sealed
+from domain.errors import KeyringUnavailable
 from domain.ids import AccountId, CommandId, ConversationId, DeviceId, conversation_stream
-from gateways.items import item_of, pushed_item, unsealed
+from gateways.items import item_of, pushed_item, sealed, unsealed
+from gateways.refusal import Refusal
 from projections.messages import StoredChange, StoredMessage
 from signet_client import wire
 
@@ -65,12 +67,16 @@ def test_changes(fact: ConversationEvent, shown: dict[str, Any]) -> None:
     assert item_of(stored, SEALER) == pushed_item(event(fact), ROOM, SEALER) == expected
 
 
-def test_messages() -> None:
-    body = SEALER.seal(ANN, "hello")
-    sent = MessageSent(
+def message(body: Sealed) -> MessageSent:
+    return MessageSent(
         by=ANN, device=DeviceId("laptop"), header='{"x":1}', digest="", body=body, signature="s", signer="d",
         ordinal=5, own=2, receipts=-1, account=0,
     )  # fmt: skip
+
+
+def test_messages() -> None:
+    body = SEALER.seal(ANN, "hello")
+    sent = message(body)
     stored = StoredMessage(
         conversation=ROOM, seq=7, at=70, occurred=60, command=CommandId("c-1"), sender=ANN, device=sent.device,
         ordinal=5, own=2, header=sent.header, body=body, signature="s", signer="d", retracted=None,
@@ -87,3 +93,35 @@ def test_a_text_that_can_not_be_unsealed_is_none(caplog: pytest.LogCaptureFixtur
     assert caplog.text == ""
     assert unsealed(Sealed(key=TITLE.key, box=TITLE.box[:-1]), SEALER) is None
     assert "can't be unsealed" in caplog.text
+
+
+def test_a_message_that_can_not_be_read_says_why_and_goes_on() -> None:
+    """Whatever became of its text: the seq, the header and what follows stay whole."""
+    lost = message(Sealed(key="destroyed", box=TITLE.box))
+    shown = pushed_item(event(lost), ROOM, SEALER)
+    assert isinstance(shown, wire.Message)
+    assert (shown.body, shown.unreadable, shown.header) == (None, "key_missing", lost.header)
+    damaged = pushed_item(event(message(Sealed(key=TITLE.key, box=TITLE.box[:-1]))), ROOM, SEALER)
+    assert isinstance(damaged, wire.Message)
+    assert (damaged.body, damaged.unreadable) == (None, "damaged")
+
+
+class AwayKeyring(MemoryKeyring):
+    """Its file can't be read now."""
+
+    def current(self, subject: str, period: str) -> SealingKey:
+        raise KeyringUnavailable("the keyring can't be used now")
+
+    def find(self, name: str) -> bytes | None:
+        raise KeyringUnavailable("the keyring can't be used now")
+
+
+def test_while_the_keyring_can_not_be_read_it_is_said_so() -> None:
+    """It may be read again soon, so nobody is told that a text is lost."""
+    away = Sealer(AwayKeyring(), lambda: 0)
+    with pytest.raises(Refusal) as refused:
+        unsealed(TITLE, away)
+    assert (refused.value.code, refused.value.reply.retry) == ("unavailable", True)
+    with pytest.raises(Refusal) as refused:
+        sealed("hello", ANN, away)
+    assert refused.value.code == "unavailable"

@@ -57,6 +57,7 @@ class Chronicle:
         expected = self._versions.get(stream, -1)
         entries = [Entry(v=1, id=str(uuid4()), cmd=str(uuid4()), at=NOON_US, e=fact) for fact in facts]
         append = Append(stream=stream, expected=expected, events=[CODEC.encode(entry) for entry in entries])
+        await self._keyring.save()
         assert isinstance((await self._log.append([append]))[0], Appended)
         self._versions[stream] = expected + len(facts)
 
@@ -142,7 +143,7 @@ def test_every_kind_of_event_is_told_in_words(tmp_path: Path, capsys: pytest.Cap
         "Anna: Hello there \N{REPLACEMENT CHARACTER}[31m",
         "Anna: (encrypted)",
         "Anna: no JSON",
-        "Anna: (erased)",
+        "Anna: (key_missing)",
         "Anna: (damaged)",
         "Anna retracts message 5",
         "Anna removes bbbbbbbb",

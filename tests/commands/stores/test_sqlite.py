@@ -1,11 +1,10 @@
 """What is SQLite's own: durability, locks, a full disk, the write-ahead log, and reading beside the engine."""
 
 import asyncio
-import resource
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from commands.stores import sqlite as adapter
 from commands.stores.sqlite import SqliteLog, open_sqlite
 from domain.log import Appended, StoreUnavailable, Unavailable, Unknown
+from tests.commands.disks import failing_disk, locked
 from tests.commands.stores.appends import datas, follow, must_append, new_append, new_stream, write
 
 
@@ -36,14 +36,6 @@ def connection(log: SqliteLog) -> apsw.Connection:
 
 def digest(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[apsw.Connection]:
-    """Another process holds the write lock."""
-    with closing(apsw.Connection(str(path))) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield other
 
 
 async def test_every_commit_is_synced(log: SqliteLog) -> None:
@@ -195,17 +187,6 @@ async def test_a_full_disk(log: SqliteLog) -> None:
 
     connection(log).execute("PRAGMA max_page_count=1000000")
     assert [type(outcome) for outcome in await log.append(batch)] == [Appended] * 2
-
-
-@contextmanager
-def failing_disk() -> Iterator[None]:
-    """Every write to a file fails."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def test_a_commit_that_fails_at_the_disk_is_unknown_until_it_is_tried_again(log: SqliteLog) -> None:
