@@ -7,7 +7,8 @@ from gateways.items import item_of
 from gateways.refusal import Refusal
 from gateways.services import Services
 from projections.inbox import InboxRow
-from projections.messages import StoredChange, StoredMessage
+from projections.messages import Stored, StoredMessage, UnseenRetraction
+from projections.visible import sees
 from signet_client import wire
 
 PAGE_ITEMS_MAX: Final = 500
@@ -15,8 +16,6 @@ PAGE_ITEMS_MAX: Final = 500
 
 PAGE_BYTES_MAX: Final = 262_144
 """How long the texts of a page may be together; it ends before the event that would be too much, and `upto` says so."""
-
-Stored = StoredMessage | StoredChange
 
 
 async def seen_by(services: Services, account: AccountId, conversation: str) -> InboxRow:
@@ -42,10 +41,15 @@ async def page_of(services: Services, row: InboxRow, *, after: int, limit: int, 
     more = len(shown) < len(found) or len(found) == limit
     return wire.Page(
         c=row.conversation,
-        items=[item_of(each, services.sealer) for each in shown],
+        items=[item_of(each, services.sealer) for each in shown if not isinstance(each, UnseenRetraction)],
         head=row.head,
         upto=shown[-1].seq if more else row.head,
         id=request_id,
+        retracted=[
+            [each.target, each.seq]
+            for each in shown
+            if isinstance(each, UnseenRetraction) and sees(row.visible, each.target)
+        ],
     )
 
 

@@ -6,9 +6,9 @@ are
     (ordinals passed − own ordinals passed) − others' counting messages that were retracted
 
 and all of these are found by seeking an index: a counting message is one row with its ordinal and its sender's own
-ordinal, whatever the size of the group. These rows are many, so they stand under short numbers instead of uuids (a
-quarter of the cost): the position of the event that started the conversation, and the sender's number in it. A
-conversation's head is one row, written once a batch.
+ordinal, whatever the size of the group. Whoever has left counts as retracted what was so before (I8). These rows are
+many, so they stand under short numbers instead of uuids (a quarter of the cost): the position of the event that started
+the conversation, and the sender's number in it. A conversation's head is one row, written once a batch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -84,6 +84,7 @@ CREATE TABLE members (
     number BIGINT NOT NULL, -- no other account has it in this conversation
     role TEXT, -- NULL: no longer a member
     left_at BIGINT,
+    left_seq BIGINT, -- the seq of its leaving
     read BIGINT NOT NULL,
     PRIMARY KEY (conversation, account)
 ) WITHOUT ROWID;
@@ -101,6 +102,7 @@ CREATE TABLE retracted (
     conversation TEXT NOT NULL,
     seq BIGINT NOT NULL,
     author TEXT NOT NULL,
+    retraction BIGINT NOT NULL, -- its seq
     PRIMARY KEY (conversation, seq)
 ) WITHOUT ROWID;
 """
@@ -118,11 +120,11 @@ INSERT INTO titles (conversation, seq, key, box) VALUES (?, ?, ?, ?) ON CONFLICT
 _HEAD: Final = "UPDATE conversations SET head = ?, at = ? WHERE conversation = ?"
 # One who is back keeps its number and its mark.
 _JOINED: Final = """
-INSERT INTO members (conversation, account, position, number, role, left_at, read)
-SELECT conversation, ?, position, ?, ?, NULL, 0 FROM conversations WHERE conversation = ?
-ON CONFLICT (conversation, account) DO UPDATE SET role = excluded.role, left_at = NULL
+INSERT INTO members (conversation, account, position, number, role, left_at, left_seq, read)
+SELECT conversation, ?, position, ?, ?, NULL, NULL, 0 FROM conversations WHERE conversation = ?
+ON CONFLICT (conversation, account) DO UPDATE SET role = excluded.role, left_at = NULL, left_seq = NULL
 """
-_ROLE: Final = "UPDATE members SET role = ?, left_at = ? WHERE conversation = ? AND account = ?"
+_ROLE: Final = "UPDATE members SET role = ?, left_at = ?, left_seq = ? WHERE conversation = ? AND account = ?"
 _READ: Final = "UPDATE members SET read = ? WHERE conversation = ? AND account = ? AND read < ?"
 _COUNTING: Final = """
 INSERT INTO counting (position, seq, ordinal, sender, own)
@@ -130,12 +132,13 @@ SELECT position, ?, ?, number, ? FROM members WHERE conversation = ? AND account
 ON CONFLICT (position, seq) DO NOTHING
 """
 _RETRACTED: Final = """
-INSERT INTO retracted (conversation, seq, author) VALUES (?, ?, ?) ON CONFLICT (conversation, seq) DO NOTHING
+INSERT INTO retracted (conversation, seq, author, retraction) VALUES (?, ?, ?, ?)
+ON CONFLICT (conversation, seq) DO NOTHING
 """
 
 # One row for each interval, in order. The unread messages lie after `past`, up to `upto`.
 _INTERVALS: Final = """
-SELECT m.conversation, m.account, m.position, m.number, m.role, m.left_at, m.read, v.first, v.last,
+SELECT m.conversation, m.account, m.position, m.number, m.role, m.left_at, m.left_seq, m.read, v.first, v.last,
     CASE WHEN m.read < v.first THEN v.first - 1 ELSE m.read END AS past,
     CASE WHEN v.last = 0 THEN c.head ELSE v.last END AS upto,
     c.kind, c.protection, c.at
@@ -168,7 +171,8 @@ SELECT i.conversation, i.role, i.left_at, i.read, i.first, i.last, i.upto,
     CASE WHEN i.past >= i.upto THEN 0 ELSE
         {_ordinal("upto")} - {_ordinal("past")} - {_own("upto")} + {_own("past")}
         - (SELECT count(*) FROM retracted r WHERE r.conversation = i.conversation
-            AND r.seq > i.past AND r.seq <= i.upto AND r.author <> i.account)
+            AND r.seq > i.past AND r.seq <= i.upto AND r.author <> i.account
+            AND (i.left_seq IS NULL OR r.retraction <= i.left_seq))
     END AS unread,
     CASE WHEN i.kind = 'direct' THEN (SELECT o.account FROM members o
         WHERE o.conversation = i.conversation AND o.account <> i.account) END AS peer
@@ -183,7 +187,7 @@ _OF_ONE: Final = _rows("m.account = ? AND m.conversation = ?")
 
 class Inbox(ReadModel):
     name: ClassVar[str] = "inbox"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     schema: ClassVar[str] = _SCHEMA + visible.SCHEMA
     tables: ClassVar[tuple[Table, ...]] = (
         Table("conversations", ("conversation",)),
@@ -224,10 +228,10 @@ class _Batch:
         self._titles: list[tuple[ConversationId, int, str, bytes]] = []
         self._heads: dict[ConversationId, tuple[int, int]] = {}
         self._joined: list[tuple[AccountId, int, Role, ConversationId]] = []
-        self._roles: dict[tuple[ConversationId, AccountId], tuple[Role | None, int | None]] = {}
+        self._roles: dict[tuple[ConversationId, AccountId], tuple[Role | None, int | None, int | None]] = {}
         self._reads: dict[tuple[ConversationId, AccountId], int] = {}
         self._counting: list[tuple[int, int, int, ConversationId, AccountId]] = []
-        self._retracted: list[tuple[ConversationId, int, AccountId]] = []
+        self._retracted: list[tuple[ConversationId, int, AccountId, int]] = []
         self._intervals = visible.Intervals()
 
     def fold(self, event: Event) -> None:
@@ -259,22 +263,22 @@ class _Batch:
             case MembersAdded():
                 self._join(conversation, seq, dict.fromkeys(fact.accounts, "member"))
             case MemberRemoved():
-                self._roles[conversation, fact.account] = (None, event.entry.at)
+                self._roles[conversation, fact.account] = (None, event.entry.at, seq)
             case MemberLeft():
-                self._roles[conversation, fact.by] = (None, event.entry.at)
+                self._roles[conversation, fact.by] = (None, event.entry.at, seq)
             case RoleChanged():
-                self._roles[conversation, fact.account] = (fact.role, None)
+                self._roles[conversation, fact.account] = (fact.role, None, None)
             case TitleSet():
                 self._titles.append((conversation, seq, fact.title.key, fact.title.box))
             case MessageRetracted() if fact.counts:
-                self._retracted.append((conversation, fact.target, fact.author))
+                self._retracted.append((conversation, fact.target, fact.author, seq))
             case _:
                 pass
 
     def _join(self, conversation: ConversationId, seq: int, roles: Mapping[AccountId, Role]) -> None:
         for place, (account, role) in enumerate(roles.items()):
             self._joined.append((account, seq * _JOINING_MAX + place, role, conversation))
-            self._roles[conversation, account] = (role, None)
+            self._roles[conversation, account] = (role, None, None)
 
     def write(self, db: Database) -> None:
         """Rows come before what changes them."""

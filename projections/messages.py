@@ -1,7 +1,8 @@
 """The read model `messages`: the history of conversations, one row for each event.
 
 Messages stand in `messages`, everything else that happened in a conversation in `changes`; a page of history has both,
-in the order of their seqs. A retraction takes the body out of the message's row and has a row of its own.
+in the order of their seqs. A retraction has a row of its own, and the message's row names it: a page shows the message
+without its body to those who may know of it, which are all but those who left before (I8).
 
 Command ids are random, so an index of them touches a page for each message: it cost a third of the whole. They are
 looked up rarely and always long after, so they are indexed block by block: when a conversation has another 256 events,
@@ -33,6 +34,7 @@ CREATE TABLE messages (
     header TEXT NOT NULL, digest TEXT NOT NULL, body_key TEXT, body BLOB, signature TEXT, signer TEXT, retracted INTEGER
 );
 CREATE UNIQUE INDEX messages_by_seq ON messages (conversation, seq);
+CREATE INDEX messages_retracted ON messages (conversation, retracted, seq) WHERE retracted IS NOT NULL;
 CREATE TABLE changes (
     position BIGINT PRIMARY KEY, conversation TEXT NOT NULL, seq INTEGER NOT NULL, command TEXT NOT NULL,
     topic TEXT NOT NULL, entry BLOB NOT NULL
@@ -46,7 +48,7 @@ CREATE TABLE commands (
 
 _INSERT_MESSAGE: Final = "INSERT INTO messages VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,NULL)"
 _INSERT_CHANGE: Final = "INSERT INTO changes VALUES (?,?,?,?,?,?)"
-_RETRACT: Final = "UPDATE messages SET body_key = NULL, body = NULL, retracted = ? WHERE conversation = ? AND seq = ?"
+_RETRACT: Final = "UPDATE messages SET retracted = ? WHERE conversation = ? AND seq = ?"
 _MESSAGES: Final = """
 SELECT conversation, seq, at, occurred, command, sender, device, ordinal, own, header, body_key, body, signature,
     signer, retracted
@@ -54,6 +56,10 @@ FROM messages WHERE conversation = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT 
 """
 _CHANGES: Final = """
 SELECT conversation, seq, topic, entry FROM changes WHERE conversation = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?
+"""
+_RETRACTED: Final = """
+SELECT retracted, seq FROM messages WHERE conversation = ? AND retracted BETWEEN ? AND ? AND seq <= ?
+ORDER BY retracted LIMIT ?
 """
 _INDEX_BLOCK: Final = """
 INSERT INTO commands
@@ -92,11 +98,11 @@ class StoredMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     own: int
     header: str
     body: Sealed | None
-    """None once it was retracted."""
+    """None where it is retracted."""
     signature: str | None
     signer: str | None
     retracted: int | None
-    """The seq of its retraction."""
+    """The seq of its retraction; None also where that lies beyond what the page may show."""
 
 
 class StoredChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,10 +116,22 @@ class StoredChange(msgspec.Struct, frozen=True, kw_only=True):
     event: ConversationEvent
 
 
+class UnseenRetraction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Of a message before the page, from a time when the account was away: whoever is back must learn of it (I8)."""
+
+    seq: int
+    """That of the retraction, which the account may not see."""
+    target: int
+    """The message's, which the account may see or not."""
+
+
+Stored = StoredMessage | StoredChange | UnseenRetraction
+
+
 class Messages(ReadModel):
     name = "messages"
     # A new schema version of an event that is no message needs a new version here: `changes` keeps encoded events.
-    version = 1
+    version = 2
     schema = _SCHEMA
     tables = (
         Table("messages", ("conversation", "seq")),
@@ -143,14 +161,20 @@ class Messages(ReadModel):
 
     async def page(
         self, conversation: ConversationId, *, intervals: Sequence[Sequence[int]], after: int, limit: int
-    ) -> list[StoredMessage | StoredChange]:
+    ) -> list[Stored]:
         """The history after a seq as far as the intervals ([first, last], in order; a last of 0: to the end) show it:
-        ascending, at most `limit` items."""
-        page: list[StoredMessage | StoredChange] = []
+        ascending, at most `limit` items. Messages are as they were where the last interval ends."""
+        page: list[Stored] = []
+        end = (intervals[-1][1] or _OPEN_END) if intervals else 0
+        gap = 1
         for first, last in intervals:
+            low, high = max(gap, after + 1), first - 1
+            if gap > 1 and low <= high and len(page) < limit:
+                page += self._unseen(conversation, low, high, after, limit - len(page))
             low, high = max(first, after + 1), last or _OPEN_END
             if low <= high and len(page) < limit:
-                page += self._between(conversation, low, high, limit - len(page))
+                page += self._between(conversation, low, high, end, limit - len(page))
+            gap = last + 1
         return page
 
     async def find_command(self, conversation: ConversationId, command_id: CommandId) -> First | None:
@@ -183,11 +207,19 @@ class Messages(ReadModel):
             row = self.db.query_one(_FIND_LATER, later + later)
         return None if row is None else row[0]
 
+    def _unseen(
+        self, conversation: ConversationId, low: int, high: int, after: int, limit: int
+    ) -> list[UnseenRetraction]:
+        rows = self.db.query(_RETRACTED, (conversation, low, high, after, limit))
+        return [UnseenRetraction(seq=seq, target=target) for seq, target in rows]
+
     def _between(
-        self, conversation: ConversationId, low: int, high: int, limit: int
+        self, conversation: ConversationId, low: int, high: int, end: int, limit: int
     ) -> list[StoredMessage | StoredChange]:
         bounds = (conversation, low, high, limit)
-        items: list[StoredMessage | StoredChange] = [_stored_message(row) for row in self.db.query(_MESSAGES, bounds)]
+        items: list[StoredMessage | StoredChange] = [
+            _stored_message(row, end) for row in self.db.query(_MESSAGES, bounds)
+        ]
         items += (_stored_change(row) for row in self.db.query(_CHANGES, bounds))
         # Each of the two has its first `limit`, so the first `limit` of both are among them.
         return sorted(items, key=attrgetter("seq"))[:limit]
@@ -212,12 +244,16 @@ def _change_row(event: Event, conversation: str) -> Params:
     return (event.position, conversation, event.version + 1, event.entry.cmd, encoded.topic, encoded.data)
 
 
-def _stored_message(row: Row) -> StoredMessage:
+def _stored_message(row: Row, end: int) -> StoredMessage:
+    """The message as it was at the seq `end`."""
     (conversation, seq, at, occurred, command, sender, device, ordinal, own, header, key, box, signature, signer,
      retracted) = row  # fmt: skip
+    if retracted is not None and retracted > end:
+        retracted = None
+    shown = key is not None and retracted is None
     return StoredMessage(
         conversation=conversation, seq=seq, at=at, occurred=occurred, command=command, sender=sender, device=device,
-        ordinal=ordinal, own=own, header=header, body=None if key is None else Sealed(key=key, box=box),
+        ordinal=ordinal, own=own, header=header, body=Sealed(key=key, box=box) if shown else None,
         signature=signature, signer=signer, retracted=retracted,
     )  # fmt: skip
 

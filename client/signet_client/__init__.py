@@ -19,6 +19,7 @@ from signet_client.events import (
     Lost,
     ReadMarkMoved,
     Received,
+    Retracted,
     SendRefused,
     TickMoved,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "ReadMarkMoved",
     "Received",
     "Refused",
+    "Retracted",
     "SendRefused",
     "Sent",
     "SignetError",

@@ -20,6 +20,15 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     item: Message | Change
 
 
+class Retracted(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that is in the store was taken back while the account was no member, and its body is gone now. A
+    retraction that the account may see is a change like others, which comes as `Received`."""
+
+    conversation: str
+    seq: int
+    """The message's."""
+
+
 class TickMoved(msgspec.Struct, frozen=True, kw_only=True):
     """One's own messages came further: every seq up to `delivered` is with all members, up to `read` seen by them."""
 
@@ -59,7 +68,7 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True):
     final: bool
 
 
-Event = Received | TickMoved | ReadMarkMoved | SendRefused | Connected | Lost
+Event = Received | Retracted | TickMoved | ReadMarkMoved | SendRefused | Connected | Lost
 Listener = Callable[[Event], None]
 
 

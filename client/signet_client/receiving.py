@@ -50,6 +50,10 @@ class Receiving:
 
     def take_page(self, page: wire.Page) -> None:
         self._hold(page.c, self.intake.page(page))
+        # What was retracted while the account was away.
+        for target, retraction in page.retracted:
+            self._gathered.batch.retracted.append((page.c, target, retraction))
+            self._gathered.events.append(events.Retracted(conversation=page.c, seq=target))
 
     def _hold(self, conversation: str, items: list[wire.Item]) -> None:
         """Takes items that are next in order."""

@@ -105,6 +105,8 @@ class Batch:
 
     items: list[wire.Item] = field(default_factory=list)
     marks: dict[str, Marks] = field(default_factory=dict)
+    retracted: list[tuple[str, int, int]] = field(default_factory=list)
+    """Conversation, message and retraction, where the retraction is no item."""
     conversations: list[Conversation] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
     """Ids of outgoing messages that are items now."""
@@ -112,7 +114,7 @@ class Batch:
     """Ids and codes of outgoing messages that were refused for good."""
 
     def __bool__(self) -> bool:
-        return bool(self.items or self.marks or self.conversations or self.sent or self.refused)
+        return bool(self.items or self.retracted or self.marks or self.conversations or self.sent or self.refused)
 
 
 class Store:
@@ -203,6 +205,8 @@ class Store:
         with self._transaction():
             if batch.items:
                 self._put_items(batch.items)
+            for conversation, target, retraction in batch.retracted:
+                self._blank(conversation, target, retraction)
             if batch.conversations:
                 self._db.executemany(_PUT_CONVERSATION, [msgspec.structs.astuple(it) for it in batch.conversations])
             if batch.marks:
@@ -227,14 +231,14 @@ class Store:
                 gone = [(change.c, account) for account in change.accounts]
                 self._db.executemany("DELETE FROM members WHERE conversation = ? AND account = ?", gone)
             case "retracted":
-                self._blank(change)
+                self._blank(change.c, change.target or 0, change.seq)
             case "title":
                 pass
 
-    def _blank(self, change: wire.Change) -> None:
-        item = self.item(change.c, change.target or 0)
+    def _blank(self, conversation: str, target: int, retraction: int) -> None:
+        item = self.item(conversation, target)
         if isinstance(item, wire.Message):
-            blank = msgspec.structs.replace(item, body=None, retracted=change.seq)
+            blank = msgspec.structs.replace(item, body=None, retracted=retraction)
             self._db.execute(
                 "UPDATE items SET item = ? WHERE conversation = ? AND seq = ?", (_ENCODE(blank), item.c, item.seq)
             )

@@ -175,7 +175,7 @@ class Message(_Frame, frozen=True, kw_only=True, tag="message"):
     signature: str | None = None
     signer: str | None = None
     retracted: int | None = None
-    """The seq of the retraction."""
+    """The seq of the retraction. Whoever has left is shown no later one, but the message as it was then."""
 
 
 class Change(_Frame, frozen=True, kw_only=True, tag="change"):
@@ -214,6 +214,9 @@ class Page(_Frame, frozen=True, kw_only=True, tag="page"):
     """The device holds everything that it may see up to here once it has stored this page."""
     id: str = ""
     """The fetch that it answers; empty while resuming."""
+    retracted: list[list[int]] = []
+    """[message, retraction]: seqs of messages before this page that were retracted while the account was no member. It
+    is one again, so it is to forget their bodies; the retractions themselves it may not see."""
 
 
 class Live(_Frame, frozen=True, kw_only=True, tag="live"):

@@ -92,7 +92,10 @@ async def retract_message(
     seq: Annotated[int, Path(ge=1, le=models.SEQ_MAX, description="The message's seq.")],
     body: Annotated[models.Plain, Depends(body_of(models.Plain))],
 ) -> Response:
-    """Take a message back: one's own, or in a group, for owners and admins, anybody's. Its body is gone for all."""
+    """Take a message back: one's own, or in a group, for owners and admins, anybody's.
+
+    Its body is gone for everybody but those who have left before: they see the conversation as it was then.
+    """
     command = RetractMessage(
         id=CommandId(body.id), conversation=talk, by=who.account, device=who.device, after=body.after, target=seq
     )

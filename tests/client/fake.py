@@ -48,6 +48,8 @@ class FakeServer:
     def __init__(self) -> None:
         self.logs: defaultdict[str, list[wire.Item]] = defaultdict(list)
         self.visible: dict[str, list[list[int]]] = {}
+        self.unseen: dict[str, list[list[int]]] = {}
+        """What pages say of retractions that the account may not see."""
         self.delivered: dict[str, int] = {}
         self.reads: dict[str, int] = {}
         self.ticks = wire.Ticks()
@@ -255,7 +257,8 @@ class FakeServer:
             if any(first <= item.seq <= (last or head) for first, last in self._visible(c))
         ]
         items = seen[: self.page_items]
-        return wire.Page(c=c, items=items, head=head, upto=items[-1].seq if len(seen) > len(items) else head, id=id_)
+        upto = items[-1].seq if len(seen) > len(items) else head
+        return wire.Page(c=c, items=items, head=head, upto=upto, id=id_, retracted=self.unseen.get(c, []))
 
     def _answers(self, frame: wire.ClientFrame) -> list[wire.ServerFrame]:
         match frame:

@@ -24,6 +24,7 @@ from signet_client import (
     ReadMarkMoved,
     Received,
     Refused,
+    Retracted,
     SendRefused,
     StoreFailed,
     TickMoved,
@@ -462,6 +463,27 @@ async def test_retraction_blanks_the_body(server: FakeServer, path: Path) -> Non
         (message,) = client.messages(TALK)
         assert (message.text, message.retracted) == (None, 3)
         assert b"oops" not in path.with_name("device.db-wal").read_bytes()[-4096:]
+
+
+async def test_a_page_tells_what_was_retracted_while_the_account_was_away(server: FakeServer, path: Path) -> None:
+    """I8: the message was stored long ago, and its retraction is no item."""
+    server.change(what="started", kind="group", accounts=[ME, OTHER], roles=["member", "owner"], title="Rowing")
+    server.message("oops")
+    server.change(what="removed", accounts=[ME])
+    server.visible[TALK] = [[1, 3]]
+    async with device(server, path) as client:
+        await soon(client.held(TALK, 3))
+    server.change(what="retracted", target=2)
+    server.change(what="added", accounts=[ME], roles=["member"])
+    server.visible[TALK] = [[1, 3], [5, 0]]
+    server.unseen[TALK] = [[2, 4]]
+    heard: list[Event] = []
+    async with device(server, path) as client:
+        client.listen(heard.append)
+        await soon(client.held(TALK, 5))
+        (message,) = client.messages(TALK)
+        assert (message.text, message.retracted) == (None, 4)
+    assert Retracted(conversation=TALK, seq=2) in heard
 
 
 async def test_a_new_conversation_is_known_by_its_start(server: FakeServer, path: Path) -> None:

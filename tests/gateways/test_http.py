@@ -161,6 +161,25 @@ async def test_a_message_that_was_taken_back_has_no_body(engine: Engine) -> None
     assert (items[2]["what"], items[2]["target"]) == ("retracted", seq)
 
 
+async def test_who_has_left_is_shown_nothing_of_a_later_retraction(engine: Engine) -> None:
+    """I8: history and overview stay as they were, byte for byte; and one who is back is shown it."""
+    anna, ben = await engine.person("Anna"), await engine.person("Ben")
+    group = await anna.start_group(ben)
+    at = f"/conversations/{group}"
+    slip, _ = await anna.send(group, "oops"), await anna.send(group, "on purpose")
+    await ben.do("POST", f"{at}/leave", command())
+    looks = [("GET", at), ("GET", "/conversations"), ("GET", f"{at}/events")]
+    before = [(await ben.ask(*look)).content for look in looks]
+    await anna.do("POST", f"{at}/messages/{slip}/retract", command())
+    assert [(await ben.ask(*look)).content for look in looks] == before
+    await anna.do("POST", f"{at}/members", command(accounts=[ben.account]))
+    page = await ben.history(group, after=4)
+    assert [item["seq"] for item in page["items"]] == [6]
+    assert page["retracted"] == [[slip, 5]]
+    assert (await ben.history(group))["items"][slip - 1]["retracted"] == 5
+    assert (await ben.do("GET", at))["overview"]["unread"] == 1
+
+
 async def test_receipts_show_each_member_s_marks(engine: Engine) -> None:
     anna, ben = await engine.person("Anna"), await engine.person("Ben")
     group = await anna.start_group(ben)

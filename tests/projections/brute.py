@@ -25,6 +25,7 @@ class Chat:
     """One conversation, from the events of its two streams."""
 
     def __init__(self, events: Sequence[Event], conversation: ConversationId) -> None:
+        self.conversation = conversation
         self.log = [event for event in events if event.stream == f"conversation-{conversation}"]
         self.receipts: list[Receipt] = []
         for event in events:
@@ -37,7 +38,8 @@ class Chat:
         self.joined: dict[AccountId, int] = {}
         self.left: dict[AccountId, int] = {}
         self.messages: dict[int, MessageSent] = {}
-        self.retracted: set[int] = set()
+        self.retracted: dict[int, int] = {}
+        """Message → its retraction."""
         self.titles: dict[int, Sealed] = {}
         self.at: dict[int, int] = {}
         for seq, event in enumerate(self.log, start=1):
@@ -64,11 +66,29 @@ class Chat:
         elif isinstance(fact, MessageSent):
             self.messages[seq] = fact
         elif isinstance(fact, MessageRetracted):
-            self.retracted.add(fact.target)
+            self.retracted[fact.target] = seq
         for account in before | set(self.roles):
             self.sees.setdefault(account, set()).add(seq)
         self.joined |= dict.fromkeys(set(self.roles) - before, seq)
         self.left |= dict.fromkeys(before - set(self.roles), seq)
+
+    def intervals(self, account: AccountId) -> list[list[int]]:
+        """The same as `sees`, as [first, last], up to the head."""
+        made: list[list[int]] = []
+        for seq in sorted(self.sees[account]):
+            if made and made[-1][1] == seq - 1:
+                made[-1][1] = seq
+            else:
+                made.append([seq, seq])
+        return made
+
+    # What an account knows of retractions
+
+    def retraction(self, account: AccountId, message: int) -> int | None:
+        """Whoever has left knows of none that came later; one who is back knows of all."""
+        end = self.head if account in self.roles else max(self.sees[account])
+        seq = self.retracted.get(message)
+        return seq if seq is not None and seq <= end else None
 
     # What an account has unread
 
@@ -78,7 +98,7 @@ class Chat:
     def unread(self, account: AccountId) -> int:
         read = self.read(account)
         return sum(
-            message.counts and message.by != account and seq > read and seq not in self.retracted
+            message.counts and message.by != account and seq > read and not self.retraction(account, seq)
             for seq, message in self.messages.items()
             if seq in self.sees[account]
         )

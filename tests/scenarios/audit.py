@@ -82,8 +82,16 @@ class Talk:
         """I7, word by word: what the account may see, has not read, did not write, and nobody took back."""
         read = self.read.get(account, 0)
         return sum(
-            seq > read and seq not in self.retracted and self.messages[seq].counts for seq in self.others(account)
-        )
+            seq > read and not self.retraction(account, seq) and self.messages[seq].counts
+            for seq in self.others(account)
+        )  # fmt: skip
+
+    def retraction(self, account: str, seq: int) -> int | None:
+        """I8: that of a message, as far as the account may know of it: whoever has left knows of none after that."""
+        retraction = self.retracted.get(seq)
+        if retraction is None or account in self.members or retraction <= max(self.sees[account]):
+            return retraction
+        return None
 
     def others(self, account: str) -> Iterator[int]:
         """The messages of others that the account may see."""
@@ -199,11 +207,8 @@ def _check_item(talk: Talk, item: Message | wire.Change, account: str) -> None:
         return
     assert isinstance(event.entry.e, MessageSent)
     assert item.sender == event.entry.e.by
-    retraction = talk.retracted.get(item.seq)
     assert (item.text is None) == (item.retracted is not None), item
-    # Whoever was away when it was taken back may still have it: that seq is not for it to see.
-    if retraction is None or retraction in talk.sees[account]:
-        assert item.retracted == retraction, item
+    assert item.retracted == talk.retraction(account, item.seq), item
 
 
 def check_told_in_order(diaries: Sequence[Diary]) -> None:

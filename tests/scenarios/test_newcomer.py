@@ -143,7 +143,7 @@ def test_wrong_settings_are_refused_with_what_to_do(
     [
         ("log.db", "move this file away"),
         ("keyring.db", "restore it from its own backup"),
-        ("readmodels/inbox-1.db", "delete it: it is rebuilt from the log"),
+        ("readmodels/inbox-2.db", "delete it: it is rebuilt from the log"),
         ("server.json", "Restore it from a backup"),
     ],
 )

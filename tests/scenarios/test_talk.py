@@ -177,6 +177,31 @@ async def test_what_is_taken_back_is_gone_for_everybody(node: Node, tmp_path: Pa
                 await ben.retract(group, slip.seq + 1)
 
 
+async def test_who_was_away_when_something_was_taken_back_hears_of_it_once_it_is_back(
+    node: Node, tmp_path: Path
+) -> None:
+    """I8: until then all is as it was; also for a device that was offline, and for one that comes only then."""
+    async with people(node.url, tmp_path, "anna", "ben") as (anna, ben):
+        tablet = await linked(ben, tmp_path)
+        group = await anna.start_group([ben.account])
+        slip = await anna.send(group, "a slip")
+        kept = await anna.send(group, "said on purpose")
+        await anna.remove(group, ben.account)
+        await hold([ben], group, kept.seq + 1)
+        await anna.retract(group, slip.seq)
+        assert texts(ben, group) == ["a slip", "said on purpose"]
+        assert await unread(ben, group) == 2
+        async with running(tablet):
+            assert texts(tablet, group) == ["a slip", "said on purpose"]
+        heard = Heard(ben)
+        await anna.add(group, [ben.account])
+        await heard.until(lambda: texts(ben, group) == [None, "said on purpose"])
+        assert await unread(ben, group) == 1
+        tablet = reopen(tmp_path, "tablet")
+        async with running(tablet):
+            assert texts(tablet, group) == [None, "said on purpose"]
+
+
 async def test_unread_follows_reading_alone(node: Node, tmp_path: Path) -> None:
     """I7: neither delivery, nor own messages, nor what does not count moves it."""
     async with people(node.url, tmp_path, "anna", "ben") as (anna, ben):
