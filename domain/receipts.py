@@ -10,8 +10,9 @@ import msgspec
 from domain.entry import Entry
 from domain.ids import AccountId, CommandId, ConversationId, DeviceId
 
-EXCEPTIONS_MAX = 1_000
-"""How many seqs one receipt may name: a device that can't read more than that has lost its keys, not messages."""
+EXCEPTIONS_MAX = 256
+"""How many seqs one receipt may name as undecryptable, and how many as repaired. A device with more of them states them
+in steps, oldest first."""
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -77,8 +78,8 @@ def decide(state: Receipts, command: AdvanceReceipts, visible_ends: dict[Account
     """One event with what is news in the command, or none.
 
     `visible_ends` gives for each account the last committed seq that it may see. A statement from one who never was a
-    member, or about what it may not see, is left out: the edge has refused what it could tell, and what is left are
-    races with a removal.
+    member, about what it may not see, or with too many exceptions, is left out as a whole: the edge has refused what it
+    could tell, and what is left are races with a removal.
     """
     news = [
         receipt
@@ -90,6 +91,9 @@ def decide(state: Receipts, command: AdvanceReceipts, visible_ends: dict[Account
 
 def _news(state: Receipts, stated: Receipt, visible_end: int) -> Receipt | None:
     if stated.delivered > visible_end or stated.read > visible_end:
+        return None
+    if len(stated.undecryptable) > EXCEPTIONS_MAX or len(stated.repaired) > EXCEPTIONS_MAX:
+        # To cut them would call delivered what nobody could read (I5).
         return None
     marks = state.of(stated.account, stated.device)
     delivered = max(marks.delivered, stated.delivered)
@@ -111,7 +115,7 @@ def _news(state: Receipts, stated: Receipt, visible_end: int) -> Receipt | None:
 def _fresh(stated: list[int], known: set[int], delivered: int) -> list[int]:
     if not stated:
         return stated
-    return sorted({seq for seq in stated[:EXCEPTIONS_MAX] if 0 < seq <= delivered and seq not in known})
+    return sorted({seq for seq in stated if 0 < seq <= delivered and seq not in known})
 
 
 def evolve(state: Receipts, version: int, entry: Entry[ReceiptsAdvanced]) -> None:

@@ -41,6 +41,17 @@ def undelivered(devices: Iterable[Marks]) -> Set[int]:
     }
 
 
+def unreadable(devices: Iterable[Marks], seq: int) -> bool:
+    """Whether the seq is one of the member's `undelivered`."""
+    excepted = False
+    for marks in devices:
+        if seq in marks.undecryptable and seq not in marks.repaired:
+            excepted = True
+        elif seq <= marks.delivered:
+            return False
+    return excepted
+
+
 class Lowest:
     """The lowest mark of a conversation's members but one, kept as marks move. A move costs O(1), but where one of the
     two lowest marks loses its last member: O(distinct marks), when it is next asked for."""

@@ -21,6 +21,8 @@ from signet_client.codes import REPLIES
 GATHER_S: Final = 0.005
 RECEIPTS_MAX: Final = 512
 """How many statements one command carries, so that no event grows without bound; the rest makes further commands."""
+NAMED_MAX: Final = 2_048
+"""How many seqs these may name together."""
 
 
 class Peer(Protocol):
@@ -113,11 +115,13 @@ class _Marks:
 class _Gathered:
     """What the devices of one conversation have stated since the last flush."""
 
-    __slots__ = ("_marks", "_statements")
+    __slots__ = ("_marks", "_named", "_statements")
 
     def __init__(self) -> None:
         self._marks: dict[tuple[AccountId, DeviceId], _Marks] = {}
         self._statements: list[tuple[Peer, Receipt]] = []
+        self._named = 0
+        """How many seqs the statements name."""
 
     def advance(self, peer: Peer, *, delivered: int = 0, read: int = 0) -> None:
         key = (peer.account, peer.device)
@@ -133,9 +137,10 @@ class _Gathered:
     def state(self, peer: Peer, receipt: Receipt) -> None:
         self._statements.append((peer, receipt))
         peer.room -= 1
+        self._named += len(receipt.undecryptable) + len(receipt.repaired)
 
     def chunks(self) -> Iterator[tuple[list[Peer], list[Receipt]]]:
-        """All statements, at most RECEIPTS_MAX together, with those who made them."""
+        """All statements, as many together as one command carries, with those who made them."""
         stated = [
             *self._statements,
             *(
@@ -143,8 +148,9 @@ class _Gathered:
                 for (account, device), marks in self._marks.items()
             ),
         ]
-        for start in range(0, len(stated), RECEIPTS_MAX):
-            chunk = stated[start : start + RECEIPTS_MAX]
+        size = RECEIPTS_MAX if self._named <= NAMED_MAX else NAMED_MAX // (2 * EXCEPTIONS_MAX)
+        for start in range(0, len(stated), size):
+            chunk = stated[start : start + size]
             yield [peer for peer, _ in chunk], [receipt for _, receipt in chunk]
 
 

@@ -128,8 +128,9 @@ class Hub:
         if not listeners:
             return
         frame = wire.Receipt(
-            c=push.conversation, delivered=push.delivered, read=push.read, undelivered=push.undelivered
-        )
+            c=push.conversation, delivered=push.delivered, read=push.read, undelivered=push.undelivered,
+            repaired=push.repaired, more=push.more,
+        )  # fmt: skip
         _give(list(listeners), push.conversation, 0, encode(frame))
 
     def _push_mark(self, push: MarkPush) -> None:

@@ -83,7 +83,7 @@ def overview_of(row: InboxRow, ticks: TickRow | None, *, delivered: int, sealer:
     device's mark."""
     shown = wire.Ticks()
     if ticks is not None:
-        shown = wire.Ticks(delivered=ticks.delivered, read=ticks.read, undelivered=ticks.undelivered)
+        shown = wire.Ticks(delivered=ticks.delivered, read=ticks.read, undelivered=ticks.undelivered, more=ticks.more)
     return wire.Overview(
         c=row.conversation,
         kind=row.kind,

@@ -215,9 +215,17 @@ class MemberMarks(_Model, frozen=True, kw_only=True, omit_defaults=True):
     read: int
     """The member has seen everything up to this seq."""
     undelivered: list[int] = []
-    """Seqs that none of the member's devices could decrypt."""
+    """Seqs that none of the member's devices could decrypt, at most the 256 latest."""
 
 
 class Receipts(_Model, frozen=True, kw_only=True):
     conversation: str
     members: dict[AccountId, MemberMarks]
+
+
+class Undelivered(_Model, frozen=True, kw_only=True):
+    conversation: str
+    seqs: list[int]
+    """In order: messages of anybody that some other member could not decrypt."""
+    before: int
+    """The next page is the one before this seq; 0: there are no more."""

@@ -55,7 +55,11 @@ class TickPush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     delivered: int
     read: int
     undelivered: list[int]
-    """Seqs up to `delivered` that a member can't decrypt; an author picks its own."""
+    """Seqs that a member could not decrypt, since the author was last told; an author picks its own."""
+    repaired: list[int]
+    """Seqs of earlier pushes that nobody waits for any more: decrypted after all, or whoever could not has left."""
+    more: bool
+    """So much has changed that these two say nothing: the author is to read what is undelivered."""
 
 
 class MarkPush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -227,13 +231,15 @@ class _Batch:
     def finish(self) -> list[Push]:
         """All pushes, the ticks last. Rooms hold no tick back after it."""
         for conversation, room in self._touched.items():
-            for account, ticks, undelivered in room.tick():
+            for told in room.tick():
                 push = TickPush(
                     conversation=conversation,
-                    account=account,
-                    delivered=ticks.delivered,
-                    read=ticks.read,
-                    undelivered=undelivered,
+                    account=told.author,
+                    delivered=told.ticks.delivered,
+                    read=told.ticks.read,
+                    undelivered=told.undelivered,
+                    repaired=told.repaired,
+                    more=told.more,
                 )
                 self.pushes.append(push)
         return self.pushes

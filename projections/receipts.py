@@ -5,8 +5,9 @@ could not decrypt. Marks are maxima and exceptions only grow, so rows don't depe
 is, domain/ticks.py says; the SQL here says the same over rows.
 """
 
-from collections.abc import Sequence
-from typing import ClassVar, Final
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Final, cast
 
 import msgspec
 
@@ -23,11 +24,33 @@ class TickRow(msgspec.Struct, frozen=True, kw_only=True):
     """How far the messages of one author have come."""
 
     delivered: int = 0
-    """Every seq up to here is delivered to all others, but for `undelivered`."""
+    """Every seq up to here is delivered to all others, but for those that one of them could not decrypt."""
     read: int = 0
     undelivered: list[int] = []
-    """Seqs up to `delivered` that another member could not decrypt, in order, limited to what the author may see. They
-    are not told apart by who wrote them: an author picks its own."""
+    """The latest of those, in order, also beyond `delivered`, limited to what the author may see. They are not told
+    apart by who wrote them: an author picks its own."""
+    more: bool = False
+    """There may be more of them: `Receipts.undelivered` has all."""
+
+
+class Undelivered(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of the seqs that another member could not decrypt, as far as the author may see them."""
+
+    seqs: list[int]
+    """In order."""
+    before: int
+    """There may be more before this seq; 0: there are none."""
+
+
+NAMED_MAX: Final = 256
+"""How many seqs the ticks of one conversation name."""
+LISTED_MAX: Final = 2_048
+"""How many those of all conversations of an account name together."""
+SEQ_END: Final = 2**53
+"""Beyond all seqs."""
+_TAILS_AT_ONCE: Final = 100
+_TAILS_MAX: Final = 100_000
+"""How many conversations' lowest marks are kept."""
 
 
 _SCHEMA: Final = """
@@ -48,6 +71,7 @@ CREATE TABLE exceptions (
     repaired INTEGER NOT NULL, -- 1: the device has said so, before or after the other
     PRIMARY KEY (conversation, account, device, seq)
 ) WITHOUT ROWID;
+CREATE INDEX exceptions_open ON exceptions (conversation, seq, account) WHERE undecryptable = 1 AND repaired = 0;
 """
 
 _MARK: Final = """
@@ -65,38 +89,52 @@ ON CONFLICT (conversation, account, device, seq) DO UPDATE SET
 
 _INTERVALS: Final = "SELECT conversation, first, last FROM visible WHERE account = ?{only} ORDER BY conversation, first"
 
-# The lowest mark of the other members: a member has come as far as the best of its devices, and at least to where it
-# joined.
-_LOWEST: Final = """
-SELECT each.conversation, min(each.delivered), min(each.read) FROM (
-    SELECT v.conversation, v.account,
-        max(CASE WHEN m.delivered > v.first THEN m.delivered ELSE v.first END) AS delivered,
-        max(CASE WHEN m.read > v.first THEN m.read ELSE v.first END) AS read
-    FROM (SELECT DISTINCT conversation, account FROM visible WHERE account = ?{only}) mine
-    JOIN visible v ON v.conversation = mine.conversation AND v.account <> mine.account AND v.last = 0
-    LEFT JOIN marks m ON m.conversation = v.conversation AND m.account = v.account
-    GROUP BY v.conversation, v.account
-) each
-GROUP BY each.conversation
-"""
+# How far each member has come: as far as the best of its devices, and at least to where it joined.
+_MEMBERS: Final = """
+SELECT v.conversation, v.account,
+    max(CASE WHEN m.delivered > v.first THEN m.delivered ELSE v.first END),
+    max(CASE WHEN m.read > v.first THEN m.read ELSE v.first END)
+FROM visible v LEFT JOIN marks m ON m.conversation = v.conversation AND m.account = v.account
+WHERE v.conversation IN ({these}) AND v.last = 0
+GROUP BY v.conversation, v.account
+""".format(these=", ".join("?" * _TAILS_AT_ONCE))
 
 _DEPARTED: Final = "SELECT coalesce(max(last), 0) FROM visible WHERE conversation = ? AND account <> ?"
 
-# Seqs that a device of another member could not decrypt and that no device of this member could.
+_WITH_EXCEPTIONS: Final = """
+SELECT DISTINCT v.conversation FROM visible v WHERE v.account = ?{only} AND (
+    SELECT max(e.seq) FROM exceptions e
+    WHERE e.conversation = v.conversation AND e.undecryptable = 1 AND e.repaired = 0 AND e.account <> v.account
+) IS NOT NULL
+"""
+
+# Seqs that a device of another member could not decrypt, from the latest back; and whether no device of this member
+# could. Each step seeks the next seq in the index, however many devices name it.
 _UNDELIVERED: Final = """
-SELECT DISTINCT e.conversation, e.seq
-FROM (SELECT DISTINCT conversation, account FROM visible WHERE account = ?{only}) mine
-JOIN exceptions e ON e.conversation = mine.conversation AND e.account <> mine.account
-JOIN visible v ON v.conversation = e.conversation AND v.account = e.account AND v.last = 0 AND v.first <= e.seq
-WHERE e.undecryptable = 1 AND e.repaired = 0 AND NOT EXISTS (
-    SELECT 1 FROM marks m
-    WHERE m.conversation = e.conversation AND m.account = e.account AND m.delivered >= e.seq AND NOT EXISTS (
-        SELECT 1 FROM exceptions x
-        WHERE x.conversation = m.conversation AND x.account = m.account AND x.device = m.device AND x.seq = e.seq
-            AND x.undecryptable = 1 AND x.repaired = 0
+WITH RECURSIVE named (number, seq) AS (
+    SELECT 1, max(e.seq) FROM exceptions e
+    WHERE e.conversation = ? AND e.seq < ? AND e.undecryptable = 1 AND e.repaired = 0 AND e.account <> ?
+    UNION ALL
+    SELECT named.number + 1, (
+        SELECT max(e.seq) FROM exceptions e
+        WHERE e.conversation = ? AND e.seq < named.seq AND e.undecryptable = 1 AND e.repaired = 0 AND e.account <> ?
     )
+    FROM named WHERE named.number < ? AND named.seq IS NOT NULL
 )
-ORDER BY e.conversation, e.seq
+SELECT named.seq, EXISTS (
+    SELECT 1 FROM exceptions e
+    JOIN visible v ON v.conversation = e.conversation AND v.account = e.account AND v.last = 0 AND v.first <= e.seq
+    WHERE e.conversation = ? AND e.seq = named.seq AND e.undecryptable = 1 AND e.repaired = 0 AND e.account <> ?
+        AND NOT EXISTS (
+            SELECT 1 FROM marks m
+            WHERE m.conversation = e.conversation AND m.account = e.account AND m.delivered >= e.seq AND NOT EXISTS (
+                SELECT 1 FROM exceptions x
+                WHERE x.conversation = m.conversation AND x.account = m.account AND x.device = m.device
+                    AND x.seq = e.seq AND x.undecryptable = 1 AND x.repaired = 0
+            )
+        )
+)
+FROM named WHERE named.seq IS NOT NULL ORDER BY named.number
 """
 
 _DELIVERED: Final = """
@@ -110,7 +148,7 @@ _ONLY: Final = " AND conversation = ?"
 
 class Receipts(ReadModel):
     name: ClassVar[str] = "receipts"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     schema: ClassVar[str] = _SCHEMA + visible.SCHEMA
     tables: ClassVar[tuple[Table, ...]] = (
         Table("marks", ("conversation", "account", "device")),
@@ -118,19 +156,37 @@ class Receipts(ReadModel):
         visible.TABLE,
     )
 
+    def __init__(self, db: Database) -> None:
+        super().__init__(db)
+        self._tails: dict[ConversationId, _Tail] = {}
+        """Of conversations that were asked for; dropped as soon as a row of theirs is written, so a rollback does no
+        harm."""
+
     def apply(self, events: Sequence[Event]) -> None:
         batch = _Batch()
         for event in events:
             batch.fold(event)
+        for conversation in batch.touched:
+            self._tails.pop(conversation, None)
         batch.write(self.db)
 
     async def ticks(self, conversation: ConversationId, account: AccountId) -> TickRow:
         """How far the account's own messages have come; all zero where it never was a member."""
-        return self._ticks(_ONLY, (account, conversation)).get(conversation, TickRow())
+        return (await self._ticks(_ONLY, (account, conversation))).get(conversation, TickRow())
 
     async def ticks_of(self, account: AccountId) -> dict[ConversationId, TickRow]:
-        """The same for all conversations that the account is or was in."""
-        return self._ticks("", (account,))
+        """The same for all conversations that the account is or was in; they name at most `LISTED_MAX` seqs together.
+        Others have the loop between the pieces."""
+        return await self._ticks("", (account,))
+
+    async def undelivered(
+        self, conversation: ConversationId, account: AccountId, *, before: int = SEQ_END, limit: int
+    ) -> Undelivered:
+        """From the latest seq before this one back, at most `limit`: what the account's ticks leave out."""
+        intervals = self._intervals(_ONLY, (account, conversation)).get(conversation)
+        if intervals is None:
+            return Undelivered(seqs=[], before=0)
+        return self._undelivered(conversation, account, intervals, before, limit)
 
     async def delivered(self, account: AccountId, device: DeviceId) -> dict[ConversationId, int]:
         """The device's delivered marks, where it has any."""
@@ -149,37 +205,117 @@ class Receipts(ReadModel):
                 made[account][device].repaired.add(seq)
         return made
 
-    def _ticks(self, only: str, params: Params) -> dict[ConversationId, TickRow]:
-        account = params[0]
+    async def _ticks(self, only: str, params: Params) -> dict[ConversationId, TickRow]:
+        account = cast(AccountId, params[0])
+        await self._find_tails([one for one in self._intervals(only, params) if one not in self._tails])
+        # From here on without a pause, so that all is of one moment.
+        intervals = self._intervals(only, params)
+        excepting = {row[0] for row in self.db.query(_WITH_EXCEPTIONS.format(only=only), params)}
+        named_max = LISTED_MAX
+        made: dict[ConversationId, TickRow] = {}
+        for conversation, seen in intervals.items():
+            undelivered = _NONE
+            if conversation in excepting:
+                limit = min(NAMED_MAX, named_max)
+                undelivered = self._undelivered(conversation, account, seen, SEQ_END, limit)
+                named_max -= len(undelivered.seqs)
+            made[conversation] = self._tick_row(conversation, account, seen, undelivered)
+        return made
+
+    def _tick_row(
+        self, conversation: ConversationId, account: AccountId, seen: list[tuple[int, int]], undelivered: Undelivered
+    ) -> TickRow:
+        tail = self._tails.get(conversation) or self._tail_of(conversation)
+        delivered, read = tail.delivered.without(account), tail.read.without(account)
+        if delivered is None or read is None:
+            delivered = read = self._departed(conversation, account)
+        # One who has left hears nothing of what came after.
+        end = seen[-1][1] or SEQ_END
+        return TickRow(
+            delivered=min(delivered, end), read=min(read, end), undelivered=undelivered.seqs,
+            more=undelivered.before > 0,
+        )  # fmt: skip
+
+    def _intervals(self, only: str, params: Params) -> dict[ConversationId, list[tuple[int, int]]]:
         intervals: dict[ConversationId, list[tuple[int, int]]] = {}
         for conversation, first, last in self.db.query(_INTERVALS.format(only=only), params):
             intervals.setdefault(conversation, []).append((first, last))
-        lowest = {row[0]: (row[1], row[2]) for row in self.db.query(_LOWEST.format(only=only), params)}
-        undelivered: dict[ConversationId, list[int]] = {}
-        for conversation, seq in self.db.query(_UNDELIVERED.format(only=only), params):
-            undelivered.setdefault(conversation, []).append(seq)
-        return {
-            conversation: _tick_row(
-                seen,
-                lowest.get(conversation) or self._departed(conversation, account),
-                undelivered.get(conversation, []),
-            )
-            for conversation, seen in intervals.items()
-        }
+        return intervals
 
-    def _departed(self, conversation: ConversationId, account: str | bytes | int | None) -> tuple[int, int]:
+    async def _find_tails(self, conversations: list[ConversationId]) -> None:
+        for start in range(0, len(conversations), _TAILS_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            self._read_tails(conversations[start : start + _TAILS_AT_ONCE])
+
+    def _tail_of(self, conversation: ConversationId) -> "_Tail":
+        """Where it was dropped again while others had the loop."""
+        self._read_tails([conversation])
+        return self._tails[conversation]
+
+    def _read_tails(self, conversations: list[ConversationId]) -> None:
+        if len(self._tails) + len(conversations) > _TAILS_MAX:
+            self._tails.clear()
+        members: dict[ConversationId, list[tuple[AccountId, int, int]]] = {one: [] for one in conversations}
+        these = [*conversations, *[""] * (_TAILS_AT_ONCE - len(conversations))]
+        for conversation, account, delivered, read in self.db.query(_MEMBERS, these):
+            members[conversation].append((account, delivered, read))
+        for conversation, each in members.items():
+            self._tails[conversation] = _Tail(
+                delivered=_lowest((account, delivered) for account, delivered, _ in each),
+                read=_lowest((account, read) for account, _, read in each),
+            )
+
+    def _undelivered(
+        self, conversation: ConversationId, account: AccountId, seen: list[tuple[int, int]], before: int, limit: int
+    ) -> Undelivered:
+        named = (conversation, account)
+        end = min(before, seen[-1][1] + 1) if seen[-1][1] else before
+        params = (conversation, end, account, *named, limit + 1, *named)
+        rows = self.db.query(_UNDELIVERED, params)
+        seqs = [seq for seq, undelivered in rows[:limit] if undelivered and visible.sees(seen, seq)]
+        if len(rows) <= limit:
+            return Undelivered(seqs=seqs[::-1], before=0)
+        return Undelivered(seqs=seqs[::-1], before=rows[limit][0] + 1)
+
+    def _departed(self, conversation: ConversationId, account: AccountId) -> int:
         """The ticks of one whom all others have left."""
         row = self.db.query_one(_DEPARTED, (conversation, account))
         assert row is not None
-        return row[0], row[0]
+        seq: int = row[0]
+        return seq
 
 
-def _tick_row(seen: list[tuple[int, int]], lowest: tuple[int, int], undelivered: list[int]) -> TickRow:
-    # One who has left hears nothing of what came after.
-    end = seen[-1][1]
-    delivered, read = (min(mark, end) for mark in lowest) if end else lowest
-    shown = [seq for seq in undelivered if seq <= delivered and visible.sees(seen, seq)]
-    return TickRow(delivered=delivered, read=read, undelivered=shown)
+_NONE: Final = Undelivered(seqs=[], before=0)
+
+
+class _Lowest(msgspec.Struct, frozen=True, gc=False):
+    """Of the marks of a conversation's members, what tells the lowest of all but one."""
+
+    mark: int | None
+    """None: there are no members."""
+    last: AccountId | None
+    """The one member at it; None: there are more, or none."""
+    next: int | None
+    """The lowest without that one; None: it is the only member."""
+
+    def without(self, account: AccountId) -> int | None:
+        return self.next if account == self.last else self.mark
+
+
+class _Tail(msgspec.Struct, frozen=True):
+    delivered: _Lowest
+    read: _Lowest
+
+
+def _lowest(marks: Iterable[tuple[AccountId, int]]) -> _Lowest:
+    at = dict(marks)
+    if not at:
+        return _Lowest(None, None, None)
+    last = min(at, key=at.__getitem__)
+    mark = at.pop(last)
+    following = min(at.values(), default=None)
+    return _Lowest(mark, None if following == mark else last, following)
 
 
 _Key = tuple[ConversationId, AccountId, DeviceId]
@@ -211,6 +347,11 @@ class _Batch:
         if receipt.undecryptable or receipt.repaired:
             self._exceptions.extend((*key, seq, 1, 0) for seq in receipt.undecryptable)
             self._exceptions.extend((*key, seq, 0, 1) for seq in receipt.repaired)
+
+    @property
+    def touched(self) -> set[ConversationId]:
+        """The conversations where a mark or a membership changes."""
+        return {key[0] for key in self._marks} | self._intervals.touched
 
     def write(self, db: Database) -> None:
         # In the order of the key, neighbours fall on the same page.

@@ -1,7 +1,9 @@
 """What `delivery` knows of one conversation: who is in it, how far each has come, and which authors wait for ticks."""
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from typing import Final, cast
+
+import msgspec
 
 from domain.codec import Event
 from domain.conversation import (
@@ -14,10 +16,23 @@ from domain.conversation import (
 )
 from domain.ids import AccountId, DeviceId
 from domain.receipts import Marks, Receipt, ReceiptsAdvanced, advance
-from domain.ticks import Lowest, Ticks, undelivered
-from projections.visible import sees
+from domain.ticks import Lowest, Ticks
+from projections.exceptions import Changes, Exceptions
 
 _NOTHING: Final = Ticks()
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What an author is to be told."""
+
+    author: AccountId
+    ticks: Ticks
+    undelivered: list[int]
+    """Seqs that another member could not decrypt, since it was last told."""
+    repaired: list[int]
+    """Seqs that it was told of before and that nobody waits for any more."""
+    more: bool
+    """These two say nothing: it is to read what is undelivered."""
 
 
 class Room:
@@ -42,10 +57,9 @@ class Room:
         self._told: dict[AccountId, Ticks] = {}
         """What the members that wait for ticks were told; nobody waits whose last message all have read."""
         self._lowest = (0, 0)
-        self._excepted: int | None = None
-        """The lowest seq that was newly excepted or repaired since ticks were last asked for."""
-        self._excepting: set[AccountId] = set()
-        """The accounts that ever could not decrypt something."""
+        self._exceptions = Exceptions()
+        self._unsure: set[AccountId] = set()
+        """The authors that may have missed what was told of exceptions."""
 
     @property
     def audience(self) -> tuple[AccountId, ...]:
@@ -66,9 +80,11 @@ class Room:
             self.change(event.version + 1, cast("ConversationEvent", fact))
 
     def settle(self) -> None:
-        """After the past has been folded: what authors were to be told of it they have from elsewhere."""
+        """After the past has been folded: what authors were to be told of it they have from elsewhere. A room that was
+        let go may have told less of exceptions than there are, though."""
         for _ in self.tick():
             pass
+        self._unsure.update(self._wrote)
 
     def send(self, seq: int, event: MessageSent) -> None:
         author = event.by
@@ -95,10 +111,11 @@ class Room:
     def receive(self, receipt: Receipt) -> bool:
         """Folds what one device states. True: the account's read mark has moved."""
         account = receipt.account
-        if receipt.undecryptable or account in self._excepting:
-            self._receive_excepting(receipt)
+        marks = self._marks_of(receipt)
+        if receipt.undecryptable or account in self._exceptions:
+            self._exceptions.receive(receipt, self._marks[account], self._joined.get(account))
         else:
-            advance(self._marks_of(receipt), receipt)
+            advance(marks, receipt)
         self._delivered_by.advance(account, receipt.delivered)
         self._read_by.advance(account, receipt.read)
         if receipt.read <= self._read.get(account, 0):
@@ -106,23 +123,26 @@ class Room:
         self._read[account] = receipt.read
         return True
 
-    def tick(self) -> Iterator[tuple[AccountId, Ticks, list[int]]]:
-        """The authors whose ticks have moved since this was last asked, with the seqs that somebody can't decrypt.
-        Whoever is told may have no message between the old mark and the new one, but has some beyond the old one."""
-        for author in self._candidates():
+    def tick(self) -> Iterator[Told]:
+        """The authors whose ticks have moved, or with a message that is newly undelivered or repaired, since this was
+        last asked. None of the seqs that one is told of need be its own, but it has a message beyond the lowest."""
+        changed = self._exceptions.lowest_change
+        for author in self._candidates(changed is not None):
             ticks, told, wrote = self._ticks_of(author), self._told.get(author), self._wrote[author]
-            repaired = self._excepted is not None and self._excepted <= min(wrote, ticks.delivered)
             if told is not None:
                 self._told[author] = ticks
                 if ticks.delivered >= wrote and ticks.read >= wrote:
                     del self._told[author]
-            if repaired or (told is not None and _moved(told, ticks, wrote)):
-                yield author, ticks, self._undelivered(author, ticks.delivered)
-        self._excepted = None
+            news: Changes | None = ([], [])
+            if changed is not None and changed <= wrote:
+                news = self._exceptions.changes(author, self._visible[author])
+            if news != ([], []) or (told is not None and _moved(told, ticks, wrote)):
+                yield self._to_tell(author, ticks, news)
+        self._exceptions.told()
 
-    def _candidates(self) -> list[AccountId]:
+    def _candidates(self, changed: bool) -> list[AccountId]:
         """While the lowest mark of all stands, only the tick of the one who is behind all others can move."""
-        if self._excepted is not None:
+        if changed:
             return [author for author in self._wrote if author in self._joined]
         lowest = (self._delivered_by.lowest, self._read_by.lowest)
         if lowest != self._lowest:
@@ -134,14 +154,12 @@ class Room:
     def _ticks_of(self, author: AccountId) -> Ticks:
         return Ticks(delivered=self._delivered_by.without(author), read=self._read_by.without(author))
 
-    def _undelivered(self, author: AccountId, upto: int) -> list[int]:
-        """The seqs up to the mark that another member can't decrypt, of those that the author may see."""
-        seqs: set[int] = set()
-        for account in self._excepting:
-            joined = self._joined.get(account)
-            if joined is not None and account != author:
-                seqs.update(seq for seq in undelivered(self._marks[account].values()) if joined <= seq <= upto)
-        return sorted(seq for seq in seqs if sees(self._visible[author], seq))
+    def _to_tell(self, author: AccountId, ticks: Ticks, news: Changes | None) -> Told:
+        unsure = author in self._unsure
+        self._unsure.discard(author)
+        if news is None or (unsure and self._exceptions):
+            return Told(author=author, ticks=ticks, undelivered=[], repaired=[], more=True)
+        return Told(author=author, ticks=ticks, undelivered=news[0], repaired=news[1], more=False)
 
     def _marks_of(self, receipt: Receipt) -> Marks:
         devices = self._marks.get(receipt.account)
@@ -152,20 +170,6 @@ class Room:
             marks = devices[receipt.device] = Marks()
         return marks
 
-    def _receive_excepting(self, receipt: Receipt) -> None:
-        """A receipt of an account with seqs that it can't decrypt: by any mark that moves, they may be fewer."""
-        self._excepting.add(receipt.account)
-        marks = self._marks_of(receipt)
-        devices = self._marks[receipt.account].values()
-        before = undelivered(devices)
-        advance(marks, receipt)
-        self._except(before ^ undelivered(devices))
-
-    def _except(self, seqs: Set[int]) -> None:
-        """These seqs can't be decrypted any more, or can be again."""
-        if seqs:
-            self._excepted = min(seqs) if self._excepted is None else min(self._excepted, *seqs)
-
     def _join(self, account: AccountId, first: int) -> None:
         self._visible.setdefault(account, []).append([first, 0])
         self._joined[account] = first
@@ -174,16 +178,15 @@ class Room:
         if account in self._wrote:
             # It heard nothing while it was away.
             self._told[account] = _NOTHING
+            self._unsure.add(account)
         self._changed()
 
     def _leave(self, account: AccountId, seq: int) -> None:
-        del self._joined[account]
+        self._exceptions.leave(account, self._joined.pop(account))
         self._visible[account][-1][1] = seq
         self._delivered_by.leave(account, seq)
         self._read_by.leave(account, seq)
         self._told.pop(account, None)
-        if account in self._excepting:
-            self._except(undelivered(self._marks[account].values()))
         self._changed()
 
     def _changed(self) -> None:

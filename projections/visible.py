@@ -54,6 +54,10 @@ class Intervals:
             case _:
                 pass
 
+    @property
+    def touched(self) -> set[ConversationId]:
+        return {conversation for conversation, _ in self._opened} | {closed[1] for closed in self._closed}
+
     def write(self, db: Database) -> None:
         opened = [(*key, first, last) for key, intervals in self._opened.items() for first, last in intervals]
         if opened:

@@ -66,7 +66,7 @@ class MemberMarks(msgspec.Struct, frozen=True, kw_only=True):
     delivered: int
     read: int
     undelivered: list[int] = []
-    """Seqs up to `delivered` that it could not decrypt."""
+    """Seqs that it could not decrypt, at most the 256 latest."""
 
 
 class _Challenge(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +92,11 @@ class _Conversations(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Receipts(msgspec.Struct, frozen=True, kw_only=True):
     members: dict[str, MemberMarks]
+
+
+class _Undelivered(msgspec.Struct, frozen=True, kw_only=True):
+    seqs: list[int]
+    before: int
 
 
 class _Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,6 +186,16 @@ class Api:
     async def receipts(self, conversation: str) -> dict[str, MemberMarks]:
         """How far each member is."""
         return (await self._ask(_Receipts, "GET", f"/conversations/{_part(conversation)}/receipts")).members
+
+    async def undelivered(self, conversation: str) -> list[int]:
+        """All seqs that some other member could not decrypt."""
+        path = f"/conversations/{_part(conversation)}/undelivered"
+        page = await self._ask(_Undelivered, "GET", path)
+        seqs = page.seqs
+        while page.before:
+            page = await self._ask(_Undelivered, "GET", f"{path}?before={page.before}")
+            seqs += page.seqs
+        return seqs
 
     # Inside
 

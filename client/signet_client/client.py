@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import random
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ from signet_client.receiving import conversation_of
 from signet_client.store import Conversation, Marks, Outgoing, Profile, Store
 
 Tick = Literal["sent", "delivered", "read"]
+
+UNDELIVERED_SPREAD_S: Final = 1.0
+"""Within how long clients ask what is undelivered, after they were told to."""
 
 _LOG: Final = logging.getLogger("signet_client")
 
@@ -50,6 +54,7 @@ class Client:
         self._api_made: Api | None = None
         self._running: asyncio.Task[None] | None = None
         self._learning: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
 
     # Making one
 
@@ -123,7 +128,7 @@ class Client:
 
     async def close(self) -> None:
         """Ends the connection and closes the store. What was not sent yet stays in the outbox."""
-        for task in (self._learning, self._running):
+        for task in (self._learning, self._reading, self._running):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, SignetError):
@@ -165,6 +170,8 @@ class Client:
     def _emit(self, event: Event) -> None:
         if self._live.received.unknown and self._learning is None:
             self._learning = asyncio.create_task(self._learn())
+        if self._live.received.unsure and self._reading is None:
+            self._reading = asyncio.create_task(self._read_undelivered())
         for reader in tuple(self._readers):
             reader.put(event)
         for listener in self._listeners:
@@ -186,6 +193,28 @@ class Client:
                     self._live.received.unknown.discard(conversation)
         finally:
             self._learning = None
+
+    async def _read_undelivered(self) -> None:
+        """Asks what is undelivered where the server could not name all of it."""
+        try:
+            while self._live.received.unsure:
+                # In a large group many are told at once to ask.
+                await asyncio.sleep(random.uniform(0, UNDELIVERED_SPREAD_S))
+                for conversation, changes in list(self._live.received.unsure.items()):
+                    await self._read_undelivered_of(conversation, changes)
+        finally:
+            self._reading = None
+
+    async def _read_undelivered_of(self, conversation: str, changes: list[wire.Receipt]) -> None:
+        try:
+            seqs = await self._api.undelivered(conversation)
+        except SignetError as error:
+            _LOG.warning("can't ask what is undelivered in the conversation %s: %s", conversation, error)
+            # The next welcome says it.
+            self._live.received.unsure.pop(conversation, None)
+        else:
+            self._live.received.know_undelivered(conversation, seqs, changes)
+            self._live.flush()
 
     def _know(self, shown: api.ConversationShown) -> None:
         self._live.know(conversation_of(shown.overview))

@@ -30,13 +30,12 @@ class Retracted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TickMoved(msgspec.Struct, frozen=True, kw_only=True):
-    """One's own messages came further: every seq up to `delivered` is with all members, up to `read` seen by them."""
+    """One's own messages came further: every seq up to `delivered` is with all members, up to `read` seen by them; or
+    what some member could not decrypt has changed. `Client.ticks_of` says what it means for a message."""
 
     conversation: str
     delivered: int
     read: int
-    undelivered: list[int]
-    """Seqs up to `delivered` that some member could not decrypt."""
 
 
 class ReadMarkMoved(msgspec.Struct, frozen=True, kw_only=True):

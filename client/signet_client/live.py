@@ -141,7 +141,7 @@ class Live:
             case wire.Message() | wire.Change():
                 self.received.take(frame)
             case wire.Receipt():
-                self.received.move_tick(frame.c, frame.delivered, frame.read, frame.undelivered)
+                self.received.follow_ticks(frame)
             case wire.Accepted():
                 if (item := self._sending.accepted(frame)) is not None:
                     self.received.take_own(item, frame.id)

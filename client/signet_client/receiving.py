@@ -3,7 +3,7 @@
 Nothing is stored here: what a flush is to store, acknowledge and tell goes to `gathered`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -29,6 +29,9 @@ class Receiving:
         self.conversations: Final = {each.conversation: each for each in store.conversations()}
         self.unknown: Final[set[str]] = set()
         """Conversations that events came from, of which the client doesn't know what they are."""
+        self.unsure: Final[dict[str, list[wire.Receipt]]] = {}
+        """Conversations of which the server has said that it names not all that is undelivered; and what it said after
+        that."""
         self.intake: Final = Intake(self.marks)
         self._heads: dict[str, int] = {}
         """What the welcome said that there is."""
@@ -116,7 +119,32 @@ class Receiving:
 
     # Ticks and read marks
 
-    def move_tick(self, conversation: str, delivered: int, read: int, undelivered: list[int]) -> None:
+    def follow_ticks(self, receipt: wire.Receipt) -> None:
+        marks = self.marks.get(receipt.c) or Marks()
+        changes = self.unsure.get(receipt.c)
+        if receipt.more:
+            self.unsure[receipt.c] = []
+            # Also where no mark has moved: whoever hears of it asks.
+            moved = events.TickMoved(conversation=receipt.c, delivered=receipt.delivered, read=receipt.read)
+            self._gathered.events.append(moved)
+        elif changes is not None:
+            changes.append(receipt)
+        self._move_tick(receipt.c, receipt.delivered, receipt.read, _changed(marks.undelivered, receipt))
+
+    def know_undelivered(self, conversation: str, seqs: Iterable[int], changes: list[wire.Receipt]) -> None:
+        """What the server named, asked after `changes` began to gather; stored by the next flush. Does nothing where it
+        has become doubtful again since."""
+        if self.unsure.get(conversation) is not changes:
+            return
+        del self.unsure[conversation]
+        undelivered = set(seqs)
+        # Some of them are in it already. The last one of a seq is right, whatever stood there before.
+        for change in changes:
+            undelivered = _changed(undelivered, change)
+        marks = self.touch(conversation)
+        self._move_tick(conversation, marks.tick_delivered, marks.tick_read, undelivered)
+
+    def _move_tick(self, conversation: str, delivered: int, read: int, undelivered: set[int]) -> None:
         marks = self.marks.get(conversation) or Marks()
         # Ticks only move forward (I6), whatever order they are heard of in.
         delivered, read = max(delivered, marks.tick_delivered), max(read, marks.tick_read)
@@ -124,9 +152,7 @@ class Receiving:
             return
         marks = self.touch(conversation)
         marks.tick_delivered, marks.tick_read, marks.undelivered = delivered, read, undelivered
-        self._gathered.events.append(
-            events.TickMoved(conversation=conversation, delivered=delivered, read=read, undelivered=undelivered)
-        )
+        self._gathered.events.append(events.TickMoved(conversation=conversation, delivered=delivered, read=read))
 
     def move_read(self, conversation: str, read: int) -> None:
         marks = self.touch(conversation)
@@ -141,8 +167,12 @@ class Receiving:
         marks = self.touch(overview.c)
         self.know(conversation_of(overview))
         self._heads[overview.c] = overview.head
-        ticks = overview.ticks
-        self.move_tick(overview.c, ticks.delivered, ticks.read, ticks.undelivered)
+        ticks, undelivered = overview.ticks, set(overview.ticks.undelivered)
+        self.unsure.pop(overview.c, None)
+        if ticks.more:
+            self.unsure[overview.c] = []
+            undelivered |= marks.undelivered
+        self._move_tick(overview.c, ticks.delivered, ticks.read, undelivered)
         if overview.read >= marks.read:
             self.move_read(overview.c, overview.read)
         else:
@@ -155,6 +185,12 @@ class Receiving:
         for conversation, head in self._heads.items():
             self.intake.want(conversation, head)
         self._heads.clear()
+
+
+def _changed(undelivered: set[int], receipt: wire.Receipt) -> set[int]:
+    if receipt.undelivered or receipt.repaired:
+        return undelivered.union(receipt.undelivered).difference(receipt.repaired)
+    return undelivered
 
 
 def conversation_of(overview: wire.Overview) -> Conversation:

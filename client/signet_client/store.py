@@ -52,7 +52,7 @@ _MOST_RECENT: Final = """SELECT conversation FROM marks ORDER BY (SELECT json_ex
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 _DECODE_ITEM: Final = msgspec.json.Decoder(wire.Item).decode
-_DECODE_SEQS: Final = msgspec.json.Decoder(list[int]).decode
+_DECODE_SEQS: Final = msgspec.json.Decoder(set[int]).decode
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +84,8 @@ class Marks(msgspec.Struct, kw_only=True):
     """What the person has read."""
     tick_delivered: int = 0
     tick_read: int = 0
-    undelivered: list[int] = []
+    undelivered: set[int] = set()
+    """Seqs, of anybody's messages, that some member could not decrypt."""
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):

@@ -67,9 +67,10 @@ class Ack(_Frame, frozen=True, kw_only=True, tag="ack"):
     c: str
     upto: int
     undecryptable: list[int] = []
-    """Seqs up to `upto` that the device could not decrypt."""
+    """Seqs up to `upto` that the device could not decrypt, at most 256. Whoever has more acknowledges in steps, oldest
+    first, each up to the last seq that it names: what is not named counts as read."""
     repaired: list[int] = []
-    """Seqs named `undecryptable` before that it can read now."""
+    """Seqs named `undecryptable` before that it can read now, at most 256."""
     signature: str | None = None
 
 
@@ -121,6 +122,10 @@ class Ticks(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     delivered: int = 0
     read: int = 0
     undelivered: list[int] = []
+    """Of anybody's messages, and also beyond `delivered`."""
+    more: bool = False
+    """There may be more undelivered ones, before those that are named: `GET /v1/conversations/{c}/undelivered` has
+    all."""
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -251,6 +256,11 @@ class Receipt(_Frame, frozen=True, kw_only=True, tag="receipt"):
     delivered: int
     read: int
     undelivered: list[int] = []
+    """Seqs that some member could not decrypt, beside those that were named before."""
+    repaired: list[int] = []
+    """Seqs named `undelivered` before that are so no more: decrypted after all, or the member has left."""
+    more: bool = False
+    """What is undelivered has changed in more than a frame may say: `GET /v1/conversations/{c}/undelivered` has all."""
 
 
 class Mark(_Frame, frozen=True, kw_only=True, tag="mark"):

@@ -85,6 +85,7 @@ RECEIPTS: Final = models.Receipts(
         BEN: models.MemberMarks(delivered=5, read=3, undelivered=[2]),
     },
 )
+UNDELIVERED: Final = models.Undelivered(conversation=GROUP, seqs=[2, 5], before=0)
 
 INDEX: Final = models.Index(
     server="signet.example",

@@ -1,6 +1,6 @@
 """What was said in a conversation: sending, taking back, history, receipts."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 
@@ -17,10 +17,14 @@ from gateways.history import PAGE_ITEMS_MAX, page_of, seen_by
 from gateways.openapi import operation
 from gateways.refusal import Refusal
 from projections.inbox import InboxRow
+from projections.receipts import NAMED_MAX
 from projections.visible import sees
 from signet_client import wire
 
 router = APIRouter(prefix="/conversations/{conversation}", tags=["messages"])
+
+UNDELIVERED_ITEMS: Final = 1_000
+"""How many seqs a page looks at."""
 
 
 @router.post(
@@ -139,7 +143,29 @@ async def list_receipts(services: Edge, who: Who, talk: Talk) -> Response:
     return answer(models.Receipts(conversation=talk, members=members))
 
 
+@router.get(
+    "/undelivered",
+    **operation(answer=models.Undelivered, example=examples.UNDELIVERED, refuses=("no_such_conversation",)),
+)
+async def list_undelivered(
+    services: Edge,
+    who: Who,
+    talk: Talk,
+    before: Annotated[int, Query(ge=0, le=models.SEQ_MAX, description="Seqs before this one; 0: the latest.")] = 0,
+) -> Response:
+    """What some other member could not decrypt, from the latest seq back.
+
+    For authors whose ticks say that there is more than they name. A page may be empty and yet not the last one.
+    """
+    await seen_by(services, who.account, talk)
+    await services.catch_up("receipts")
+    page = await services.receipts.undelivered(
+        talk, who.account, before=before or models.SEQ_MAX, limit=UNDELIVERED_ITEMS
+    )
+    return answer(models.Undelivered(conversation=talk, seqs=page.seqs, before=page.before))
+
+
 def _shown(devices: list[Marks], row: InboxRow) -> models.MemberMarks:
     best = member_marks(devices, joined=0)
     seqs = [seq for seq in sorted(undelivered(devices)) if sees(row.visible, seq)]
-    return models.MemberMarks(delivered=best.delivered, read=best.read, undelivered=seqs)
+    return models.MemberMarks(delivered=best.delivered, read=best.read, undelivered=seqs[-NAMED_MAX:])

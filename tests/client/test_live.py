@@ -12,6 +12,7 @@ import pytest
 from nacl.signing import VerifyKey
 
 import signet_client.backoff
+import signet_client.client
 import signet_client.connection
 import signet_client.link
 import signet_client.live
@@ -435,7 +436,7 @@ async def test_ticks_only_move_forward(server: FakeServer, path: Path) -> None:
         assert client.ticks_of(TALK, 1) == "sent"
         await server.push(
             wire.Receipt(c=TALK, delivered=3, read=1, undelivered=[2]),
-            wire.Receipt(c=TALK, delivered=2, read=1, undelivered=[2]),
+            wire.Receipt(c=TALK, delivered=2, read=1),
             wire.Mark(c=TALK, read=2),
             wire.Mark(c=TALK, read=1),
         )
@@ -451,6 +452,36 @@ async def _until_mark(client: Client, heard: list[Event]) -> AsyncIterator[Event
     for event in heard:
         if isinstance(event, TickMoved | ReadMarkMoved):
             yield event
+
+
+async def test_what_is_undelivered_is_told_in_changes_and_else_read(
+    server: FakeServer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I5: what is pushed while the pages are read counts, whether they know of it already or not."""
+    monkeypatch.setattr(signet_client.client, "UNDELIVERED_SPREAD_S", 3_600)
+    async with device(server, path) as client:
+        await soon(client.caught_up())
+        live = client._live.received
+
+        def undelivered() -> set[int]:
+            return client.marks(TALK).undelivered
+
+        await server.push(wire.Receipt(c=TALK, delivered=9, read=1, undelivered=[2, 3]))
+        await soon(client.until(lambda: undelivered() == {2, 3}))
+        await server.push(wire.Receipt(c=TALK, delivered=9, read=1, undelivered=[4], repaired=[2]))
+        await soon(client.until(lambda: undelivered() == {3, 4}))
+        await server.push(wire.Receipt(c=TALK, delivered=9, read=1, more=True))
+        await soon(client.until(lambda: TALK in live.unsure))
+        begun = live.unsure[TALK]
+        await server.push(wire.Receipt(c=TALK, delivered=9, read=1, undelivered=[8], repaired=[5]))
+        await soon(client.until(lambda: 8 in undelivered()))
+        live.know_undelivered(TALK, [5, 6], begun)
+        assert undelivered() == {6, 8}
+        await server.push(wire.Receipt(c=TALK, delivered=9, read=1, more=True))
+        await soon(client.until(lambda: TALK in live.unsure))
+        live.know_undelivered(TALK, [7], begun)
+        assert undelivered() == {6, 8}, "it was asked for before the last word"
+    assert Client.open(path).marks(TALK).undelivered == {6, 8}
 
 
 async def test_retraction_blanks_the_body(server: FakeServer, path: Path) -> None:

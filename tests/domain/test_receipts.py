@@ -75,10 +75,14 @@ def test_i5_exceptions_lie_within_what_was_delivered_and_are_named_once() -> Non
     assert state.of(ANN, PHONE).excepted == set()
 
 
-def test_a_receipt_names_a_bounded_number_of_exceptions() -> None:
-    many = list(range(1, 2 * EXCEPTIONS_MAX))
-    (event,) = when(given(), receipt(delivered=2 * EXCEPTIONS_MAX, undecryptable=many), end=2 * EXCEPTIONS_MAX)
-    assert len(event.receipts[0].undecryptable) == EXCEPTIONS_MAX
+def test_i5_a_receipt_with_too_many_exceptions_is_left_out_whole() -> None:
+    """To cut it would call delivered what the device could not read."""
+    many, end = list(range(1, EXCEPTIONS_MAX + 2)), 2 * EXCEPTIONS_MAX
+    assert when(given(), receipt(delivered=end, undecryptable=many), end=end) == []
+    assert when(given(), receipt(delivered=end, repaired=many), end=end) == []
+    assert when(given(), receipt(delivered=end, undecryptable=many[1:]), end=end) == [
+        ReceiptsAdvanced(receipts=[receipt(delivered=end, undecryptable=many[1:])])
+    ]
 
 
 receipts = st.builds(

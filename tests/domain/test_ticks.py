@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from domain.ids import AccountId
 from domain.receipts import Marks
-from domain.ticks import Lowest, Ticks, member_marks, undelivered
+from domain.ticks import Lowest, Ticks, member_marks, undelivered, unreadable
 
 ACCOUNTS = [AccountId(name) for name in ("ann", "ben", "cem", "dot", "eve")]
 accounts = st.sampled_from(ACCOUNTS)
@@ -55,10 +55,11 @@ def test_undelivered_by_brute_force(devices: list[Marks]) -> None:
     expected = set()
     for seq in range(13):
         past = [marks for marks in devices if marks.delivered >= seq]
-        unreadable = [marks for marks in past if seq in marks.undecryptable and seq not in marks.repaired]
-        if unreadable and len(unreadable) == len(past):
+        failed = [marks for marks in past if seq in marks.undecryptable and seq not in marks.repaired]
+        if failed and len(failed) == len(past):
             expected.add(seq)
     assert undelivered(devices) == expected
+    assert {seq for seq in range(13) if unreadable(devices, seq)} == expected
 
 
 def test_nobody_waits_for_an_author_itself() -> None:

@@ -119,6 +119,16 @@ async def test_one_command_is_bounded() -> None:
     assert [len(command.receipts) for command in await writer.got(2)] == [RECEIPTS_MAX, 1]
 
 
+async def test_one_command_names_a_bounded_number_of_messages() -> None:
+    """I11"""
+    gathering, writer = acks()
+    many = list(range(1, EXCEPTIONS_MAX + 1))
+    for number in range(9):
+        gathering.ack(Peer(f"{number}"), wire.Ack(c=ROOM, upto=EXCEPTIONS_MAX, undecryptable=many, repaired=many))
+    commands = await writer.got(3)
+    assert [len(command.receipts) for command in commands] == [4, 4, 1]
+
+
 @pytest.mark.parametrize(
     ("frame", "code"),
     [

@@ -96,10 +96,12 @@ def test_nothing_is_unsealed_for_nobody(hub: Hub, pushes: Pushes, caplog: pytest
 
 def test_ticks_go_to_the_author_and_marks_to_the_readers_other_devices(hub: Hub, pushes: Pushes) -> None:
     laptop, phone, bob = attached(hub, Listener(ANN), Listener(ANN, "phone"), Listener(BOB))
-    ticks = TickPush(conversation=ROOM, account=ANN, delivered=3, read=2, undelivered=[1])
+    ticks = TickPush(
+        conversation=ROOM, account=ANN, delivered=3, read=2, undelivered=[1], repaired=[2], more=True
+    )  # fmt: skip
     mark = MarkPush(conversation=ROOM, account=ANN, read=4, origin=(ANN, DeviceId("laptop")))
     pushes.give([ticks, mark])
-    shown = encode(wire.Receipt(c=ROOM, delivered=3, read=2, undelivered=[1]))
+    shown = encode(wire.Receipt(c=ROOM, delivered=3, read=2, undelivered=[1], repaired=[2], more=True))
     assert laptop.heard == [(ROOM, 0, shown)]
     assert phone.heard == [(ROOM, 0, shown), (ROOM, 0, encode(wire.Mark(c=ROOM, read=4)))]
     assert bob.heard == []
@@ -144,7 +146,7 @@ def test_a_connection_that_fails_at_a_push_does_not_silence_the_others(
 ) -> None:
     """I4, I11"""
     listeners = attached(hub, Listener(BOB), FailingListener(BOB, "phone"), Listener(CEM))
-    ticks = TickPush(conversation=ROOM, account=BOB, delivered=3, read=2, undelivered=[])
+    ticks = TickPush(conversation=ROOM, account=BOB, delivered=3, read=2, undelivered=[], repaired=[], more=False)
     mark = MarkPush(conversation=ROOM, account=BOB, read=4, origin=(BOB, DeviceId("tablet")))
     pushes.give([message(to=(BOB, CEM)), ticks, mark])
     assert [len(each.heard) for each in listeners] == [3, 0, 1]

@@ -54,6 +54,7 @@ EXPECTED: Final = {
     "retract_message": of_conversation("ok", member="not_allowed"),
     "list_events": of_conversation("ok", former="ok"),
     "list_receipts": of_conversation("ok"),
+    "list_undelivered": of_conversation("ok", former="ok"),
 }
 
 DOCUMENT: Final = make_app(None).openapi()  # type: ignore[arg-type]  # the description needs no engine

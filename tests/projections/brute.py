@@ -112,7 +112,7 @@ class Chat:
     def ticks(self, author: AccountId) -> tuple[int, int, list[int]]:
         delivered = self._tick(author, {seq: self._past(seq, "delivered") for seq in range(1, self.head + 1)})
         read = self._tick(author, {seq: self._past(seq, "read") for seq in range(1, self.head + 1)})
-        return delivered, read, [seq for seq in range(1, delivered + 1) if self._undelivered(author, seq)]
+        return delivered, read, [seq for seq in range(1, self.head + 1) if self._undelivered(author, seq)]
 
     def _tick(self, author: AccountId, past: dict[int, set[AccountId]]) -> int:
         others = set(self.roles) - {author}

@@ -3,14 +3,16 @@
 import random
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.codec import Event
-from domain.ids import AccountId, DeviceId
-from domain.receipts import Receipt, ReceiptsAdvanced
+from domain.ids import AccountId, ConversationId, DeviceId
+from domain.receipts import EXCEPTIONS_MAX, Receipt, ReceiptsAdvanced
+from projections import receipts
 from projections.database import Database
-from projections.receipts import Receipts, TickRow
+from projections.receipts import NAMED_MAX, Receipts, TickRow
 from tests.projections.brute import Chat, cut
 from tests.projections.eventful import eventful
 from tests.projections.histories import PHONE, History, must
@@ -71,10 +73,10 @@ def test_receipts_in_any_order_make_the_same_rows(history: History, chance: rand
     """I6: also twice, and one statement at a time."""
     expected = fed(history.events).row_hash()
     others = [event for event in history.events if not isinstance(event.entry.e, ReceiptsAdvanced)]
-    receipts = [event for event in history.events if isinstance(event.entry.e, ReceiptsAdvanced)]
-    chance.shuffle(receipts)
+    stated = [event for event in history.events if isinstance(event.entry.e, ReceiptsAdvanced)]
+    chance.shuffle(stated)
     made = model()
-    for batch in cut([*others, *receipts, *receipts[:10]], sizes):
+    for batch in cut([*others, *stated, *stated[:10]], sizes):
         made.apply(batch)
     assert made.row_hash() == expected
 
@@ -128,6 +130,83 @@ async def test_an_unreadable_message_is_named_until_it_is_repaired_or_another_de
     assert await fed(history.events).ticks(chat, ann) == TickRow(delivered=3, read=1, undelivered=[3])
     history.receive(chat, ben, repaired=(3,))
     assert await fed(history.events).ticks(chat, ann) == TickRow(delivered=3, read=1)
+
+
+async def all_undelivered(made: Receipts, chat: ConversationId, account: AccountId, limit: int) -> list[int]:
+    page = await made.undelivered(chat, account, limit=limit)
+    seqs = page.seqs
+    while page.before:
+        page = await made.undelivered(chat, account, before=page.before, limit=limit)
+        seqs = page.seqs + seqs
+    return seqs
+
+
+@given(eventful(), st.sampled_from([1, 2, 5]))
+async def test_pages_name_all_that_is_undelivered_and_ticks_the_latest(history: History, limit: int) -> None:
+    """I5, I11: whatever the bounds are."""
+    made = fed(history.events)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(receipts, "NAMED_MAX", limit)
+        patch.setattr(receipts, "LISTED_MAX", limit + 1)
+        chats = {conversation: Chat(history.events, conversation) for conversation in history.conversations}
+        for account in history.accounts:
+            rows = await made.ticks_of(account)
+            assert sum(len(row.undelivered) for row in rows.values()) <= limit + 1
+            for conversation, chat in chats.items():
+                expected = chat.ticks(account)[2] if account in chat.sees else []
+                assert await all_undelivered(made, conversation, account, limit) == expected
+                row = rows.get(conversation, TickRow())
+                assert row.undelivered == expected[len(expected) - len(row.undelivered) :]
+                assert row.more or row.undelivered == expected
+
+
+async def test_ticks_name_a_bounded_number_of_messages() -> None:
+    """I11: the others are read page by page, and each page looks at a bounded number."""
+    history = History()
+    ann, ben = history.register("ann"), history.register("ben")
+    chat = history.group(ann, ben)
+    seqs = [must(history.send(chat, ann)).version + 1 for _ in range(600)]
+    for start in range(0, len(seqs), EXCEPTIONS_MAX):
+        some = seqs[start : start + EXCEPTIONS_MAX]
+        history.receive(chat, ben, delivered=some[-1], undecryptable=tuple(some))
+    made = fed(history.events)
+    row = await made.ticks(chat, ann)
+    assert (row.undelivered, row.more) == (seqs[-NAMED_MAX:], True)
+    assert await all_undelivered(made, chat, ann, 100) == seqs
+    history.receive(chat, ben, delivered=seqs[-1], device=LAPTOP)
+    row = await fed(history.events).ticks(chat, ann)
+    assert (row.undelivered, row.more) == ([], True), "that they were read after all shows when they are looked at"
+    assert await all_undelivered(fed(history.events), chat, ann, 100) == []
+
+
+@pytest.mark.parametrize("sql", [receipts._WITH_EXCEPTIONS.format(only=""), receipts._UNDELIVERED])
+def test_what_is_undelivered_is_found_by_seeking(sql: str) -> None:
+    """I10, I11: it costs what is named, not what was ever named."""
+    plan = [row[3] for row in model().db.query(f"EXPLAIN QUERY PLAN {sql}", [1] * sql.count("?"))]
+    assert [step for step in plan if "exceptions_open" in step]
+    assert not [step for step in plan if step.startswith("SCAN") and step != "SCAN named"], plan
+
+
+async def test_lowest_marks_that_are_kept_outlive_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I6: asked for before and after each event, also when the batch was undone."""
+    history = History()
+    ann, ben = history.register("ann"), history.register("ben")
+    chat = history.direct(ann, ben)
+    history.send(chat, ann)
+    made = fed(history.events)
+    assert await made.ticks(chat, ann) == TickRow(delivered=1, read=1)
+    delivery = history.receive(chat, ben, delivered=2)
+    monkeypatch.setattr(made.db, "execute", _fail)
+    with pytest.raises(OSError, match="full"):
+        made.advance(delivery)
+    monkeypatch.undo()
+    assert await made.ticks(chat, ann) == TickRow(delivered=1, read=1)
+    made.advance(delivery)
+    assert await made.ticks(chat, ann) == TickRow(delivered=2, read=1)
+
+
+def _fail(*_: object) -> None:
+    raise OSError("the disk is full")
 
 
 async def test_one_who_has_left_hears_nothing_of_what_came_after() -> None:

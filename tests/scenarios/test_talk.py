@@ -10,6 +10,8 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+import gateways.api.messages
+import signet_client.client
 from ops.bench.peer import Person, connect
 from ops.engine import engine
 from ops.node import Node
@@ -61,6 +63,44 @@ async def test_ticks_turn_to_delivered_then_to_read(node: Node, tmp_path: Path) 
             assert texts(ben, talk) == ["Hello"]
             ben.read(talk, sent.seq)
             await heard.until(lambda: anna.ticks_of(talk, sent.seq) == "read")
+
+
+async def test_an_author_knows_all_that_could_not_be_decrypted(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I5: however much it is: pushed as it is named, else read page by page, live and on coming back."""
+    monkeypatch.setattr(signet_client.client, "UNDELIVERED_SPREAD_S", 0)
+    monkeypatch.setattr(gateways.api.messages, "UNDELIVERED_ITEMS", 100)
+    async with people(node.url, tmp_path, "anna", "cleo") as (anna, cleo):
+        ben, _ = await stranger(node.url)
+        group = await anna.start_group([ben.account, cleo.account])
+        seqs = [sent.seq for sent in await asyncio.gather(*[anna.post(group, "?") for _ in range(300)])]
+
+        def ticks() -> list[str]:
+            return [anna.ticks_of(group, seq) for seq in seqs]
+
+        await hold([cleo], group, seqs[-1])
+        peer = await connect(node.url, ben, lambda _: None)
+        heard = Heard(anna)
+        peer.send(wire.Ack(c=group, upto=seqs[199], undecryptable=seqs[100:200]))
+        await heard.until(lambda: ticks() == ["delivered"] * 100 + ["sent"] * 200)
+        peer.send(wire.Ack(c=group, upto=seqs[-2], undecryptable=seqs[200:299]))
+        peer.send(wire.Ack(c=group, upto=seqs[-1], undecryptable=seqs[:100]))
+        peer.send(wire.Ack(c=group, upto=seqs[-1], repaired=seqs[298:299]))
+        unreadable = ["sent"] * 298 + ["delivered"] * 2
+        await heard.until(lambda: ticks() == unreadable)
+        await anna.close()
+        anna = reopen(tmp_path, "anna")
+        async with running(anna):
+            async with asyncio.timeout(WAIT_S):
+                await anna.caught_up()
+                await anna.until(lambda: not anna._live.received.unsure)
+            assert ticks() == unreadable
+            assert len((await anna.overviews())[0].ticks.undelivered) == 256
+            heard = Heard(anna)
+            await anna.remove(group, ben.account)
+            await heard.until(lambda: ticks() == ["delivered"] * 300)
+        peer.close()
 
 
 async def test_a_group_ticks_when_its_last_member_has_it(node: Node, tmp_path: Path) -> None:
