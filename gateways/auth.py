@@ -19,7 +19,7 @@ from domain.codec import Event
 from domain.ids import AccountId, CommandId, DeviceId, account_id, account_stream
 from gateways.fading import Fading
 from gateways.refusal import Refusal
-from gateways.services import shown
+from gateways.services import parked, shown
 from projections.directory import DeviceRow
 from signet_client import payloads
 
@@ -66,12 +66,15 @@ class Auth:
         directory: DeviceDirectory,
         catch_up: Callable[[], Awaitable[None]],
         clock: Callable[[], int],
+        is_parked: Callable[[AccountId], bool] = lambda account: False,
     ) -> None:
-        """`catch_up` returns when the directory shows every event that is published; `clock` gives microseconds."""
+        """`catch_up` returns when the directory shows every event that is published; `clock` gives microseconds;
+        `is_parked` tells whether the directory lacks events of an account: a revocation may be among them."""
         self._server_name = server_name
         self._directory = directory
         self._catch_up = catch_up
         self._clock = clock
+        self._is_parked = is_parked
         self._secret = secrets.token_bytes(32)
         self._used: Fading[str, bool] = Fading(life_us=NONCE_LIFE_S * _SECOND, entries_max=NONCES_USED_MAX)
         self._grants: Fading[str, _Grant] = Fading(life_us=TOKEN_LIFE_S * _SECOND, entries_max=TOKENS_MAX)
@@ -127,6 +130,8 @@ class Auth:
 
     async def _key_of(self, caller: Caller) -> str:
         await shown(self._catch_up())
+        if self._is_parked(caller.account):
+            raise parked()
         row = await self._directory.device(caller.account, caller.device)
         if row is None or not row.active:
             raise Refusal("device_revoked")

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from commands.writer import Accepted, Reply
-from domain.ids import AccountId, ConversationId, DeviceId, is_uuid
+from domain.ids import AccountId, ConversationId, DeviceId, account_stream, is_uuid
 from gateways.acks import Acks
 from gateways.commands import SEQ_MAX, is_seq, message_command, parse_header
 from gateways.history import page_of, seen_by
@@ -145,6 +145,7 @@ class Connection:
     async def _check_active(self) -> None:
         """Once more, now that the hub would hear of it: a revocation may have come since the hello was checked."""
         await self._services.catch_up("directory")
+        self._services.check_whole("directory", account_stream(self.account))
         row = await self._services.directory.device(self.account, self.device)
         if row is None or not row.active:
             raise Refusal("device_revoked")

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from domain.ids import AccountId, ConversationId, is_uuid
+from domain.ids import AccountId, ConversationId, conversation_stream, is_uuid, receipts_stream
 from gateways.items import item_of
 from gateways.refusal import Refusal
 from gateways.services import Services
@@ -20,11 +20,14 @@ PAGE_BYTES_MAX: Final = 262_144
 
 async def seen_by(services: Services, account: AccountId, conversation: str) -> InboxRow:
     """The conversation as this account may see it, with everything that is published. Raises Refusal:
-    `no_such_conversation` to whoever never was in it, whether it exists or not; `unavailable`."""
+    `no_such_conversation` to whoever never was in it, whether it exists or not; `unavailable`, also to everybody while
+    events of the conversation are parked: nobody knows who is in it."""
     if not is_uuid(conversation):
         raise Refusal("no_such_conversation")
     await services.catch_up("inbox")
-    row = await services.inbox.conversation(account, ConversationId(conversation))
+    talk = ConversationId(conversation)
+    services.check_whole("inbox", conversation_stream(talk), receipts_stream(talk))
+    row = await services.inbox.conversation(account, talk)
     if row is None:
         raise Refusal("no_such_conversation")
     return row
@@ -36,6 +39,7 @@ async def page_of(services: Services, row: InboxRow, *, after: int, limit: int, 
     limit = max(1, min(limit, PAGE_ITEMS_MAX))
     # `messages` must not be behind the row, or the page would seem to have everything up to the row's head.
     await services.catch_up("messages")
+    services.check_whole("messages", conversation_stream(row.conversation))
     found = await services.messages.page(row.conversation, intervals=closed(row), after=after, limit=limit)
     shown = _fitting(found)
     more = len(shown) < len(found) or len(found) == limit

@@ -7,12 +7,14 @@
 
 An event is in the pages or among the held pushes, some are in both, none is in neither. What is held is bounded: at the
 bound it is dropped, and there is another round from step 1 with the cursors that were reached.
+
+A conversation of which events are parked gets no pages, and its pushes show the device that it has a hole there.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Final, Protocol
 
-from domain.ids import AccountId, ConversationId, DeviceId
+from domain.ids import AccountId, ConversationId, DeviceId, conversation_stream
 from gateways.history import page_of
 from gateways.items import overview_of
 from gateways.services import Services
@@ -80,6 +82,7 @@ async def resume(services: Services, device: Device, cursors: Mapping[str, int],
     """`partial`: only the named conversations get pages. Raises Refusal(`unavailable`) where the read models don't
     come."""
     reached = dict(cursors)
+    messages = services.runners["messages"]
     while True:
         # 1 hold
         held = device.hold()
@@ -88,6 +91,7 @@ async def resume(services: Services, device: Device, cursors: Mapping[str, int],
         rows = await services.inbox.conversations(device.account)
         device.welcome(wire.Welcome(conversations=await _overviews(services, device, rows)))
         # 3 pages
+        rows = [row for row in rows if not messages.is_parked(conversation_stream(row.conversation))]
         for row in rows:
             if partial and row.conversation not in cursors:
                 continue

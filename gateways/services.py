@@ -72,6 +72,17 @@ class Services:
             if runner.position < position:
                 await shown(runner.wait(position))
 
+    def check_whole(self, name: str, *streams: str) -> None:
+        """Whether a read model shows these streams as far as it has come: none of their events is parked. Raises
+        Refusal(`unavailable`)."""
+        if self.runners[name].is_parked(*streams):
+            raise parked()
+
+
+def parked() -> Refusal:
+    """For what a read model shows no further, while it shows all the rest."""
+    return Refusal("unavailable", "an event of it could not be applied, and waits for the operator")
+
 
 async def shown(waiting: Awaitable[None]) -> None:
     """Waits for a read model, and no longer than `CATCH_UP_MAX_S`. Raises Refusal(`unavailable`)."""

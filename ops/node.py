@@ -15,6 +15,7 @@ from commands.lookup import StreamLookup
 from commands.sealing import Sealer
 from commands.stores import open_log
 from commands.writer import Writer
+from domain.ids import account_stream
 from domain.log import START, EventLog, StoreError
 from gateways.auth import Auth
 from gateways.http import make_app
@@ -154,6 +155,7 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
         directory=directory,
         catch_up=lambda: runners["directory"].wait(feed.head),
         clock=clock,
+        is_parked=lambda account: runners["directory"].is_parked(account_stream(account)),
     )
     feed.listen(auth.hear)
     return Services(

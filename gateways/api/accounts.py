@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Response
 
 from domain.account import ChangeProfile, RegisterAccount
-from domain.ids import AccountId, CommandId, DeviceId
+from domain.ids import AccountId, CommandId, DeviceId, account_stream
 from gateways import models
 from gateways.api import examples
 from gateways.api.edge import Edge, Who, answer, body_of, check_text, execute
@@ -97,6 +97,7 @@ async def show_account(
     """An account's name, for everybody who knows its id."""
     wanted = who.account if account == "me" else AccountId(account)
     await services.catch_up("directory")
+    services.check_whole("directory", account_stream(wanted))
     name = await services.directory.name_of(wanted)
     if name is None:
         raise Refusal("no_such_account")

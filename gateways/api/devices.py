@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Response
 
 from domain.account import LinkDevice, RevokeDevice
-from domain.ids import CommandId, DeviceId
+from domain.ids import CommandId, DeviceId, account_stream
 from gateways import models
 from gateways.api import examples
 from gateways.api.edge import Edge, QueryId, Who, answer, body_of, execute
@@ -18,6 +18,7 @@ router = APIRouter(prefix="/devices", tags=["devices"])
 async def list_devices(services: Edge, who: Who) -> Response:
     """All devices that the account has or had, in the order of their linking."""
     await services.catch_up("directory")
+    services.check_whole("directory", account_stream(who.account))
     devices = [
         models.DeviceShown(device=row.device, key=row.key, active=row.active, linked_at=row.linked_at, by=row.by)
         for row in await services.directory.devices(who.account)

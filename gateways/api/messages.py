@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Path, Query, Response
 
 from domain.conversation import RetractMessage
-from domain.ids import CommandId
+from domain.ids import CommandId, conversation_stream, receipts_stream
 from domain.receipts import Marks
 from domain.ticks import member_marks, undelivered
 from gateways import models
@@ -136,6 +136,7 @@ async def list_receipts(services: Edge, who: Who, talk: Talk) -> Response:
     if row.role is None:
         raise Refusal("not_a_member")
     await services.catch_up("receipts")
+    services.check_whole("receipts", conversation_stream(talk), receipts_stream(talk))
     marks = await services.receipts.marks(talk)
     members = {
         account: _shown(list(marks.get(account, {}).values()), row) for account in await services.inbox.members(talk)

@@ -18,6 +18,7 @@ from commands.lookup import StreamLookup
 from commands.sealing import Sealer
 from commands.stores import open_log
 from commands.writer import Writer
+from domain.ids import account_stream
 from domain.log import EventLog
 from gateways.auth import Auth
 from gateways.http import make_app
@@ -196,6 +197,7 @@ async def open_engine(log: EventLog, *, hands_over: bool, **settings: Any) -> As
         directory=directory,
         catch_up=lambda: runners["directory"].wait(feed.head),
         clock=clock,
+        is_parked=lambda account: runners["directory"].is_parked(account_stream(account)),
     )
     feed.listen(auth.hear)
     delivery = Delivery(log)
