@@ -82,7 +82,8 @@ class Node:
         runners = [asyncio.create_task(runner.run()) for runner in self.services.runners.values()]
         edge = asyncio.create_task(self._server.serve(sockets=[self._sock]))
         try:
-            done, _ = await asyncio.wait([writer, edge], return_when=asyncio.FIRST_COMPLETED)
+            # Runners mend themselves, so one that ends has met a bug.
+            done, _ = await asyncio.wait([writer, edge, *runners], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:

@@ -1,0 +1,123 @@
+"""A node: no part of it ends unnoticed, and it stops whatever its parts are busy with."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import domain.recent
+from commands.handlers import Command
+from commands.stores.memory import Medium, MemoryLog
+from domain.conversation import SendMessage
+from domain.log import START, RecordedEvent, StoreUnavailable
+from ops.node import Node
+from ops.settings import load_settings
+from projections.messages import Messages
+from projections.runner import Runner
+from tests.commands.helpers import ANN, Passing, register, send, start_group
+
+STOP_MAX_S = 20
+
+
+class Deaf(Passing):
+    """A store whose streams can be read, and not the whole."""
+
+    deaf = False
+
+    async def read_all(self, *, after: int = START, limit: int) -> list[RecordedEvent]:
+        if self.deaf:
+            raise StoreUnavailable("it can't be read now")
+        return await super().read_all(after=after, limit=limit)
+
+
+@asynccontextmanager
+async def running(folder: Path, log: Any) -> AsyncIterator[tuple[Node, asyncio.Task[None]]]:
+    async with Node.open(load_settings(folder, port=0), log=log) as node:
+        run = asyncio.create_task(node.run())
+        await node.started()
+        yield node, run
+        node.stop()
+        await asyncio.wait_for(run, STOP_MAX_S)
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(STOP_MAX_S):
+        while not condition():  # noqa: ASYNC110  # what is waited for has a delay of its own
+            await asyncio.sleep(0.01)
+
+
+async def filled(folder: Path, medium: Medium) -> list[SendMessage]:
+    """More messages than a state remembers; the read models are left behind."""
+    async with running(folder, MemoryLog(medium)) as (node, _):
+        start = start_group(ANN)
+        sent = [send(start.conversation) for _ in range(20)]
+        commands: list[Command] = [register(ANN), start, *sent]
+        for command in commands:
+            await node.services.writer.execute(command, turn="a peer")
+    for file in (folder / "readmodels").iterdir():
+        file.unlink()
+    return sent
+
+
+async def test_it_stops_while_a_runner_can_t_read_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while the writer looks up what the runner would have to show; that is found in the stream (I2)."""
+    monkeypatch.setattr(domain.recent, "RECENT_MIN", 4)
+    medium = Medium()
+    first, *_ = await filled(tmp_path, medium)
+    log = Deaf(MemoryLog(medium))
+    log.deaf = True
+    async with running(tmp_path, log) as (node, run):
+        await until(lambda: all(runner.tries for runner in node.services.runners.values()))
+        again = asyncio.create_task(node.services.writer.execute(first, turn="a peer"))
+        assert (await asyncio.wait_for(again, STOP_MAX_S)).seq == 2  # type: ignore[union-attr]
+        await until(lambda: all(runner.stopped for runner in node.services.runners.values()))
+        assert not run.done()
+
+
+async def test_its_runners_go_on_when_the_store_is_back(tmp_path: Path) -> None:
+    medium = Medium()
+    await filled(tmp_path, medium)
+    log = Deaf(MemoryLog(medium))
+    log.deaf = True
+    async with running(tmp_path, log) as (node, _):
+        runners = node.services.runners.values()
+        await until(lambda: all(runner.stopped for runner in runners))
+        log.deaf = False
+        await until(lambda: not any(runner.stopped for runner in runners))
+        for runner in runners:
+            await asyncio.wait_for(runner.wait(node.services.feed.head), STOP_MAX_S)
+
+
+async def test_a_runner_that_ends_ends_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def end(self: Runner) -> None:
+        raise AssertionError("a bug")
+
+    monkeypatch.setattr(Runner, "run", end)
+    async with Node.open(load_settings(tmp_path, port=0), log=MemoryLog(Medium())) as node:
+        with pytest.raises(AssertionError, match="a bug"):
+            await asyncio.wait_for(node.run(), STOP_MAX_S)
+
+
+async def test_what_is_parked_stays_so_over_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    medium = Medium()
+    sent = await filled(tmp_path, medium)
+    apply = Messages.apply
+
+    def fail(self: Messages, events: Sequence[Any]) -> None:
+        if any(event.entry.cmd == sent[3].id for event in events):
+            raise ValueError("poison")
+        apply(self, events)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Messages, "apply", fail)
+        async with running(tmp_path, MemoryLog(medium)) as (node, _):
+            await node.services.runners["messages"].wait(node.services.feed.head)
+            assert node.services.runners["messages"].parked == 1
+    async with running(tmp_path, MemoryLog(medium)) as (node, _):
+        runner = node.services.runners["messages"]
+        assert runner.is_parked(f"conversation-{sent[0].conversation}")
+        retried = await runner.retry(f"conversation-{sent[0].conversation}")
+        assert (retried.parked, runner.parked) == ([], 0)
