@@ -5,6 +5,7 @@ server.json     the server's name, set at the first start; its URL while it runs
 log.db          the event log, where it is SQLite
 keyring.db      the keys that seal personal texts: back it up apart from the log
 keyring.backup.json   where its last backup lies
+control.sock    where the running engine is asked for changes; for the folder's owner alone
 readmodels/     may be thrown away; each version of a read model is a file of its own
 """
 

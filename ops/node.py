@@ -22,9 +22,11 @@ from gateways.http import make_app
 from gateways.hub import Hub
 from gateways.services import EdgeSettings, Services
 from gateways.websocket import live_protocol
+from ops import control
 from ops.datafolder import KEYRING, DataFolder
 from ops.errors import OpsError
 from ops.lookup import ReadModelLookup
+from ops.parking import ParkingDesk
 from ops.settings import Settings
 from projections.delivery import Delivery
 from projections.directory import Directory
@@ -69,6 +71,10 @@ class Node:
                 services = await _wire(settings, name, log, stack)
             except (KeyringError, ReadModelError, StoreError) as error:
                 raise OpsError(str(error)) from error
+            desk = ParkingDesk(
+                services.runners, (services.messages, services.inbox, services.receipts, services.directory)
+            )
+            await stack.enter_async_context(control.serve(settings.data, desk.verbs()))
             sock = _bind(settings)
             stack.callback(sock.close)
             url = f"http://{_host_in_url(settings.host)}:{sock.getsockname()[1]}"

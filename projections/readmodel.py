@@ -65,9 +65,14 @@ class ReadModel(ABC):
     tables: ClassVar[tuple[Table, ...]]
 
     @classmethod
+    def file_in(cls, folder: Path) -> Path:
+        """Where this version of the model stands."""
+        return folder / f"{cls.name}-{cls.version}.db"
+
+    @classmethod
     def open(cls, folder: Path) -> Self:
         """The model in its own file in the folder, made where it is missing. Raises WrongFile."""
-        path = folder / f"{cls.name}-{cls.version}.db"
+        path = cls.file_in(folder)
         try:
             db = Database(path)
         except (DatabaseError, OSError) as error:

@@ -1,0 +1,130 @@
+"""What an operator can do about parked events, the same within a running engine and without one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Final
+
+import msgspec
+
+from commands.stores import open_log
+from domain.log import StoreError
+from ops.control import ControlVerb
+from ops.datafolder import DataFolder
+from ops.errors import OpsError
+from ops.settings import Settings
+from projections.directory import Directory
+from projections.feed import Feed
+from projections.inbox import Inbox
+from projections.messages import Messages
+from projections.parking import Parked, ParkingError, rests_on
+from projections.readmodel import ReadModel, ReadModelError
+from projections.receipts import Receipts
+from projections.runner import Retried, Runner
+
+MODELS: Final[tuple[type[ReadModel], ...]] = (Messages, Inbox, Receipts, Directory)
+
+
+class Which(msgspec.Struct, frozen=True, kw_only=True):
+    """The parked streams that are meant: all, or those of one read model, or one stream."""
+
+    stream: str | None = None
+    model: str | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one parked stream in one read model, and of those that waited behind it."""
+
+    model: str
+    stream: str
+    applied: int
+    """So many events are in the rows now."""
+    parked: list[Parked]
+    """What is still parked of them."""
+
+
+class ParkingDesk:
+    """Takes one request at a time, beside the runners or without them running. Raises OpsError."""
+
+    def __init__(self, runners: Mapping[str, Runner], models: Sequence[ReadModel]) -> None:
+        self._runners = runners
+        self._models = {model.name: model for model in models}
+        self._busy = asyncio.Lock()
+
+    async def retry(self, which: Which) -> list[Outcome]:
+        outcomes = []
+        async with self._busy:
+            for name, stream in self._find(which):
+                # What waits behind another stream was retried with that one, or has to wait on.
+                if which.stream or self._is_next(name, stream):
+                    with _explained():
+                        outcomes.append(_outcome(name, stream, await self._runners[name].retry(stream)))
+        return outcomes
+
+    async def skip(self, which: Which) -> list[Outcome]:
+        """Of one stream in one read model."""
+        async with self._busy:
+            found = self._find(which)
+            if len(found) != 1:
+                names = ", ".join(sorted({name for name, _ in found}))
+                raise OpsError(f"name one parked stream, and by --model one of the read models that park it: {names}")
+            [(name, stream)] = found
+            with _explained():
+                return [_outcome(name, stream, await self._runners[name].skip(stream))]
+
+    def verbs(self) -> dict[str, ControlVerb]:
+        return {"parked.retry": ControlVerb(Which, self.retry), "parked.skip": ControlVerb(Which, self.skip)}
+
+    def _find(self, which: Which) -> list[tuple[str, str]]:
+        """Read models and streams; what others rest on comes first."""
+        check_model(which.model)
+        found = [
+            (name, parked.stream)
+            for name, model in self._models.items()
+            for parked in sorted(model.parking.all(), key=lambda each: rests_on(each.stream) is not None)
+            if which.model in (None, name) and which.stream in (None, parked.stream)
+        ]
+        if which.stream and not found:
+            by = f" by the read model {which.model!r}" if which.model else ""
+            raise OpsError(f"{which.stream} is not parked{by}; `signet parked list` tells what is")
+        return found
+
+    def _is_next(self, name: str, stream: str) -> bool:
+        parking, first = self._models[name].parking, rests_on(stream)
+        return parking.get(stream) is not None and (first is None or parking.get(first) is None)
+
+
+def check_model(name: str | None) -> None:
+    """Raises OpsError where there is no such read model."""
+    names = [model.name for model in MODELS]
+    if name is not None and name not in names:
+        raise OpsError(f"there is no read model {name!r}; there are {', '.join(names)}")
+
+
+@asynccontextmanager
+async def desk_without_engine(settings: Settings) -> AsyncIterator[ParkingDesk]:
+    """Takes the data folder for itself meanwhile. Raises OpsError."""
+    async with AsyncExitStack() as stack:
+        stack.callback(DataFolder(settings.data).close)
+        with _explained():
+            log = open_log(settings.event_store_url)
+            stack.push_async_callback(log.close)
+            feed = Feed(log)
+            await feed.start()
+            models = [model.open(settings.data / "readmodels") for model in MODELS]
+            for model in models:
+                stack.callback(model.close)
+            runners = {model.name: Runner(feed, model) for model in models}
+        yield ParkingDesk(runners, models)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except (ParkingError, ReadModelError, StoreError) as error:
+        raise OpsError(str(error)) from error
+
+
+def _outcome(name: str, stream: str, retried: Retried) -> Outcome:
+    return Outcome(model=name, stream=stream, applied=retried.applied, parked=retried.parked)
