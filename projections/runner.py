@@ -138,7 +138,7 @@ class Runner:
         async with self._writing:
             parked = self._parked(stream)
             if parked.reason is not None:
-                logger.warning("the read model %r goes on without an event: %s", self._model.name, parked)
+                logger.info("the read model %r goes on without an event: %s", self._model.name, parked)
                 with self._model.db.transaction():
                     self._model.parking.skip(parked, self._clock())
                 self._count()
