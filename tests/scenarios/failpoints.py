@@ -6,13 +6,13 @@ wired. The product has no branch for them, and no setting or network reaches the
 
 import os
 import signal
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, NoReturn
 
+import apsw
 import msgspec
 
 from commands.replies import Reply, ReplyTo
@@ -216,8 +216,5 @@ def kill() -> NoReturn:
     raise AssertionError("it is dead")
 
 
-def disk_full() -> sqlite3.Error:
-    error = sqlite3.OperationalError("database or disk is full")
-    error.sqlite_errorcode = sqlite3.SQLITE_FULL
-    error.sqlite_errorname = "SQLITE_FULL"
-    return error
+def disk_full() -> apsw.Error:
+    return apsw.FullError("database or disk is full")

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from signet_client import Client, connection, live
+from signet_client import Client
 from tests.proxy import Fault, How, Meter, Proxy, Side
 from tests.scenarios.audit import Said, check_all
 from tests.scenarios.failing import FailingEngine, failing_engine
@@ -22,17 +22,9 @@ ROUNDS_MAX: Final = 20
 TALKS_AT_ONCE: Final = 24
 CUTS: Final = (How.RESET, How.HALF, How.SILENCE)
 BYTES_MAX: Final = 6_000
-FAULTS_IN_SOAK: Final = 400
-
-
-@pytest.fixture
-def hasty_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A silent server counts as gone after 4 s."""
-    monkeypatch.setattr(connection, "PING_EVERY_S", 2.0)
-    monkeypatch.setattr(connection, "PONG_TIMEOUT_S", 2.0)
-    monkeypatch.setattr(live, "BACKOFF_MAX_S", 0.3)
-    monkeypatch.setattr(live, "WELCOME_TIMEOUT_S", 3.0)
-    monkeypatch.setattr(live, "ANSWER_TIMEOUT_S", 5.0)
+FAULTS: Final = 60
+BATCHES: Final = 7
+"""Each with an engine and clients of its own."""
 
 
 class Talk:
@@ -156,7 +148,7 @@ async def frames_of(talks: Talks) -> dict[Side, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("hasty_clients")
+@pytest.mark.usefixtures("wary_clients")
 async def test_a_talk_may_be_cut_at_every_frame(tmp_path: Path) -> None:
     """I1, I2, I3, I4, I7: after each frame of either side, the connection is reset or falls silent."""
     async with talks_on(tmp_path) as talks:
@@ -175,12 +167,13 @@ async def test_a_talk_may_be_cut_at_every_frame(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.usefixtures("hasty_clients")
-async def test_a_talk_may_be_cut_at_any_byte(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("wary_clients")
+@pytest.mark.parametrize("batch", range(BATCHES))
+async def test_a_talk_may_be_cut_at_any_byte(batch: int, tmp_path: Path) -> None:
     """I1, I2, I3, I4, I7: reset, silent, deaf or late, somewhere within a handshake, a frame, or a frame's head."""
-    rng = random.Random(seed())
+    rng = random.Random(seed() + batch)
     async with talks_on(tmp_path) as talks:
-        await talks.cut([random_fault(rng) for _ in range(FAULTS_IN_SOAK)])
+        await talks.cut([random_fault(rng) for _ in range(FAULTS)])
         await talks.check(tmp_path / "data")
 
 

@@ -9,7 +9,6 @@ from typing import Final
 
 import pytest
 
-from signet_client import live
 from tests.scenarios.crowd import Crowd
 from tests.scenarios.failing import FailingEngine, failing_engine
 from tests.scenarios.failpoints import Action, Point
@@ -19,15 +18,6 @@ PEOPLE: Final = 6
 GROUPS: Final = (6, 4)
 HITS_MAX: Final = 60
 MESSAGES_AFTER: Final = 40
-
-
-@pytest.fixture
-def hasty_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has got no answer for a while is soon said again."""
-    monkeypatch.setattr(live, "BACKOFF_MAX_S", 0.3)
-    monkeypatch.setattr(live, "MARKS_RETRY_S", 0.3)
-    monkeypatch.setattr(live, "WELCOME_TIMEOUT_S", 2.0)
-    monkeypatch.setattr(live, "ANSWER_TIMEOUT_S", 2.0)
 
 
 @pytest.mark.slow

@@ -16,7 +16,6 @@ from projections.inbox import Inbox
 from projections.messages import Messages
 from projections.readmodel import ReadModel
 from projections.receipts import Receipts
-from signet_client import live
 from tests.scenarios.audit import Ledger, check_stored_once
 from tests.scenarios.crowd import Crowd
 from tests.scenarios.stage import free_port, register, running, seed, unsealing
@@ -29,12 +28,6 @@ GROUPS: Final = (5, 20, 8)
 """In the last one people come and go."""
 MESSAGES_BETWEEN: Final = 250
 MODELS: Final[tuple[type[ReadModel], ...]] = (Messages, Inbox, Receipts, Directory)
-
-
-@pytest.fixture
-def hasty_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A connection that stood for less than 5 s counts as a failure; people would wait long after the tenth.
-    monkeypatch.setattr(live, "BACKOFF_MAX_S", 0.3)
 
 
 @pytest.mark.slow

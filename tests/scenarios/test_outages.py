@@ -11,7 +11,6 @@ import pytest
 import commands.writer
 from commands.stores.faults import Fate
 from commands.stores.memory import Medium, MemoryLog
-from signet_client import live
 from tests.proxy import Proxy
 from tests.scenarios.audit import check_delivered, check_overviews, check_stored_once, check_told_in_order, settled
 from tests.scenarios.crowd import Crowd
@@ -86,12 +85,11 @@ ALL: Final[list[Callable[[Storm], Awaitable[None]]]] = [
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("hasty_clients")
 async def test_nothing_is_lost_or_doubled_whatever_the_store_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I1, I2, I3, I4, I7: each kind of failure, in random order, while eight people talk over real sockets."""
-    monkeypatch.setattr(live, "BACKOFF_MAX_S", 0.3)
-    monkeypatch.setattr(live, "MARKS_RETRY_S", 0.3)
     # So that the writer gives up within an outage of 0.4 s now and then, and refuses.
     monkeypatch.setattr(commands.writer, "PAUSE_LAST_S", 0.05)
     rng = random.Random(seed())
