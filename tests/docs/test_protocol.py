@@ -14,8 +14,9 @@ from nacl.signing import SigningKey, VerifyKey
 
 from domain.ids import CommandId, account_id
 from domain.receipts import EXCEPTIONS_MAX
-from gateways import auth, history
+from gateways import auth, history, protocol
 from gateways.commands import HEADER_CHARS_MAX, SIGNER_CHARS_MAX
+from gateways.connection import COMMANDS_MAX
 from gateways.services import EdgeSettings
 from signet_client import payloads, wire
 from signet_client.codes import DISCONNECTS, may_reconnect
@@ -131,6 +132,10 @@ def test_the_limits_are_those_in_force() -> None:
         "members of a group": SETTINGS.members_max,
         "items of a page; `limit` of a fetch": history.PAGE_ITEMS_MAX,
         "seqs in `undecryptable` or `repaired`": EXCEPTIONS_MAX,
+        "commands and fetches without an answer; then the server reads on when one is answered": COMMANDS_MAX,
+        "fragments of a frame": protocol.FRAGMENTS_MAX,
+        "WebSocket pings, pongs and fragments between two pings of the server": protocol.EXTRAS_MAX,
+        "the same before the hello": protocol.EXTRAS_BEFORE_LOGIN_MAX,
         "a nonce": auth.NONCE_LIFE_S,
         "a token": auth.TOKEN_LIFE_S,
         "tokens of a device": auth.TOKENS_OF_DEVICE_MAX,

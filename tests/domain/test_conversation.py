@@ -29,6 +29,7 @@ from domain.conversation import (
     TitleSet,
     decide,
     evolve,
+    topic_of,
 )
 from domain.entry import Entry, Sealed
 from domain.errors import (
@@ -227,6 +228,25 @@ class TestRetract:
         scenario = given(GROUP, said(ANN), ("x", retracted))
         assert scenario.when(self.retract(ANN), target=Target(author=ANN, counts=True)) == []
         assert scenario.when(self.retract(BEN, cmd="y"), target=Target(author=ANN, counts=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "event"),
+    [
+        (say(CAT), said(CAT)),
+        (AddMembers(**base(ANN, "m"), accounts=[DAN]), MembersAdded(by=ANN, accounts=[DAN], visible_from=2)),
+        (RemoveMember(**base(ANN, "m"), account=CAT), MemberRemoved(by=ANN, account=CAT)),
+        (LeaveConversation(**base(CAT, "m")), MemberLeft(by=CAT)),
+        (ChangeRole(**base(ANN, "m"), account=BEN, role="member"), RoleChanged(by=ANN, account=BEN, role="member")),
+        (SetTitle(**base(ANN, "m"), title=TEXT), TitleSet(by=ANN, title=TEXT)),
+        (RetractMessage(**base(ANN, "m"), target=1), MessageRetracted(by=ANN, target=1, author=ANN)),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_i2_every_command_said_again_is_silent(command: ConversationCommand, event: ConversationEvent) -> None:
+    scenario = given(GROUP, ("m", event))
+    assert scenario.when(command) == []
+    assert scenario.state.outcome_of(command) == First(seq=2, at=101, by=event.by, what=topic_of(command))
 
 
 class TestMembers:
