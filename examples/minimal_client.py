@@ -123,6 +123,8 @@ class Client:
             case "message" | "change":
                 await self.hold(frame["c"], [frame])
             case "page":
+                for target, _ in frame.get("retracted", ()):
+                    self.state["items"].get(frame["c"], {}).get(str(target), {}).pop("body", None)
                 await self.hold(frame["c"], frame["items"], frame["upto"])
                 if frame.get("id") and frame["upto"] < frame["head"]:
                     await self.say("fetch", id="more", c=frame["c"], after=frame["upto"])
