@@ -6,7 +6,9 @@ is, domain/ticks.py says; the SQL here says the same over rows.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import ClassVar, Final, cast
 
 import msgspec
@@ -96,7 +98,7 @@ SELECT v.conversation, v.account,
     max(CASE WHEN m.read > v.first THEN m.read ELSE v.first END)
 FROM visible v LEFT JOIN marks m ON m.conversation = v.conversation AND m.account = v.account
 WHERE v.conversation IN ({these}) AND v.last = 0
-GROUP BY v.conversation, v.account
+GROUP BY v.conversation, v.account ORDER BY v.conversation
 """.format(these=", ".join("?" * _TAILS_AT_ONCE))
 
 _DEPARTED: Final = "SELECT coalesce(max(last), 0) FROM visible WHERE conversation = ? AND account <> ?"
@@ -256,14 +258,13 @@ class Receipts(ReadModel):
     def _read_tails(self, conversations: list[ConversationId]) -> None:
         if len(self._tails) + len(conversations) > _TAILS_MAX:
             self._tails.clear()
-        members: dict[ConversationId, list[tuple[AccountId, int, int]]] = {one: [] for one in conversations}
+        self._tails.update(dict.fromkeys(conversations, _EMPTY))
         these = [*conversations, *[""] * (_TAILS_AT_ONCE - len(conversations))]
-        for conversation, account, delivered, read in self.db.query(_MEMBERS, these):
-            members[conversation].append((account, delivered, read))
-        for conversation, each in members.items():
+        for conversation, rows in groupby(self.db.query(_MEMBERS, these), itemgetter(0)):
+            members = list(rows)
             self._tails[conversation] = _Tail(
-                delivered=_lowest((account, delivered) for account, delivered, _ in each),
-                read=_lowest((account, read) for account, _, read in each),
+                delivered=_lowest([(row[2], row[1]) for row in members]),
+                read=_lowest([(row[3], row[1]) for row in members]),
             )
 
     def _undelivered(
@@ -303,18 +304,19 @@ class _Lowest(msgspec.Struct, frozen=True, gc=False):
         return self.next if account == self.last else self.mark
 
 
-class _Tail(msgspec.Struct, frozen=True):
+class _Tail(msgspec.Struct, frozen=True, gc=False):
     delivered: _Lowest
     read: _Lowest
 
 
-def _lowest(marks: Iterable[tuple[AccountId, int]]) -> _Lowest:
-    at = dict(marks)
-    if not at:
-        return _Lowest(None, None, None)
-    last = min(at, key=at.__getitem__)
-    mark = at.pop(last)
-    following = min(at.values(), default=None)
+_EMPTY: Final = _Tail(_Lowest(None, None, None), _Lowest(None, None, None))
+
+
+def _lowest(marks: list[tuple[int, AccountId]]) -> _Lowest:
+    """Of at least one member."""
+    marks.sort()
+    mark, last = marks[0]
+    following = marks[1][0] if len(marks) > 1 else None
     return _Lowest(mark, None if following == mark else last, following)
 
 
