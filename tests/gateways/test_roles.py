@@ -1,10 +1,11 @@
 """I12: each endpoint × each role, generated from the description of the API.
 
-`EXPECTED` says for each operation of the OpenAPI document what each role gets; one that is missing there fails.
+`EXPECTED` says for each operation of the OpenAPI document what each role gets; one that is missing there fails, and so
+does a route that the document leaves out. The frames of the live protocol: test_live_roles.py.
 """
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -14,9 +15,8 @@ import pytest
 from nacl.signing import SigningKey
 
 from gateways.http import make_app
-from tests.gateways.engine import Engine, Person, command, sqlite_engine, texts
-
-ROLES: Final = ("no_token", "expired", "revoked", "stranger", "former", "member", "admin", "owner")
+from tests.gateways.engine import Person, command, sqlite_engine, texts
+from tests.gateways.roles import ROLES, Scene
 
 
 def rights(others: str, **of_roles: str) -> dict[str, str]:
@@ -26,7 +26,8 @@ def rights(others: str, **of_roles: str) -> dict[str, str]:
 
 
 def of_conversation(others: str, *, former: str = "not_a_member", **of_roles: str) -> dict[str, str]:
-    return rights(others, stranger="no_such_conversation", former=former, **of_roles)
+    """`former`: whoever has left, and whoever was removed."""
+    return rights(others, stranger="no_such_conversation", left=former, removed=former, **of_roles)
 
 
 EVERYBODY: Final = dict.fromkeys(ROLES, "ok")
@@ -57,52 +58,16 @@ EXPECTED: Final = {
     "list_undelivered": of_conversation("ok", former="ok"),
 }
 
-DOCUMENT: Final = make_app(None).openapi()  # type: ignore[arg-type]  # the description needs no engine
+APP: Final = make_app(None)  # type: ignore[arg-type]  # the description needs no engine
+DOCUMENT: Final = APP.openapi()
 OPERATIONS: Final = {
     operation["operationId"]: (method.upper(), path, operation)
     for path, methods in DOCUMENT["paths"].items()
     for method, operation in methods.items()
 }
+UNLISTED: Final = {"/openapi.json", "/asyncapi.json", "/docs/live"}
+"""What the document leaves out: descriptions of the API, for everybody."""
 OF_CONVERSATION: Final = sorted(name for name, (_, path, _) in OPERATIONS.items() if "{conversation}" in path)
-
-
-class Scene:
-    """People of every role, and a group of theirs that is made anew for each try."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.people: dict[str, Person] = {}
-        self.group = ""
-        self.seq = 0
-
-    async def enter(self) -> None:
-        """Everybody comes; the tokens of one device expire, and another one is revoked."""
-        expired = await self.engine.person("Member")
-        member = Person(self.engine, "Member", "laptop", expired.signing_key)
-        member.account = expired.account
-        self.engine.clock.forward(3_700)
-        await member.log_in()
-        revoked = await member.new_device("lost phone")
-        await member.do("DELETE", "/devices/lost phone", id=str(uuid4()))
-        nobody = Person(self.engine, "Member", "laptop", expired.signing_key)
-        nobody.account = expired.account
-        self.people = {"no_token": nobody, "expired": expired, "revoked": revoked, "member": member}
-        for role in ("stranger", "former", "admin", "owner", "target", "newcomer"):
-            self.people[role] = await self.engine.person(role)
-
-    async def set_up(self) -> None:
-        """A group in which everybody has its role, with one message of the target's."""
-        people = self.people
-        owner = people["owner"]
-        self.group = await owner.start_group(*(people[role] for role in ("former", "admin", "member", "target")))
-        at = f"/conversations/{self.group}"
-        await owner.do("PUT", f"{at}/members/{people['admin'].account}/role", command(role="admin"))
-        await people["former"].do("POST", f"{at}/leave", command())
-        self.seq = await people["target"].send(self.group, "mine")
-
-    async def head(self) -> int:
-        head: int = (await self.people["owner"].history(self.group))["head"]
-        return head
 
 
 @pytest.fixture
@@ -214,6 +179,20 @@ def test_the_table_knows_every_operation_and_every_role() -> None:
     """I12: a new endpoint without its rights fails here."""
     assert EXPECTED.keys() == OPERATIONS.keys()
     assert all(of_roles.keys() == set(ROLES) for of_roles in EXPECTED.values())
+
+
+def test_the_document_leaves_out_nothing_but_descriptions() -> None:
+    """I12: whatever else the application serves is in the table."""
+    assert set(unlisted(APP.routes)) == UNLISTED
+
+
+def unlisted(routes: Sequence[Any]) -> Iterator[str]:
+    for route in routes:
+        router = getattr(route, "original_router", None)
+        if router is not None:
+            yield from unlisted(router.routes)
+        elif not getattr(route, "include_in_schema", False):
+            yield route.path
 
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
