@@ -1,13 +1,12 @@
 """What the members of one conversation could not decrypt, and what of it has changed since the authors were told."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from domain.ids import AccountId, DeviceId
 from domain.receipts import Marks, Receipt, advance
 from domain.ticks import unreadable
-from projections.visible import sees
 
 CHANGES_MAX: Final = 256
 """How many seqs an author is told of at once; where more have changed, it is told to read them."""
@@ -77,7 +76,7 @@ class Exceptions:
             return None
         if author in self._alone:
             undelivered, repaired = self._changes_but(author)
-        return [seq for seq in undelivered if sees(visible, seq)], [seq for seq in repaired if sees(visible, seq)]
+        return _within(visible, undelivered), _within(visible, repaired)
 
     def told(self) -> None:
         """All authors have been told of the changes until now."""
@@ -109,3 +108,14 @@ class Exceptions:
         accounts ^= {account}
         if not accounts:
             del self._blocking[seq]
+
+
+def _within(intervals: Sequence[Sequence[int]], seqs: list[int]) -> list[int]:
+    """Of some seqs in order, those in the [first, last] intervals; a last of 0 means "and on". Whoever sees all of them
+    shares the list."""
+    if not seqs or (len(intervals) == 1 and intervals[0][0] <= seqs[0] and not intervals[0][1]):
+        return seqs
+    seen: list[int] = []
+    for first, last in intervals:
+        seen += seqs[bisect_left(seqs, first) : bisect_right(seqs, last) if last else None]
+    return seen

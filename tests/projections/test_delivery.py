@@ -467,6 +467,23 @@ def test_a_big_groups_messages_share_one_list_of_accounts() -> None:
     assert others[0] not in pushes[5].to
 
 
+def test_a_big_groups_authors_share_one_list_of_what_is_undelivered() -> None:
+    """I11: one who names many seqs costs little for each author; and each hears of no more than it may see."""
+    history = History()
+    ann, *others = [history.register(f"account {number}") for number in range(50)]
+    group = history.group(ann, *others[:-1])
+    seqs = [must(history.send(group, account)).version + 1 for account in (ann, *others[:-1])]
+    history.add(group, ann, others[-1])
+    seqs.append(must(history.send(group, others[-1])).version + 1)
+    started = len(history.events)
+    history.receive(group, others[0], delivered=seqs[-1], undecryptable=tuple(seqs))
+    told = {push.account: push for push in of(TickPush, hear_all(history.events, (started, 1)))}
+    assert told.keys() == {ann, *others} - {others[0]}
+    assert told.pop(others[-1]).undelivered == [seqs[-1]]
+    assert all(push.undelivered is told[ann].undelivered for push in told.values())
+    assert told[ann].undelivered == seqs
+
+
 def test_a_revoked_device_is_to_be_disconnected() -> None:
     """I12."""
     history = History()
