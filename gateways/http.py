@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from gateways import asyncapi, live_page, models, openapi
 from gateways.api import accounts, conversations, devices, examples, messages
 from gateways.api.edge import Edge, answer
+from gateways.gate import GateKeeper
 from gateways.hangup import HangUp
 from gateways.refusal import Refusal
 from gateways.services import EdgeSettings, Services
@@ -79,7 +80,8 @@ def make_app(services: Services) -> FastAPI:
             Exception: _failed,
         },
     )
-    app.add_middleware(HangUp)
+    app.add_middleware(GateKeeper, services=services, refuse=_problem)
+    app.add_middleware(HangUp)  # outermost: it must see every answer
     app.state.services = services
     app.include_router(index_router)
     for resource in (accounts, devices, conversations, messages):

@@ -15,7 +15,7 @@ from gateways.schemas import REFERENCE, schemas_of
 from signet_client import wire
 from signet_client.codes import REPLIES
 
-_EVERYWHERE: Final = ("bad_frame", "busy", "unavailable", "failed")
+_EVERYWHERE: Final = ("bad_frame", "wrong_host", "busy", "unavailable", "failed")
 _WITH_TOKEN: Final = ("not_authenticated", "device_revoked")
 
 

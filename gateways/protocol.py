@@ -13,13 +13,13 @@ how many of those that are no plain ones may come in a while, and how many fragm
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final
 
 import msgspec
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
@@ -28,6 +28,8 @@ try:
 except ImportError:  # where no compiler was at hand; slower, and the same
     from websockets.utils import apply_mask
 
+from gateways.gate import Gate
+from gateways.refusal import Refusal
 from signet_client import wire
 from signet_client.codes import DISCONNECTS, Disconnect
 
@@ -83,10 +85,14 @@ def encode(frame: wire.ServerFrame) -> bytes:
 class FrameProtocol:
     """One connection. After every call of a method there may be something `to_send`."""
 
-    __slots__ = ("_ended", "_extras", "_fragments", "_frame_bytes_max", "_opened", "_rest", "_wanted", "_ws", "behind")
+    __slots__ = (
+        "_ended", "_extras", "_fragments", "_frame_bytes_max", "_gate", "_opened", "_rest", "_wanted", "_ws", "behind",
+        "forwarded",
+    )  # fmt: skip
 
-    def __init__(self, *, frame_bytes_max: int) -> None:
+    def __init__(self, *, frame_bytes_max: int, gate: Gate) -> None:
         """`frame_bytes_max` bounds a whole message, fragments together. No compression: sealed texts don't shrink."""
+        self._gate = gate
         self._ws = ServerProtocol(subprotocols=[wire.SUBPROTOCOL], max_size=frame_bytes_max)  # type: ignore[list-item]
         self._fragments: list[bytes] | None = None
         """The fragments so far of a message that has not ended."""
@@ -103,6 +109,8 @@ class FrameProtocol:
         """Below this length `_rest` holds no whole frame."""
         self.behind = False
         """Whole frames have come that are not taken yet."""
+        self.forwarded: Sequence[str] = ()
+        """What the request's `X-Forwarded-For` says, for whoever believes it."""
 
     def receive(self, data: bytes, most: int) -> list[wire.ClientFrame | Opened]:
         """What the bytes complete, in order, of up to `most` frames. Where more are whole, the connection is `behind`,
@@ -189,13 +197,29 @@ class FrameProtocol:
         return self._ws.data_to_send()
 
     def _open(self, request: Request) -> bool:
-        """The place for whatever else must be right before a device may speak."""
-        if request.path.partition("?")[0] == PATH:
-            response = self._ws.accept(request)
+        try:
+            self._check(request)
+        except Refusal as refusal:
+            response = self._rejection(refusal)
         else:
-            response = self._ws.reject(404, f"The live protocol is spoken at {PATH}.\n")
+            self.forwarded = request.headers.get_all("X-Forwarded-For")
+            response = self._ws.accept(request)
         self._ws.send_response(response)
         return response.status_code == 101
+
+    def _check(self, request: Request) -> None:
+        """Raises Refusal. The place for whatever else must be right before a device may speak."""
+        if request.path.partition("?")[0] != PATH:
+            raise Refusal("no_such_route", f"the live protocol is spoken at {PATH}")
+        hosts = request.headers.get_all("Host")
+        self._gate.check_host(hosts)
+        self._gate.check_origin(request.headers.get_all("Origin"), hosts)
+
+    def _rejection(self, refusal: Refusal) -> Response:
+        response = self._ws.reject(refusal.reply.status, refusal.problem)
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = "application/json"
+        return response
 
     def _message(self, frame: Frame) -> bytes | None:
         """The payload of the text message that this frame ends, if it ends one."""

@@ -1,5 +1,7 @@
 """What every edge answers with when it says no: a code of the protocol's table, whatever carries it."""
 
+import msgspec
+
 from signet_client.codes import REPLIES
 
 
@@ -15,6 +17,12 @@ class Refusal(Exception):
     @property
     def code(self) -> str:
         return self.reply.code
+
+    @property
+    def problem(self) -> str:
+        """As JSON, where no frame or model carries it."""
+        content = {"code": self.code, "text": self.text, "retry": self.reply.retry}
+        return msgspec.json.encode(content).decode()
 
     @property
     def text(self) -> str:

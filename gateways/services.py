@@ -37,6 +37,12 @@ class EdgeSettings:
     """Of a message's body, as UTF-8."""
     frame_bytes_max: int = 262_144
     """Of a WebSocket frame, and of the body of an HTTP request."""
+    hosts: tuple[str, ...] = ()
+    """Names by which the server is reached, beside its own, `localhost`, and addresses."""
+    origins: tuple[str, ...] = ()
+    """Web pages that may connect (`https://chat.example`), beside those that come from this server."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
     members_max: int = 1_024
     name_chars_max: int = 128
     title_chars_max: int = 256

@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 
 from gateways.acks import Acks
 from gateways.connection import COMMANDS_MAX, Connection
+from gateways.gate import Gate
 from gateways.protocol import END, PING, FrameProtocol, Opened, encode
 from gateways.services import Services
 from gateways.wheel import Wheel
@@ -46,12 +47,13 @@ class Timeouts:
 class _Shared:
     """What all connections of one server share."""
 
-    __slots__ = ("acks", "dirty", "services", "timeouts", "wheel")
+    __slots__ = ("acks", "dirty", "gate", "services", "timeouts", "wheel")
 
     def __init__(self, services: Services, timeouts: Timeouts) -> None:
         self.services = services
         self.timeouts = timeouts
         self.acks = Acks(services.writer)
+        self.gate = Gate(services.settings, services.server_name)
         self.wheel = Wheel(tick_s=timeouts.tick)
         self.dirty: list[LiveProtocol] = []
         """Those that have something to write at the end of this turn of the loop."""
@@ -75,13 +77,13 @@ class LiveProtocol(asyncio.Protocol):
 
     __slots__ = (
         "_alive", "_closing", "_connection", "_drained", "_frames", "_held", "_missed", "_outbox", "_server_state",
-        "_shared", "_transport", "slow", "wheel_slot",
+        "_shared", "_transport", "address", "slow", "wheel_slot",
     )  # fmt: skip
 
     def __init__(self, shared: _Shared, server_state: ServerState) -> None:
         self._shared = shared
         self._server_state = server_state
-        self._frames = FrameProtocol(frame_bytes_max=shared.services.settings.frame_bytes_max)
+        self._frames = FrameProtocol(frame_bytes_max=shared.services.settings.frame_bytes_max, gate=shared.gate)
         self._connection: Connection | None = None
         """None before the handshake is done."""
         self._transport: asyncio.Transport
@@ -93,6 +95,8 @@ class LiveProtocol(asyncio.Protocol):
         """Reading is paused, since more has come than is taken in one turn, or than may be unanswered."""
         self._missed = False
         self._drained: asyncio.Future[None] | None = None
+        self.address = ""
+        """The client's, behind a trusted proxy too."""
         self.slow = False
         self.wheel_slot = -1
 
@@ -100,6 +104,8 @@ class LiveProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.address = str(peer[0]) if peer else ""
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn asks for `shutdown` alone
 
     def data_received(self, data: bytes) -> None:
@@ -241,6 +247,7 @@ class LiveProtocol(asyncio.Protocol):
             self._transport.write(data)
 
     def _open(self) -> None:
+        self.address = self._shared.gate.client(self.address, self._frames.forwarded)
         self._connection = Connection(self._shared.services, self._shared.acks, self)
         self._shared.wheel.put(self, self._shared.timeouts.hello)
         self._connection.start()

@@ -19,6 +19,7 @@ from domain.ids import account_stream
 from domain.log import START, EventLog, StoreError
 from gateways.auth import Auth
 from gateways.http import make_app
+from gateways.httpsocket import http_protocol
 from gateways.hub import Hub
 from gateways.services import EdgeSettings, Services
 from gateways.websocket import live_protocol
@@ -183,6 +184,9 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
             body_bytes_max=settings.message_bytes_max,
             frame_bytes_max=4 * settings.message_bytes_max,
             members_max=settings.group_members_max,
+            hosts=settings.names,
+            origins=settings.origins,
+            trusted_proxies=settings.trusted_proxies,
         ),
     )
 
@@ -191,11 +195,11 @@ def _uvicorn_config(services: Services) -> uvicorn.Config:
     return uvicorn.Config(
         make_app(services),
         ws=live_protocol(services),
-        http="httptools",
+        http=http_protocol(),
         lifespan="off",
         access_log=False,
         log_config=None,
-        proxy_headers=False,
+        proxy_headers=False,  # gateways/gate.py reads them, for the live path too
         server_header=False,
         timeout_graceful_shutdown=STOP_MAX_S,
         backlog=2_048,

@@ -8,10 +8,17 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from ops.errors import OpsError
 
@@ -19,6 +26,14 @@ PREFIX: Final = "SIGNET_"
 FILE_NAME: Final = "signet.toml"
 _NOT_SETTINGS: Final = ("SIGNET_TEST_", "SIGNET_DATA")
 HOME: Final = Path(__file__).resolve().parent.parent
+
+
+def _listed(value: Any) -> Any:
+    return [each for part in value.split(",") if (each := part.strip())] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+"""A list; in the environment with commas between."""
 
 
 class Settings(BaseSettings):
@@ -33,6 +48,11 @@ class Settings(BaseSettings):
     """0: a free one."""
     public_url: str | None = None
     """The address by which others reach this server, behind a proxy for instance."""
+    hosts: Names = ()
+    """Names by which clients reach this server, beside `localhost`, its addresses, and those of `server_name` and
+    `public_url`."""
+    trusted_proxies: Names = ()
+    """Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
     log_url: str = ""
     """The event store; empty: SQLite in the data folder."""
     server_name: str | None = Field(default=None, min_length=1, max_length=253)
@@ -57,6 +77,13 @@ class Settings(BaseSettings):
             raise ValueError("it begins with http:// or https://")
         return value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            ipaddress.ip_network(each)
+        return value
+
     @model_validator(mode="after")
     def _not_open_to_all(self) -> "Settings":
         if self.registration == "open" and not self.private:
@@ -69,11 +96,25 @@ class Settings(BaseSettings):
     def private(self) -> bool:
         """Only this machine reaches the server."""
         loopback = self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
-        return loopback and self.public_url is None
+        return loopback and self.public_url is None and not self.trusted_proxies
 
     @property
     def registration_open(self) -> bool:
         return self.registration != "closed" and self.private
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names by which clients may reach this server."""
+        public = urlsplit(self.public_url or "").hostname
+        return (*self.hosts, public) if public else self.hosts
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Web pages that may connect, beside those that name this server as their own."""
+        if self.public_url is None:
+            return ()
+        url = urlsplit(self.public_url)
+        return (f"{url.scheme}://{url.netloc}",)
 
     @property
     def event_store_url(self) -> str:

@@ -44,6 +44,8 @@ _REPLIES: Final = (
     Reply("not_authenticated", "Log in first: the token or challenge is missing, wrong or expired.", False, 401),
     Reply("device_revoked", "This device was revoked or never linked; link it again.", False, 401),
     Reply("registration_closed", "This server takes no registrations from outside.", False, 403),
+    Reply("wrong_host", "This server does not go by that name; its operator may set `hosts`.", False, 421),
+    Reply("wrong_origin", "Web pages from there may not connect; see the setting `public_url`.", False, 403),
     Reply("no_such_account", "There is no such account.", False, 404),
     Reply("no_such_device", "There is no such device.", False, 404),
     Reply("no_such_conversation", "There is no such conversation, or it is not for you.", False, 404),

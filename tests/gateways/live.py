@@ -16,6 +16,7 @@ from commands.stores.memory import Medium, MemoryLog
 from gateways.acks import Acks
 from gateways.connection import Connection
 from gateways.http import make_app
+from gateways.httpsocket import HttpTimeouts, http_protocol
 from gateways.websocket import Timeouts, live_protocol
 from signet_client import payloads, wire
 from signet_client.codes import Disconnect
@@ -214,7 +215,10 @@ class SocketDevice:
 
 @asynccontextmanager
 async def live_server(
-    timeouts: Timeouts | None = None, medium: Medium | None = None, **settings: Any
+    timeouts: Timeouts | None = None,
+    medium: Medium | None = None,
+    http_timeouts: HttpTimeouts | None = None,
+    **settings: Any,
 ) -> AsyncIterator[LiveServer]:
     """The engine behind uvicorn, on a free port."""
     async with live_engine(medium, **settings) as engine:
@@ -222,9 +226,10 @@ async def live_server(
         config = uvicorn.Config(
             make_app(engine.services),
             ws=live_protocol(engine.services, timeouts),
-            http="httptools",
+            http=http_protocol(http_timeouts),
             lifespan="off",
             log_config=None,
+            proxy_headers=False,
             timeout_graceful_shutdown=10,
         )
         server = _Server(config)

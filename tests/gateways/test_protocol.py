@@ -11,6 +11,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
+from gateways.gate import Gate
 from gateways.protocol import (
     END,
     EXTRAS_BEFORE_LOGIN_MAX,
@@ -21,10 +22,12 @@ from gateways.protocol import (
     FrameProtocol,
     encode,
 )
+from gateways.services import EdgeSettings
 from signet_client import wire
 from signet_client.codes import DISCONNECTS
 
 FRAME_BYTES_MAX = 1_000
+GATE = Gate(EdgeSettings(), "signet.test")
 
 REQUEST = (
     "GET {path} HTTP/1.1\r\nHost: signet.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -42,7 +45,7 @@ def receive(protocol: FrameProtocol, data: bytes) -> list[Any]:
 
 
 def opened() -> FrameProtocol:
-    protocol = FrameProtocol(frame_bytes_max=FRAME_BYTES_MAX)
+    protocol = FrameProtocol(frame_bytes_max=FRAME_BYTES_MAX, gate=GATE)
     assert receive(protocol, request()) == [OPENED]
     protocol.to_send()
     return protocol
@@ -87,7 +90,7 @@ def close_code(protocol: FrameProtocol) -> int | None:
 
 
 def test_the_handshake_chooses_the_subprotocol_and_no_compression() -> None:
-    protocol = FrameProtocol(frame_bytes_max=FRAME_BYTES_MAX)
+    protocol = FrameProtocol(frame_bytes_max=FRAME_BYTES_MAX, gate=GATE)
     offered = "Sec-WebSocket-Protocol: other, signet.v1.json\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"
     assert receive(protocol, request("/v1/live?x=1", offered)) == [OPENED]
     [response] = protocol.to_send()
@@ -108,7 +111,7 @@ def test_the_handshake_chooses_the_subprotocol_and_no_compression() -> None:
     ],
 )
 def test_a_wrong_handshake_is_answered_and_ended(raw: bytes, status: int) -> None:
-    protocol = FrameProtocol(frame_bytes_max=FRAME_BYTES_MAX)
+    protocol = FrameProtocol(frame_bytes_max=FRAME_BYTES_MAX, gate=GATE)
     assert receive(protocol, raw) == []
     response, end = protocol.to_send()
     assert response.startswith(b"HTTP/1.1 %d " % status)
@@ -197,7 +200,7 @@ def test_it_does_not_matter_how_the_bytes_are_cut(case: str, sizes: list[int]) -
 @pytest.mark.parametrize("case", ["one", "two at once", "fragments", "no JSON", "no UTF-8"])
 def test_frames_right_behind_the_request_are_taken_too(case: str) -> None:
     raw, frames, code = TABLE[case]
-    protocol = FrameProtocol(frame_bytes_max=FRAME_BYTES_MAX)
+    protocol = FrameProtocol(frame_bytes_max=FRAME_BYTES_MAX, gate=GATE)
     assert receive(protocol, request() + raw[:3]) == [OPENED]
     assert protocol.to_send()[0].startswith(b"HTTP/1.1 101 ")
     assert receive(protocol, raw[3:]) == frames
@@ -292,7 +295,7 @@ def _client() -> ClientProtocol:
     """A client whose handshake is done."""
     client = ClientProtocol(parse_uri("ws://signet.test/v1/live"), subprotocols=["signet.v1.json"], max_size=None)  # type: ignore[list-item]
     client.send_request(client.connect())
-    server = FrameProtocol(frame_bytes_max=FRAME_BYTES_MAX)
+    server = FrameProtocol(frame_bytes_max=FRAME_BYTES_MAX, gate=GATE)
     receive(server, b"".join(client.data_to_send()))
     client.receive_data(b"".join(server.to_send()))
     [response] = client.events_received()

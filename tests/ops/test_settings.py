@@ -51,6 +51,20 @@ def test_the_folder_is_the_one_given_else_the_environments_else_the_checkouts(
     assert data_folder(Path("~/there")) == tmp_path / "there"
 
 
+def test_a_list_has_commas_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 'trusted_proxies = ["10.0.0.1"]')
+    monkeypatch.setenv("SIGNET_HOSTS", "chat.example, signet")
+    settings = load_settings(tmp_path, public_url="https://Signet.example:8443/chat")
+    assert settings.trusted_proxies == ("10.0.0.1",)
+    assert settings.names == ("chat.example", "signet", "signet.example")
+    assert settings.origins == ("https://Signet.example:8443",)
+
+
+def test_by_default_no_proxy_is_trusted_and_no_name_added(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path)
+    assert (settings.trusted_proxies, settings.names, settings.origins) == ((), (), ())
+
+
 def test_another_store_is_named_by_its_url(tmp_path: Path) -> None:
     assert load_settings(tmp_path, log_url="sqlite:///elsewhere/log.db").event_store_url == "sqlite:///elsewhere/log.db"
 
@@ -63,12 +77,13 @@ def test_another_store_is_named_by_its_url(tmp_path: Path) -> None:
         ({"host": "::1"}, True),
         ({"host": "0.0.0.0"}, False),
         ({"public_url": "https://chat.example"}, False),
+        ({"trusted_proxies": ["127.0.0.1"]}, False),
         ({"registration": "closed"}, False),
         ({"registration": "open"}, True),
     ],
 )
 def test_registration_is_open_only_where_nobody_else_reaches_the_server(
-    tmp_path: Path, given: dict[str, str], registration_open: bool
+    tmp_path: Path, given: dict[str, object], registration_open: bool
 ) -> None:
     """I12"""
     assert load_settings(tmp_path, **given).registration_open is registration_open
@@ -81,6 +96,7 @@ def test_registration_is_open_only_where_nobody_else_reaches_the_server(
         ({"host": "nowhere"}, "host: Value error, 'nowhere' does not appear to be an IPv4 or IPv6 address"),
         ({"public_url": "chat.example"}, "public_url: Value error, it begins with http:// or https://"),
         ({"log_level": "loud"}, "log_level: "),
+        ({"trusted_proxies": "proxy.example"}, "trusted_proxies: Value error, 'proxy.example' does not appear to be"),
         ({"server_name": ""}, "server_name: "),
         ({"host": "0.0.0.0", "registration": "open"}, "anybody could register"),
         ({"public_url": "https://chat.example", "registration": "open"}, "anybody could register"),
