@@ -110,7 +110,10 @@ class Connection:
     def receive(self, frame: wire.ClientFrame) -> None:
         handle = _HANDLERS.get(type(frame))
         if self._welcomed and handle is not None:
-            handle(self, frame)
+            try:
+                handle(self, frame)
+            except Exception:
+                self._fail()
         elif self._nonce and isinstance(frame, wire.Hello):
             nonce, self._nonce = self._nonce, ""
             self._start_task(self._log_in(frame, nonce))
@@ -298,8 +301,12 @@ class Connection:
         try:
             await work
         except Exception:
-            _log.exception("a connection failed")
-            self.close(DISCONNECTS["failed"])
+            self._fail()
+
+    def _fail(self) -> None:
+        """A bug, or a damaged store: this connection ends, and no other."""
+        _log.exception("a connection failed")
+        self.close(DISCONNECTS["failed"])
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks = tuple(each for each in self._tasks if each is not task)

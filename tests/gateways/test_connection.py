@@ -3,12 +3,13 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 
 import msgspec
 import pytest
 
+from domain.errors import KeyringUnavailable
 from gateways.connection import COMMANDS_MAX
 from signet_client import payloads, wire
 from tests.gateways.engine import SERVER, Engine, Person, command
@@ -407,3 +408,37 @@ async def test_what_fails_inside_closes_the_connection(trio: Trio, caplog: pytes
     assert await ann.disconnected() == 1011
     assert "a connection failed" in caplog.text
     assert not bob.closed.done()
+
+
+async def test_a_message_that_can_not_be_sealed_is_refused_and_the_connection_stays(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new month's key can't be stored on a full disk."""
+    ann, *_ = await trio.connect()
+    said = send(ann.person, trio.room, "hello")
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(trio.engine.services.sealer, "_keyring", FullKeyring())
+        ann.say(said)
+        refused = await ann.next(wire.Refused)
+        title = command(title="Sailing")
+        by_http = await ann.person.ask("PUT", f"/conversations/{trio.room}/title", title)
+    assert (refused.id, refused.code, refused.retry) == (id_of(said), "unavailable", True)
+    assert (by_http.status_code, by_http.json()["code"]) == (503, "unavailable")
+    ann.say(said)
+    assert (await ann.next(wire.Accepted)).id == id_of(said)
+
+
+async def test_a_bug_behind_one_frame_ends_its_connection_with_a_code(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ann, bob, _ = await trio.connect()
+    monkeypatch.setattr(trio.engine.services.writer, "submit", None)
+    ann.say(send(ann.person, trio.room, "hello"))
+    assert await ann.disconnected() == 1011
+    assert "a connection failed" in caplog.text
+    assert not bob.closed.done()
+
+
+class FullKeyring:
+    def current(self, subject: str, period: str) -> NoReturn:
+        raise KeyringUnavailable("the disk is full")
