@@ -83,6 +83,8 @@ AccountCommand = RegisterAccount | LinkDevice | RevokeDevice | ChangeProfile
 class Device(msgspec.Struct):
     key: str
     active: bool = True
+    revocation: CommandId | None = None
+    """The command that revoked it: a device that revokes itself may say so again."""
 
 
 class Account(msgspec.Struct):
@@ -112,7 +114,6 @@ def decide(state: Account, command: AccountCommand) -> list[AccountEvent]:
             _check_device(state, command.by)
             return _link(state, command)
         case RevokeDevice():
-            _check_device(state, command.by)
             return _revoke(state, command)
         case ChangeProfile():
             _check_device(state, command.by)
@@ -151,6 +152,9 @@ def _link(state: Account, command: LinkDevice) -> list[AccountEvent]:
 
 def _revoke(state: Account, command: RevokeDevice) -> list[AccountEvent]:
     known = state.devices.get(command.device)
+    if known is not None and known.revocation == command.id:
+        return []
+    _check_device(state, command.by)
     if known is None:
         raise NoSuchDevice
     return [DeviceRevoked(device=command.device, by=command.by)] if known.active else []
@@ -165,7 +169,9 @@ def evolve(state: Account, version: int, entry: Entry[AccountEvent]) -> None:
         case DeviceLinked() as linked:
             state.devices[linked.device] = Device(key=linked.key)
         case DeviceRevoked() as revoked:
-            state.devices[revoked.device].active = False
+            device = state.devices[revoked.device]
+            device.active = False
+            device.revocation = CommandId(entry.cmd)
         case ProfileChanged():
             state.profile_commands.add(CommandId(entry.cmd))
         case _:

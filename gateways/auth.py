@@ -163,13 +163,14 @@ class Auth:
         self._tokens.put(caller, tokens[-TOKENS_OF_DEVICE_MAX:], now)
         return token, grant.expires_at
 
-    def caller(self, token: str) -> Caller:
-        """Whose token it is. Raises Refusal: `not_authenticated`, `device_revoked`."""
+    def caller(self, token: str, *, revoked_too: bool = False) -> Caller:
+        """Whose token it is; `revoked_too`: also where its device was revoked since. Raises Refusal:
+        `not_authenticated`, `device_revoked`."""
         now = self._clock()
         grant = self._grants.get(token, now)
         if grant is None or grant.expires_at <= now:
             raise Refusal("not_authenticated")
-        if grant.revoked:
+        if grant.revoked and not revoked_too:
             raise Refusal("device_revoked")
         return grant.caller
 

@@ -8,7 +8,7 @@ from domain.account import LinkDevice, RevokeDevice
 from domain.ids import CommandId, DeviceId, account_stream
 from gateways import models
 from gateways.api import examples
-from gateways.api.edge import Edge, QueryId, Who, answer, body_of, execute
+from gateways.api.edge import Edge, LateWho, QueryId, Who, answer, body_of, execute
 from gateways.openapi import operation
 
 router = APIRouter(prefix="/devices", tags=["devices"])
@@ -59,11 +59,14 @@ async def link_device(
 )
 async def revoke_device(
     services: Edge,
-    who: Who,
+    who: LateWho,
     device: Annotated[str, Path(description="It may be the calling device itself.")],
     command_id: QueryId,
 ) -> Response:
-    """Revoke a device, for ever: its tokens end, its connections are closed, and its name can't be linked again."""
+    """Revoke a device, for ever: its tokens end, its connections are closed, and its name can't be linked again.
+
+    A device that has revoked itself may say so again, with the same id and its old token, and gets the same answer.
+    """
     command = RevokeDevice(id=command_id, account=who.account, by=who.device, device=DeviceId(device))
     accepted = await execute(services, command, turn=who)
     return answer(models.AccountChanged(id=command_id, account=who.account, at=accepted.at))

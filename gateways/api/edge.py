@@ -49,6 +49,18 @@ Who = Annotated[Caller, Depends(_caller)]
 """The caller. It comes before the body in a route's parameters: a stranger's body is never read."""
 
 
+async def _late_caller(
+    services: Edge, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Caller:
+    if credentials is None:
+        raise Refusal("not_authenticated")
+    return services.auth.caller(credentials.credentials, revoked_too=True)
+
+
+LateWho = Annotated[Caller, Depends(_late_caller)]
+"""The caller, who may be revoked by now: only for a command whose decision asks whether its device is active."""
+
+
 async def _talk(
     conversation: Annotated[str, Path(description="A conversation's id.", examples=[examples.GROUP])],
 ) -> ConversationId:

@@ -44,8 +44,8 @@ def link(key: str = "K2", *, by: DeviceId = PHONE) -> LinkDevice:
     return LinkDevice(id=CommandId("l"), account=ANN, by=by, device=TABLET, key=key, signature="S2")
 
 
-def revoke(device: DeviceId, *, by: DeviceId = PHONE) -> RevokeDevice:
-    return RevokeDevice(id=CommandId("v"), account=ANN, by=by, device=device)
+def revoke(device: DeviceId, *, by: DeviceId = PHONE, id_: str = "v") -> RevokeDevice:
+    return RevokeDevice(id=CommandId(id_), account=ANN, by=by, device=device)
 
 
 def rename(command: str = "p", *, by: DeviceId = PHONE) -> ChangeProfile:
@@ -62,6 +62,8 @@ def rename(command: str = "p", *, by: DeviceId = PHONE) -> ChangeProfile:
         ([REGISTERED, FIRST, SECOND], revoke(TABLET), [DeviceRevoked(device=TABLET, by=PHONE)]),
         ([REGISTERED, FIRST, SECOND], revoke(PHONE), [DeviceRevoked(device=PHONE, by=PHONE)]),
         ([REGISTERED, FIRST, SECOND, DeviceRevoked(device=TABLET, by=PHONE)], revoke(TABLET), []),
+        # Said again by the device that has revoked itself; `c2` is its command's id in this history.
+        ([REGISTERED, FIRST, DeviceRevoked(device=PHONE, by=PHONE)], revoke(PHONE, id_="c2"), []),
         ([REGISTERED, FIRST], rename(), [ProfileChanged(name=NAME)]),
         ([REGISTERED, FIRST, ProfileChanged(name=NAME)], rename("c2"), []),
         ([REGISTERED, FIRST, ProfileChanged(name=NAME), ProfileChanged(name=NAME)], rename("c2"), []),
@@ -81,6 +83,7 @@ def test_decisions(history: list[AccountEvent], command: AccountCommand, events:
         ([REGISTERED, FIRST, SECOND], link("K9"), DeviceExists),
         ([REGISTERED, FIRST, SECOND, DeviceRevoked(device=TABLET, by=PHONE)], link(), DeviceExists),
         ([REGISTERED, FIRST], revoke(TABLET), NoSuchDevice),
+        ([REGISTERED, FIRST, DeviceRevoked(device=PHONE, by=PHONE)], revoke(PHONE), DeviceNotActive),
         ([REGISTERED, FIRST, SECOND, DeviceRevoked(device=TABLET, by=PHONE)], rename(by=TABLET), DeviceNotActive),
         (
             [REGISTERED, FIRST, SECOND, DeviceRevoked(device=TABLET, by=PHONE)],

@@ -251,8 +251,14 @@ async def test_a_token_dies_with_its_device_at_once(engine: Engine) -> None:
 async def test_a_device_may_revoke_itself(engine: Engine) -> None:
     anna = await engine.person("Anna")
     phone = await anna.new_device("phone")
-    await phone.do("DELETE", "/devices/phone", id=str(uuid4()))
+    command_id = str(uuid4())
+    first = await phone.do("DELETE", "/devices/phone", id=command_id)
     assert (await phone.ask("GET", "/devices")).json()["code"] == "device_revoked"
+    # I2: the answer may have been lost, so the same command gets it again; no other command does.
+    assert await phone.do("DELETE", "/devices/phone", id=command_id) == first
+    for device in ("phone", "laptop", "nobody"):
+        other = await phone.ask("DELETE", f"/devices/{device}", id=str(uuid4()))
+        assert other.json()["code"] == "device_revoked"
 
 
 async def test_a_revoked_device_s_command_is_refused_by_the_domain_too(engine: Engine) -> None:
