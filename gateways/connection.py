@@ -50,7 +50,7 @@ class Link(Protocol):
         ...
 
     def go_on(self) -> None:
-        """There is room for a command again."""
+        """There is room for a command again, or after `finish` nothing is unanswered."""
         ...
 
     def trust(self) -> None:
@@ -68,8 +68,8 @@ class Connection:
     """Attached to the hub from its log-in until `end`."""
 
     __slots__ = (
-        "_acks", "_held", "_known", "_link", "_lookups", "_nonce", "_services", "_tasks", "_welcomed", "account",
-        "device", "room",
+        "_acks", "_held", "_known", "_link", "_lookups", "_nonce", "_room_awaited", "_services", "_tasks",
+        "_welcomed", "account", "device", "room",
     )  # fmt: skip
 
     def __init__(self, services: Services, acks: Acks, link: Link) -> None:
@@ -89,6 +89,8 @@ class Connection:
         self.device = DeviceId("")
         self.room = COMMANDS_MAX
         """How many commands the device may give before one of those that it gave is answered."""
+        self._room_awaited = 1
+        """So much room makes the link go on."""
 
     def start(self) -> None:
         self._nonce = self._services.auth.challenge()
@@ -219,8 +221,13 @@ class Connection:
     def answered(self) -> None:
         """One command fewer is without an answer."""
         self.room += 1
-        if self.room == 1:
+        if self.room == self._room_awaited:
             self._link.go_on()
+
+    def finish(self) -> bool:
+        """Whether no command is without an answer; else the link goes on when that is so."""
+        self._room_awaited = COMMANDS_MAX
+        return self.room == COMMANDS_MAX
 
     def _on_statement(self, frame: wire.Ack | wire.Read) -> None:
         if frame.c in self._known:

@@ -38,6 +38,8 @@ class Timeouts:
     """Between two pings, at random within these bounds. Who has sent nothing at all in between is gone."""
     slow: float = 30
     """How long a device may read nothing while something waits for it."""
+    answers: float = 3
+    """How long a stop waits until the commands that were taken in are answered."""
     close: float = 5
     """From our close to the end of the connection; then it is cut."""
     tick: float = 1
@@ -77,7 +79,7 @@ class LiveProtocol(asyncio.Protocol):
 
     __slots__ = (
         "_alive", "_closing", "_connection", "_drained", "_frames", "_held", "_missed", "_outbox", "_server_state",
-        "_shared", "_transport", "address", "slow", "wheel_slot",
+        "_shared", "_stopping", "_transport", "address", "slow", "wheel_slot",
     )  # fmt: skip
 
     def __init__(self, shared: _Shared, server_state: ServerState) -> None:
@@ -93,6 +95,7 @@ class LiveProtocol(asyncio.Protocol):
         self._closing = False
         self._held = False
         """Reading is paused, since more has come than is taken in one turn, or than may be unanswered."""
+        self._stopping = False
         self._missed = False
         self._drained: asyncio.Future[None] | None = None
         self.address = ""
@@ -118,20 +121,20 @@ class LiveProtocol(asyncio.Protocol):
         pile up either."""
         self.slow = True
         self._transport.pause_reading()
-        if not self._closing:
+        if not self._closing and not self._stopping:
             self._shared.wheel.put(self, self._shared.timeouts.slow)
 
     def resume_writing(self) -> None:
         self.slow = False
         self._alive = True
         if self._held:
-            self.go_on()
+            asyncio.get_running_loop().call_soon(self._take_more)
         else:
             self._transport.resume_reading()
         if self._drained is not None:
             self._drained.set_result(None)
             self._drained = None
-        if self._closing:
+        if self._closing or self._stopping:
             return
         self._shared.wheel.put(self, self._until_ping())
         if self._missed:
@@ -149,7 +152,13 @@ class LiveProtocol(asyncio.Protocol):
     # What uvicorn calls
 
     def shutdown(self) -> None:
-        self.close(DISCONNECTS["restarting"])
+        """Nothing more is taken in; what was is answered first."""
+        if self._connection is None or self._connection.finish() or self._closing:
+            self.close(DISCONNECTS["restarting"])
+            return
+        self._stopping = self._held = True
+        self._transport.pause_reading()
+        self._shared.wheel.put(self, self._shared.timeouts.answers)
 
     # What the connection calls
 
@@ -164,7 +173,9 @@ class LiveProtocol(asyncio.Protocol):
         self._missed = True
 
     def go_on(self) -> None:
-        if self._held:
+        if self._stopping:
+            self.close(DISCONNECTS["restarting"])
+        elif self._held:
             asyncio.get_running_loop().call_soon(self._take_more)
 
     def trust(self) -> None:
@@ -189,6 +200,9 @@ class LiveProtocol(asyncio.Protocol):
         """Called by the wheel."""
         if self._closing:
             self._transport.abort()
+            return None
+        if self._stopping:
+            self.close(DISCONNECTS["restarting"])
             return None
         if self.slow:
             # Before the next question: nothing was read from it meanwhile, so it may well be alive.
@@ -230,7 +244,7 @@ class LiveProtocol(asyncio.Protocol):
         # Else the connection says so when an answer has left.
 
     def _take_more(self) -> None:
-        if not self._held or self.slow or self._closing:
+        if not self._held or self.slow or self._stopping or self._closing:
             return
         self._held = False
         self._take(b"")

@@ -71,7 +71,10 @@ def close_code(close: bytes) -> int:
 def masked(payload: bytes, opcode: int = 1) -> bytes:
     """A client's frame, with a mask of zeros."""
     length = len(payload)
-    size = bytes((0x80 | length,)) if length < 126 else b"\xfe" + length.to_bytes(2, "big")
+    if length < 126:
+        size = bytes((0x80 | length,))
+    else:
+        size = b"\xfe" + length.to_bytes(2, "big") if length < 65_536 else b"\xff" + length.to_bytes(8, "big")
     return bytes((0x80 | opcode,)) + size + bytes(4) + payload
 
 
