@@ -347,8 +347,11 @@ class Writer:
     def _leave_open(self) -> None:
         for opened in list(self._open.values()):
             if opened.group.uncertain:
+                # A repetition of what may be stored is not to hear that it is not.
+                doubtful = {waiting.command.id for waiting in opened.group.waiting}
                 for waiting in self._close(opened.group):
-                    self._reply(waiting, Refused(code="unavailable"))
+                    if waiting.command.id not in doubtful:
+                        self._reply(waiting, Refused(code="unavailable"))
             else:
                 self._give_up(opened.group)
 
