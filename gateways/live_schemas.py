@@ -53,6 +53,7 @@ _FIELDS: Final[dict[str, _Field]] = {
         "Which of the sender's keys signed, by a name of the clients' own.", {"maxLength": SIGNER_CHARS_MAX}
     ),
     "body": _Field("Opaque text; the header has its digest."),
+    "unreadable": _Field("Why the server can't show a body that it has: its key is gone, or body or key are damaged."),
     "header": _Field("As its sender signed it."),
     "ordinal": _Field("", _COUNT),
     "own": _Field("", _COUNT),
