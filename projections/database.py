@@ -18,8 +18,11 @@ from typing import Any, Final
 
 import apsw
 
-WAL_BYTES_MAX: Final = 16 * 1024 * 1024
-"""How large the write-ahead log grows before a checkpoint: a page that changes often is then moved once."""
+WAL_PAGES_MAX: Final = 4_096
+"""How many pages (of 4 KiB) the write-ahead log grows by before a checkpoint: one that changes often is moved once."""
+
+CACHE_KIB: Final = 16_384
+"""How much of a file is kept in memory at most. With SQLite's own 2 MiB the pages where rows are added fall out."""
 
 LOCK_WAIT_MS: Final = 50
 """How long a statement waits for a lock of somebody else's. Short, since it waits in the loop's thread."""
@@ -58,10 +61,11 @@ class Database:
             self._connection = apsw.Connection(self.path)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._connection.execute("PRAGMA wal_autocheckpoint=0")
+            self._connection.set_wal_hook(self._note_wal)  # in place of SQLite's own, which makes checkpoints
+        self._connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         self._connection.set_busy_timeout(LOCK_WAIT_MS)
-        self._wal = Path(f"{self.path}-wal")
-        self._checkpoint_at = WAL_BYTES_MAX
+        self._wal_pages = 0
+        self._checkpoint_at = WAL_PAGES_MAX
 
     def execute(self, sql: str, params: Params = ()) -> None:
         self._connection.execute(sql, params)
@@ -103,25 +107,26 @@ class Database:
             raise
 
     def checkpoint_is_due(self) -> bool:
-        return self._wal_bytes() > self._checkpoint_at
+        return self._wal_pages > self._checkpoint_at
 
     def checkpoint(self) -> None:
-        """Moves the write-ahead log into the file. May be called in any thread, while nobody writes; whoever reads is
-        not disturbed. A reader in another process may keep a part of it from being moved: then it is for next time."""
+        """Moves the write-ahead log into the file; it is then written again from its beginning, since a file that need
+        not grow costs less. May be called in any thread, while nobody writes; whoever reads is not disturbed. A reader
+        in another process may keep a part of it from being moved: then it is for next time."""
         with closing(apsw.Connection(self.path)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._checkpoint_at = self._wal_bytes() + WAL_BYTES_MAX
+            [[busy, pages, _moved]] = connection.execute("PRAGMA wal_checkpoint(RESTART)")
+        self._wal_pages = pages if busy else 0
+        self._checkpoint_at = self._wal_pages + WAL_PAGES_MAX
 
     def _roll_back(self) -> None:
         # SQLite may have rolled back by itself, on a full disk for instance.
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
-    def _wal_bytes(self) -> int:
-        try:
-            return self._wal.stat().st_size
-        except FileNotFoundError:
-            return 0
+    def _note_wal(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        """Called by SQLite after each commit."""
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
 
     def close(self) -> None:
         self._connection.close()

@@ -5,14 +5,15 @@ are
 
     (ordinals passed − own ordinals passed) − others' counting messages that were retracted
 
-and all of these are found by seeking an index: a counting message is one row with its ordinal and its sender's own
-ordinal, whatever the size of the group. Whoever has left counts as retracted what was so before (I8). These rows are
-many, so they stand under short numbers instead of uuids (a quarter of the cost): the position of the event that started
-the conversation, and the sender's number in it. A conversation's head is one row, written once a batch.
+and all of these are found by seeking an index. Every event has a seq, so the ordinal at a seq is the seq less the
+events up to it that are no counting message, and these are few: one row each, with their number so far. A counting
+message is one row with its sender's own ordinal, whatever the size of the group; these rows are many, so they stand
+under short numbers instead of uuids: the position of the event that started the conversation, and the sender's number
+in it. Whoever has left counts as retracted what was so before (I8). A conversation's head is one row, written once a
+batch.
 """
 
-from collections.abc import Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
 import msgspec
@@ -89,15 +90,19 @@ CREATE TABLE members (
     PRIMARY KEY (conversation, account)
 ) WITHOUT ROWID;
 CREATE INDEX members_account ON members (account);
-CREATE TABLE counting (
+CREATE TABLE uncounted ( -- events that are no counting message
     position BIGINT NOT NULL, -- the conversation's
     seq BIGINT NOT NULL,
-    ordinal BIGINT NOT NULL,
-    sender BIGINT NOT NULL, -- its number
-    own BIGINT NOT NULL,
+    number BIGINT NOT NULL, -- how many there are up to here
     PRIMARY KEY (position, seq)
 ) WITHOUT ROWID;
-CREATE INDEX counting_sender ON counting (position, sender, seq, own);
+CREATE TABLE counted ( -- counting messages
+    position BIGINT NOT NULL, -- the conversation's
+    sender BIGINT NOT NULL, -- its number
+    seq BIGINT NOT NULL,
+    own BIGINT NOT NULL,
+    PRIMARY KEY (position, sender, seq)
+) WITHOUT ROWID;
 CREATE TABLE retracted (
     conversation TEXT NOT NULL,
     seq BIGINT NOT NULL,
@@ -126,10 +131,16 @@ ON CONFLICT (conversation, account) DO UPDATE SET role = excluded.role, left_at 
 """
 _ROLE: Final = "UPDATE members SET role = ?, left_at = ?, left_seq = ? WHERE conversation = ? AND account = ?"
 _READ: Final = "UPDATE members SET read = ? WHERE conversation = ? AND account = ? AND read < ?"
-_COUNTING: Final = """
-INSERT INTO counting (position, seq, ordinal, sender, own)
-SELECT position, ?, ?, number, ? FROM members WHERE conversation = ? AND account = ?
+_UNCOUNTED: Final = """
+INSERT INTO uncounted (position, seq, number)
+SELECT c.position, ?, 1 + coalesce(
+    (SELECT u.number FROM uncounted u WHERE u.position = c.position ORDER BY u.seq DESC LIMIT 1), 0)
+FROM conversations c WHERE c.conversation = ?
 ON CONFLICT (position, seq) DO NOTHING
+"""
+_SENDER: Final = "SELECT position, number FROM members WHERE conversation = ? AND account = ?"
+_COUNTED: Final = """
+INSERT INTO counted (position, sender, seq, own) VALUES (?, ?, ?, ?) ON CONFLICT (position, sender, seq) DO NOTHING
 """
 _RETRACTED: Final = """
 INSERT INTO retracted (conversation, seq, author, retraction) VALUES (?, ?, ?, ?)
@@ -149,12 +160,12 @@ JOIN visible v ON v.conversation = m.conversation AND v.account = m.account
 
 
 def _ordinal(seq: str) -> str:
-    return f"""coalesce((SELECT n.ordinal FROM counting n
-        WHERE n.position = i.position AND n.seq <= i.{seq} ORDER BY n.seq DESC LIMIT 1), 0)"""
+    return f"""(i.{seq} - coalesce((SELECT n.number FROM uncounted n
+        WHERE n.position = i.position AND n.seq <= i.{seq} ORDER BY n.seq DESC LIMIT 1), 0))"""
 
 
 def _own(seq: str) -> str:
-    return f"""coalesce((SELECT n.own FROM counting n
+    return f"""coalesce((SELECT n.own FROM counted n
         WHERE n.position = i.position AND n.sender = i.number AND n.seq <= i.{seq}
         ORDER BY n.seq DESC LIMIT 1), 0)"""
 
@@ -187,13 +198,14 @@ _OF_ONE: Final = _rows("m.account = ? AND m.conversation = ?")
 
 class Inbox(ReadModel):
     name: ClassVar[str] = "inbox"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     schema: ClassVar[str] = _SCHEMA + visible.SCHEMA
     tables: ClassVar[tuple[Table, ...]] = (
         Table("conversations", ("conversation",)),
         Table("titles", ("conversation", "seq")),
         Table("members", ("conversation", "account")),
-        Table("counting", ("position", "seq")),
+        Table("uncounted", ("position", "seq")),
+        Table("counted", ("position", "sender", "seq")),
         Table("retracted", ("conversation", "seq")),
         visible.TABLE,
     )
@@ -230,7 +242,9 @@ class _Batch:
         self._joined: list[tuple[AccountId, int, Role, ConversationId]] = []
         self._roles: dict[tuple[ConversationId, AccountId], tuple[Role | None, int | None, int | None]] = {}
         self._reads: dict[tuple[ConversationId, AccountId], int] = {}
-        self._counting: list[tuple[int, int, int, ConversationId, AccountId]] = []
+        self._uncounted: list[tuple[int, ConversationId]] = []
+        self._counted: dict[tuple[ConversationId, AccountId], list[tuple[int, int]]] = {}
+        """Seqs and own ordinals. By sender, since neighbours fall on a page that is at hand."""
         self._retracted: list[tuple[ConversationId, int, AccountId, int]] = []
         self._intervals = visible.Intervals()
 
@@ -241,10 +255,10 @@ class _Batch:
         if category == "conversation":
             seq = event.version + 1
             self._heads[conversation] = (seq, event.entry.at)
-            if isinstance(fact, MessageSent):
-                if fact.counts:
-                    self._counting.append((seq, fact.ordinal, fact.own, conversation, fact.by))
+            if isinstance(fact, MessageSent) and fact.counts:
+                self._counted.setdefault((conversation, fact.by), []).append((seq, fact.own))
             else:
+                self._uncounted.append((seq, conversation))
                 self._fold_change(conversation, seq, event, fact)
         elif isinstance(fact, ReceiptsAdvanced):
             for receipt in fact.receipts:
@@ -288,10 +302,16 @@ class _Batch:
         db.executemany(_JOINED, self._joined)
         db.executemany(_ROLE, [(*role, *key) for key, role in self._roles.items()])
         db.executemany(_READ, [(read, *key, read) for key, read in self._reads.items()])
-        # Together with its neighbours, a row falls on a page that is at hand.
-        db.executemany(_COUNTING, sorted(self._counting, key=itemgetter(3)))
+        db.executemany(_UNCOUNTED, self._uncounted)
+        db.executemany(_COUNTED, self._counted_rows(db))
         db.executemany(_RETRACTED, self._retracted)
         self._intervals.write(db)
+
+    def _counted_rows(self, db: Database) -> Iterator[tuple[int, int, int, int]]:
+        for key, messages in self._counted.items():
+            [(position, number)] = db.query(_SENDER, key)
+            for seq, own in messages:
+                yield position, number, seq, own
 
 
 def _by_conversation(rows: list[Row]) -> list[InboxRow]:

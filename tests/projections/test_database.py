@@ -229,21 +229,25 @@ def test_the_hash_does_not_know_in_which_order_rows_came() -> None:
     assert one.row_hash() == other.row_hash()
 
 
-def test_a_checkpoint_empties_the_write_ahead_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "WAL_BYTES_MAX", 0)
+def test_after_a_checkpoint_the_write_ahead_log_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "WAL_PAGES_MAX", 0)
     db = Database(tmp_path / "some.db")
     wal = tmp_path / "some.db-wal"
     db.execute("CREATE TABLE t (a INTEGER)")
-    db.execute("INSERT INTO t VALUES (1)")
-    assert db.checkpoint_is_due()
-    db.checkpoint()
-    assert not db.checkpoint_is_due()
-    assert wal.stat().st_size == 0
-    assert db.query("SELECT a FROM t") == [(1,)]
+    size = wal.stat().st_size
+    for number in range(5):
+        db.execute("INSERT INTO t VALUES (?)", (number,))
+        assert db.checkpoint_is_due()
+        db.checkpoint()
+        assert not db.checkpoint_is_due()
+        assert wal.stat().st_size <= 2 * size
+    assert db.query("SELECT a FROM t") == [(number,) for number in range(5)]
 
 
 def test_a_checkpoint_that_a_reader_hinders_is_left_for_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "WAL_BYTES_MAX", 0)
+    monkeypatch.setattr(database, "WAL_PAGES_MAX", 0)
     db = Database(tmp_path / "some.db")
     db.execute("CREATE TABLE t (a INTEGER)")
     reader = apsw.Connection(str(tmp_path / "some.db"))
