@@ -96,6 +96,8 @@ class Writer:
         self._wake = asyncio.Event()
         self._stopping = False
         self._position = 0
+        self._now = 0
+        """When the round's events are recorded."""
 
     # 1 queue
 
@@ -158,6 +160,7 @@ class Writer:
         if self._keyring.unsaved:
             batch = await self._save_keys(batch)
         # 3 decide
+        self._now = self._clock()
         groups: dict[str, Group] = {}
         for waiting in batch:
             await self._decide(waiting, groups)
@@ -238,7 +241,7 @@ class Writer:
 
     def _fold(self, group: Group, waiting: Waiting, events: list[DomainEvent]) -> None:
         slot = group.slot
-        at = max(self._clock(), slot.at)
+        at = max(self._now, slot.at)
         version = slot.version + 1
         try:
             for event in events:

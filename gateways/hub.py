@@ -5,7 +5,7 @@ is the connection's own affair.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol, assert_never
 
 from commands.sealing import Sealer
@@ -105,23 +105,25 @@ class Hub:
                 assert_never(push)
 
     def _push_event(self, push: EventPush) -> None:
-        listeners = list(self._hearing(push))
+        listeners = self._hearing(push)
         if not listeners:
             return
         data = encode(pushed_item(push.event, push.conversation, self._sealer))
         _give(listeners, push.conversation, push.event.version + 1, data)
 
-    def _hearing(self, push: EventPush) -> Iterator[Listener]:
+    def _hearing(self, push: EventPush) -> list[Listener]:
         account, device = push.origin or (None, None)
         id_ = push.event.entry.cmd
         if id_ in self._by_http or id_ in self._by_http_before:
             account = device = None
         # The smaller of the two is walked: a large group costs as much as it has members connected.
         few = push.to if len(push.to) <= len(self._listeners) else self._listeners.keys() & push.to
-        for hearing in few:
-            for listener in self._listeners.get(hearing, ()):
-                if listener.device != device or listener.account != account:
-                    yield listener
+        return [
+            listener
+            for hearing in few
+            for listener in self._listeners.get(hearing, ())
+            if listener.device != device or listener.account != account
+        ]
 
     def _push_ticks(self, push: TickPush) -> None:
         listeners = self._listeners.get(push.account)

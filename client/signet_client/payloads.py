@@ -6,6 +6,7 @@ it), so two different lists of parts never give the same text. Keys and signatur
 """
 
 import base64
+import binascii
 import hashlib
 
 import msgspec
@@ -68,7 +69,7 @@ def link_payload(*, server: str, account: str, device: str, key: str) -> bytes:
 
 
 def to_base64(data: bytes) -> str:
-    return base64.b64encode(data).rstrip(b"=").decode()
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=").decode()
 
 
 def from_base64(text: str) -> bytes:
