@@ -215,7 +215,7 @@ class MemberMarks(_Model, frozen=True, kw_only=True, omit_defaults=True):
     read: int
     """The member has seen everything up to this seq."""
     undelivered: list[int] = []
-    """Seqs that none of the member's devices could decrypt, at most the 256 latest."""
+    """The latest seqs that none of the member's devices could decrypt."""
 
 
 class Receipts(_Model, frozen=True, kw_only=True):

@@ -139,6 +139,11 @@ SELECT named.seq, EXISTS (
 FROM named WHERE named.seq IS NOT NULL ORDER BY named.number
 """
 
+_LATEST_EXCEPTIONS: Final = """
+SELECT account, device, seq FROM exceptions
+WHERE conversation = ? AND undecryptable = 1 AND repaired = 0 ORDER BY seq DESC LIMIT ?
+"""
+
 _DELIVERED: Final = """
 SELECT m.conversation, m.delivered
 FROM (SELECT DISTINCT conversation, account FROM visible WHERE account = ?) mine
@@ -195,16 +200,13 @@ class Receipts(ReadModel):
         return dict(self.db.query(_DELIVERED, (account, device)))
 
     async def marks(self, conversation: ConversationId) -> dict[AccountId, dict[DeviceId, Marks]]:
+        """The marks of all devices, with the latest seqs that they can't decrypt: at most `LISTED_MAX` together."""
         made: dict[AccountId, dict[DeviceId, Marks]] = {}
         sql = "SELECT account, device, delivered, read FROM marks WHERE conversation = ? ORDER BY account, device"
         for account, device, delivered, read in self.db.query(sql, (conversation,)):
             made.setdefault(account, {})[device] = Marks(delivered=delivered, read=read)
-        sql = "SELECT account, device, seq, undecryptable, repaired FROM exceptions WHERE conversation = ?"
-        for account, device, seq, undecryptable, repaired in self.db.query(sql, (conversation,)):
-            if undecryptable:
-                made[account][device].undecryptable.add(seq)
-            if repaired:
-                made[account][device].repaired.add(seq)
+        for account, device, seq in self.db.query(_LATEST_EXCEPTIONS, (conversation, LISTED_MAX)):
+            made[account][device].undecryptable.add(seq)
         return made
 
     async def _ticks(self, only: str, params: Params) -> dict[ConversationId, TickRow]:

@@ -66,7 +66,7 @@ class MemberMarks(msgspec.Struct, frozen=True, kw_only=True):
     delivered: int
     read: int
     undelivered: list[int] = []
-    """Seqs that it could not decrypt, at most the 256 latest."""
+    """The latest seqs that it could not decrypt."""
 
 
 class _Challenge(msgspec.Struct, frozen=True, kw_only=True):

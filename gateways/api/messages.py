@@ -17,7 +17,6 @@ from gateways.history import PAGE_ITEMS_MAX, page_of, seen_by
 from gateways.openapi import operation
 from gateways.refusal import Refusal
 from projections.inbox import InboxRow
-from projections.receipts import NAMED_MAX
 from projections.visible import sees
 from signet_client import wire
 
@@ -131,7 +130,10 @@ async def list_events(
     **operation(answer=models.Receipts, example=examples.RECEIPTS, refuses=("no_such_conversation", "not_a_member")),
 )
 async def list_receipts(services: Edge, who: Who, talk: Talk) -> Response:
-    """Up to where each member has got and read the conversation; for members."""
+    """Up to where each member has got and read the conversation; for members.
+
+    What could not be decrypted is named as far as it is among the 2,048 latest of all members and devices.
+    """
     row = await seen_by(services, who.account, talk)
     if row.role is None:
         raise Refusal("not_a_member")
@@ -160,6 +162,7 @@ async def list_undelivered(
     """
     await seen_by(services, who.account, talk)
     await services.catch_up("receipts")
+    services.check_whole("receipts", conversation_stream(talk), receipts_stream(talk))
     page = await services.receipts.undelivered(
         talk, who.account, before=before or models.SEQ_MAX, limit=UNDELIVERED_ITEMS
     )
@@ -169,4 +172,4 @@ async def list_undelivered(
 def _shown(devices: list[Marks], row: InboxRow) -> models.MemberMarks:
     best = member_marks(devices, joined=0)
     seqs = [seq for seq in sorted(undelivered(devices)) if sees(row.visible, seq)]
-    return models.MemberMarks(delivered=best.delivered, read=best.read, undelivered=seqs[-NAMED_MAX:])
+    return models.MemberMarks(delivered=best.delivered, read=best.read, undelivered=seqs)

@@ -198,6 +198,10 @@ async def test_receipts_show_each_member_s_marks(engine: Engine) -> None:
             ben.account: {"delivered": seq, "read": 1, "undelivered": [seq]},
         },
     }
+    at = f"/conversations/{group}/undelivered"
+    assert await anna.do("GET", at) == {"conversation": group, "seqs": [seq], "before": 0}
+    assert await anna.do("GET", at, before=seq) == {"conversation": group, "seqs": [], "before": 0}
+    assert (await ben.do("GET", at))["seqs"] == [], "one's own devices are not waited for"
 
 
 # Refusals

@@ -86,6 +86,7 @@ async def test_marks_of_parked_receipts_are_refused(engine: Engine, poison: Pois
     advance = AdvanceReceipts(id=CommandId(str(uuid4())), conversation=ConversationId(talk), receipts=[receipt])
     await engine.services.writer.execute(advance, turn="test")
     assert await refused(ann, f"/conversations/{talk}/receipts") == "unavailable"
+    assert await refused(ann, f"/conversations/{talk}/undelivered") == "unavailable"
 
 
 async def test_a_device_resumes_without_the_parked_conversation(engine: Engine, poison: Poison) -> None:
