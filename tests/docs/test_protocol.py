@@ -14,7 +14,7 @@ from nacl.signing import SigningKey, VerifyKey
 
 from domain.ids import CommandId, account_id
 from domain.receipts import EXCEPTIONS_MAX
-from gateways import auth, history, protocol
+from gateways import auth, history, httpsocket, protocol
 from gateways.commands import HEADER_CHARS_MAX, SIGNER_CHARS_MAX
 from gateways.connection import COMMANDS_MAX
 from gateways.services import EdgeSettings
@@ -123,6 +123,9 @@ def test_the_limits_are_those_in_force() -> None:
     told = {cells[0]: int(re.sub("[^0-9]", "", cells[1])) for cells in rows("what | how much")}
     assert told == {
         "a frame, or the body of an HTTP request": SETTINGS.frame_bytes_max,
+        "the head of an HTTP request": httpsocket.HEAD_BYTES_MAX,
+        "headers in it": httpsocket.HEADERS_MAX,
+        "HTTP requests that wait for the one before them, on one connection": httpsocket.PIPELINED_MAX,
         "a message's body": SETTINGS.body_bytes_max,
         "a header": HEADER_CHARS_MAX,
         "a signer's name": SIGNER_CHARS_MAX,
