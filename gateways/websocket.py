@@ -25,6 +25,9 @@ from signet_client.codes import DISCONNECTS, Disconnect
 
 _log = logging.getLogger("signet.live")
 
+OUTBOX_BYTES_MAX: Final = 65_536
+"""How much may gather in one turn of the loop before it is written."""
+
 _RESYNC: Final = encode(wire.Resync())
 
 
@@ -78,8 +81,8 @@ class LiveProtocol(asyncio.Protocol):
     """One connection's socket."""
 
     __slots__ = (
-        "_alive", "_closing", "_connection", "_drained", "_frames", "_held", "_missed", "_outbox", "_server_state",
-        "_shared", "_stopping", "_transport", "address", "slow", "wheel_slot",
+        "_alive", "_closing", "_connection", "_drained", "_frames", "_held", "_missed", "_outbox", "_outbox_bytes",
+        "_server_state", "_shared", "_stopping", "_transport", "address", "slow", "wheel_slot",
     )  # fmt: skip
 
     def __init__(self, shared: _Shared, server_state: ServerState) -> None:
@@ -90,6 +93,7 @@ class LiveProtocol(asyncio.Protocol):
         """None before the handshake is done."""
         self._transport: asyncio.Transport
         self._outbox: list[bytes] = []
+        self._outbox_bytes = 0
         self._alive = True
         """Something has come since the last visit."""
         self._closing = False
@@ -168,6 +172,10 @@ class LiveProtocol(asyncio.Protocol):
         if not self._outbox:
             self._shared.flush_soon(self)
         self._outbox.append(data)
+        self._outbox_bytes += len(data)
+        if self._outbox_bytes > OUTBOX_BYTES_MAX:
+            # Now, or a batch of large messages would be all in before the socket can say that it is full.
+            self.flush()
 
     def miss(self) -> None:
         self._missed = True
@@ -258,6 +266,7 @@ class LiveProtocol(asyncio.Protocol):
         if self._outbox:
             data = b"".join(self._outbox)
             self._outbox.clear()
+            self._outbox_bytes = 0
             self._transport.write(data)
 
     def _open(self) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
@@ -86,3 +86,9 @@ async def next_frame(reader: asyncio.StreamReader) -> bytes:
         if length >= 126:
             length = int.from_bytes(await reader.readexactly(2 if length == 126 else 8), "big")
         return await reader.readexactly(length)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not condition():  # noqa: ASYNC110  # what it looks at tells nobody
+            await asyncio.sleep(0.001)

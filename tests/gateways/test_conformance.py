@@ -5,7 +5,7 @@ What the frames make of the connection; `test_protocol.py` has the same without 
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
@@ -17,7 +17,17 @@ from gateways.websocket import Timeouts
 from signet_client import wire
 from tests.gateways.engine import Person
 from tests.gateways.live import WAIT_S, LiveServer, id_of, live_server, send
-from tests.gateways.raw import REQUEST, close_code, log_in, masked, next_frame, nobody_is_left, raw_connection, trickle
+from tests.gateways.raw import (
+    REQUEST,
+    close_code,
+    log_in,
+    masked,
+    next_frame,
+    nobody_is_left,
+    raw_connection,
+    trickle,
+    until,
+)
 
 PING = b'{"t":"ping","id":"1"}'
 PONG = {"t": "pong", "id": "1"}
@@ -265,9 +275,9 @@ async def test_a_stop_answers_what_was_taken_in_and_says_come_again() -> None:
             said = [send(ann, room, f"{number}") for number in range(10)]
             writer.write(b"".join(masked(msgspec.json.encode(frame)) for frame in said))
             [at_ann] = server.server.server_state.connections
-            await _until(lambda: at_ann._connection.room == COMMANDS_MAX - len(said))  # type: ignore[union-attr]
+            await until(lambda: at_ann._connection.room == COMMANDS_MAX - len(said))  # type: ignore[union-attr]
             server.server.should_exit = True
-            await _until(lambda: at_ann._stopping)  # type: ignore[union-attr]
+            await until(lambda: at_ann._stopping)  # type: ignore[union-attr]
             writer.write(masked(msgspec.json.encode(send(ann, room, "too late"))))
             release.set()
             frames, code = await frames_until_close(reader)
@@ -285,7 +295,7 @@ async def test_a_stop_does_not_wait_for_a_store_that_is_away() -> None:
             medium.faults.hold_append()
             await device.say(send(ann, room, "hello"))
             [at_ann] = server.server.server_state.connections
-            await _until(lambda: at_ann._connection.room < COMMANDS_MAX)  # type: ignore[union-attr]
+            await until(lambda: at_ann._connection.room < COMMANDS_MAX)  # type: ignore[union-attr]
             server.server.should_exit = True
             assert await device.disconnected() == 1012
 
@@ -297,7 +307,7 @@ async def test_a_stop_under_load_closes_every_connection_with_a_code() -> None:
         people = [await server.engine.person(f"{number}") for number in range(8)]
         rooms = [await person.start_group() for person in people]
         talks = [asyncio.create_task(_talk(server, *each)) for each in zip(people, rooms, strict=True)]
-        await _until(lambda: len(medium.log) > 500)
+        await until(lambda: len(medium.log) > 500)
         server.server.should_exit = True
         async with asyncio.timeout(WAIT_S):
             ended = await asyncio.gather(*talks)
@@ -323,9 +333,3 @@ async def _talk(server: LiveServer, person: Person, room: str) -> tuple[set[str]
         speaking.cancel()
         await asyncio.gather(speaking, return_exceptions=True)
     return {msgspec.json.decode(frame, type=wire.Accepted).id for frame in frames}, code
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not condition():  # noqa: ASYNC110  # what it looks at tells nobody
-            await asyncio.sleep(0.001)

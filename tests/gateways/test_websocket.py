@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 from collections.abc import AsyncIterator
 
 import httpx
@@ -14,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 from commands.stores.memory import Medium
 from gateways.connection import COMMANDS_MAX, Connection
 from gateways.protocol import EXTRAS_MAX
-from gateways.websocket import Timeouts
+from gateways.websocket import LiveProtocol, Timeouts
 from signet_client import wire
 from tests.gateways.engine import command
 from tests.gateways.live import WAIT_S, LiveServer, hello, id_of, live_server, send, text_of
@@ -28,6 +29,7 @@ from tests.gateways.raw import (
     raw_connection,
     small_socket,
     trickle,
+    until,
 )
 
 QUICK = Timeouts(hello=0.3, ping=(0.3, 0.4), slow=0.5, close=0.3, tick=0.05)
@@ -195,9 +197,7 @@ async def test_a_connection_has_so_many_unanswered_commands_and_then_waits() -> 
             writer.write(b"".join(masked(msgspec.json.encode(frame)) for frame in said))
             [at_ann] = server.server.server_state.connections
             connection: Connection = at_ann._connection  # type: ignore[union-attr]
-            async with asyncio.timeout(WAIT_S):
-                while connection.room > 0:  # noqa: ASYNC110  # a number tells nobody
-                    await asyncio.sleep(0.001)
+            await until(lambda: connection.room <= 0)
             # Several keep-alive periods long nothing can be read of it: that is not its fault.
             for _ in range(4):
                 assert await next_frame(reader) == b""
@@ -314,6 +314,37 @@ async def test_a_slow_reader_misses_pushes_and_is_told_to_resync(server: LiveSer
         assert len(seen) < last - 1
         await ws.send(json.dumps({"t": "fetch", "id": "1", "c": room, "after": seen[-1], "limit": 1}))
         assert json.loads(await ws.recv())["items"][0]["seq"] == seen[-1] + 1
+
+
+async def test_a_batch_of_large_messages_is_not_queued_for_who_does_not_read() -> None:
+    """I11: however much is recorded at once, a device that reads nothing costs little memory."""
+    medium = Medium()
+    async with live_server(medium=medium) as server:
+        ann, bob = await server.engine.person("Ann"), await server.engine.person("Bob")
+        room = await ann.start_group(bob)
+
+        def connections() -> list[LiveProtocol]:
+            return [each for each in server.server.server_state.connections if isinstance(each, LiveProtocol)]
+
+        async with raw_connection(server, small_socket(server.port)) as (reader, writer):
+            await log_in(bob, reader, writer)
+            [at_bob] = connections()
+            transport = at_bob._transport
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+            async with server.device(ann) as at_ann:
+                release = medium.faults.hold_append()
+                [connection] = [each._connection for each in connections() if each is not at_bob]
+                assert connection is not None
+                await at_ann.say(send(ann, room, "while this is being stored, the others become one batch"))
+                await until(lambda: connection.room == COMMANDS_MAX - 1)
+                for _ in range(COMMANDS_MAX - 1):
+                    await at_ann.say(send(ann, room, os.urandom(25_000).hex()))
+                await until(lambda: connection.room == 0)
+                release.set()
+                for _ in range(COMMANDS_MAX):
+                    await at_ann.next(wire.Accepted)
+            assert at_bob.slow
+            assert transport.get_write_buffer_size() < 500_000
 
 
 async def test_who_reads_nothing_at_all_is_disconnected(quick: LiveServer) -> None:
