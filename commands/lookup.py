@@ -6,7 +6,7 @@ from domain.codec import CODEC, Codec
 from domain.conversation import ConversationEvent, first_outcome
 from domain.entry import Entry
 from domain.ids import CommandId, ConversationId, conversation_stream
-from domain.log import EventLog
+from domain.log import NO_STREAM, EventLog
 from domain.recent import First
 
 _PAGE: Final = 1_000
@@ -20,15 +20,17 @@ class CommandLookup(Protocol):
 
 
 class StreamLookup:
-    """Reads the stream from its beginning: always right, and slow. A read model does better where it is up to date."""
+    """Reads the stream: always right, and slow. A read model does better where it is up to date."""
 
     def __init__(self, log: EventLog, codec: Codec = CODEC) -> None:
         self._log = log
         self._codec = codec
 
-    async def find_command(self, conversation: ConversationId, command_id: CommandId) -> First | None:
+    async def find_command(
+        self, conversation: ConversationId, command_id: CommandId, *, after: int = NO_STREAM
+    ) -> First | None:
+        """`after`: only in events with a greater version."""
         stream = conversation_stream(conversation)
-        after = -1
         while page := await self._log.read_stream(stream, after=after, limit=_PAGE):
             for recorded in page:
                 entry = self._codec.decode(recorded).entry

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from commands.lookup import CommandLookup
+from commands.lookup import StreamLookup
 from domain.ids import CommandId, ConversationId, conversation_stream
 from domain.recent import First
 from projections.feed import Feed
@@ -16,19 +16,26 @@ WAIT_MAX_S: Final = 1.0
 
 
 class ReadModelLookup:
-    """Waits until the read model shows everything that is committed; where it doesn't come to that, or lacks events of
-    the conversation, the stream is read."""
+    """Waits until the read model shows everything that is committed. What stands in its rows is right in any case;
+    where it stands still or the conversation is parked, the rest of the stream is read."""
 
-    def __init__(self, feed: Feed, runner: Runner, messages: Messages, otherwise: CommandLookup) -> None:
+    def __init__(self, feed: Feed, runner: Runner, messages: Messages, stream: StreamLookup) -> None:
         self._feed = feed
         self._runner = runner
         self._messages = messages
-        self._otherwise = otherwise
+        self._stream = stream
 
     async def find_command(self, conversation: ConversationId, command_id: CommandId) -> First | None:
-        if await self._is_up_to_date() and not self._messages.parking.lacks(conversation_stream(conversation)):
-            return await self._messages.find_command(conversation, command_id)
-        return await self._otherwise.find_command(conversation, command_id)
+        parking, stream = self._messages.parking, conversation_stream(conversation)
+        if parking.skips(stream):
+            return await self._stream.find_command(conversation, command_id)
+        is_whole = await self._is_up_to_date() and parking.get(stream) is None
+        found = await self._messages.find_command(conversation, command_id)
+        if found is not None or is_whole:
+            return found
+        # Rows are made in order: what they lack comes after the last one.
+        last_seq = await self._messages.last_seq(conversation)
+        return await self._stream.find_command(conversation, command_id, after=last_seq - 1)
 
     async def _is_up_to_date(self) -> bool:
         try:

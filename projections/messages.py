@@ -77,6 +77,9 @@ _FIND_LATER: Final = """
 SELECT seq FROM messages WHERE conversation = ? AND seq > ? AND command = ?
 UNION ALL SELECT seq FROM changes WHERE conversation = ? AND seq > ? AND command = ? ORDER BY seq LIMIT 1
 """
+_LAST_SEQ: Final = """
+SELECT MAX(seq) FROM messages WHERE conversation = ? UNION ALL SELECT MAX(seq) FROM changes WHERE conversation = ?
+"""
 _CHANGE: Final = "SELECT topic, entry FROM changes WHERE conversation = ? AND seq = ?"
 _DIGEST: Final = "SELECT at, sender, digest FROM messages WHERE conversation = ? AND seq = ?"
 BLOCK: Final = 256
@@ -188,6 +191,10 @@ class Messages(ReadModel):
             return First(seq=seq, at=message[0], by=message[1], what=message[2])
         topic, data = self.db.query(_CHANGE, (conversation, seq))[0]
         return first_outcome(seq - 1, CODEC.decode_entry(topic, data))
+
+    async def last_seq(self, conversation: ConversationId) -> int:
+        """The last one of which there is a row; 0 where there is none."""
+        return max(seq or 0 for (seq,) in self.db.query(_LAST_SEQ, (conversation, conversation)))
 
     def _write(
         self, messages: list[Params], changes: list[Params], retractions: list[Params], blocks: list[Params]

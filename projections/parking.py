@@ -171,10 +171,9 @@ class Parking:
         count: int = self._db.query("SELECT count(*) FROM parked")[0][0]
         return count
 
-    def lacks(self, stream: str) -> bool:
-        """Whether some event of the stream, up to the model's position, is not in the rows: parked or dropped."""
-        sql = "SELECT 1 FROM parked WHERE stream = ? UNION ALL SELECT 1 FROM skipped WHERE stream = ?"
-        return self._db.query_one(sql, (stream, stream)) is not None
+    def skips(self, stream: str) -> bool:
+        """Whether an event of the stream was dropped, and so is missing among the rows."""
+        return self._db.query_one("SELECT 1 FROM skipped WHERE stream = ?", (stream,)) is not None
 
     # Parking
 

@@ -11,7 +11,7 @@ from commands.writer import Accepted, Command
 from domain.account import ChangeProfile, LinkDevice, RevokeDevice
 from domain.conversation import LeaveConversation, RemoveMember, RetractMessage, SetTitle
 from domain.ids import CommandId, ConversationId, DeviceId
-from domain.log import EventLog
+from domain.log import NO_STREAM, EventLog
 from domain.recent import First
 from tests.commands.helpers import (
     ANN,
@@ -43,9 +43,11 @@ class CountedLookup(StreamLookup):
         super().__init__(log)
         self.asked: list[CommandId] = []
 
-    async def find_command(self, conversation: ConversationId, command_id: CommandId) -> First | None:
+    async def find_command(
+        self, conversation: ConversationId, command_id: CommandId, *, after: int = NO_STREAM
+    ) -> First | None:
         self.asked.append(command_id)
-        return await super().find_command(conversation, command_id)
+        return await super().find_command(conversation, command_id, after=after)
 
 
 async def test_repeated_in_the_same_batch(desk: Desk, log: Watched) -> None:
