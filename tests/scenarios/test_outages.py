@@ -113,4 +113,5 @@ async def test_nothing_is_lost_or_doubled_whatever_the_store_does(
             check_told_in_order([talker.diary for talker in crowd.talkers])
             await check_overviews(ledger, clients)
             assert {refused.code for talker in crowd.talkers for refused in talker.refused} <= {"not_a_member"}
-            assert [runner.stopped for runner in node.services.runners.values()] == [None] * 4
+            runners = node.services.runners.values()
+            assert [(runner.stopped, runner.parked) for runner in runners] == [(None, 0)] * 4
