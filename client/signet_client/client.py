@@ -27,6 +27,8 @@ Tick = Literal["sent", "delivered", "read"]
 
 UNDELIVERED_SPREAD_S: Final = 1.0
 """Within how long clients ask what is undelivered, after they were told to."""
+_LATER_MAX: Final = 1_000
+"""How many items are looked through for a change; so many don't come while one request is answered."""
 
 _LOG: Final = logging.getLogger("signet_client")
 
@@ -128,11 +130,10 @@ class Client:
 
     async def close(self) -> None:
         """Ends the connection and closes the store. What was not sent yet stays in the outbox."""
-        for task in (self._learning, self._reading, self._running):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, SignetError):
-                    await task
+        # The live path first: what still comes while it ends may begin the others.
+        await _end(self._running)
+        await _end(self._learning)
+        await _end(self._reading)
         for reader in self._readers:
             reader.end()
         if self._api_made is not None:
@@ -186,7 +187,7 @@ class Client:
             while self._live.received.unknown:
                 conversation = next(iter(self._live.received.unknown))
                 try:
-                    self._know(await self._api.conversation(conversation))
+                    await self._ask_about(conversation)
                 except SignetError as error:
                     _LOG.warning("can't ask about the conversation %s: %s", conversation, error)
                     # The next welcome says it.
@@ -216,10 +217,17 @@ class Client:
             self._live.received.know_undelivered(conversation, seqs, changes)
             self._live.flush()
 
-    def _know(self, shown: api.ConversationShown) -> None:
+    async def _ask_about(self, conversation: str) -> None:
+        """Asks the server what a conversation is and who is in it."""
+        while True:
+            shown = await self._api.conversation(conversation)
+            later = self._store.items(conversation, after=shown.overview.head, limit=_LATER_MAX)
+            if not any(isinstance(item, wire.Change) for item in later):
+                break
+            # A change has overtaken the answer, which knows nothing of it.
         self._live.know(conversation_of(shown.overview))
         if shown.members is not None:
-            self._store.put_members(shown.overview.c, shown.members)
+            self._store.put_members(conversation, shown.members)
 
     @property
     def _api(self) -> Api:
@@ -271,6 +279,11 @@ class Client:
         """All messages of a conversation, ascending."""
         shown = self.history(conversation, limit=2**62)
         return [item for item in shown if isinstance(item, Message)]
+
+    def known_members(self, conversation: str) -> dict[str, wire.Role]:
+        """Who is in it by what the device holds, for a former member who was in it when it left. Empty: not known until
+        `members` has asked, since what happened before the account came in, it does not see."""
+        return self._store.members(conversation)
 
     def outbox(self) -> list[Outgoing]:
         """Messages without an answer, and those that were refused for good, in the order of their making."""
@@ -358,7 +371,7 @@ class Client:
     async def members(self, conversation: str) -> dict[str, wire.Role]:
         """Who is in it now, as the server says; as far as is known here, where it can't be reached or says nothing."""
         try:
-            self._know(await self._api.conversation(conversation))
+            await self._ask_about(conversation)
         except SignetError:
             if not (known := self._store.members(conversation)):
                 raise
@@ -427,6 +440,13 @@ def _prepare(store: Store, *, url: str, account: str, device: str | None) -> tup
 
 def _shown(item: wire.Item) -> Message | Change:
     return message_of(item) if isinstance(item, wire.Message) else item
+
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, SignetError):
+            await task
 
 
 def _look_at(task: asyncio.Task[None]) -> None:

@@ -28,7 +28,7 @@ class Receiving:
         self.marks: Final = store.marks()
         self.conversations: Final = {each.conversation: each for each in store.conversations()}
         self.unknown: Final[set[str]] = set()
-        """Conversations that events came from, of which the client doesn't know what they are."""
+        """Conversations that the account came into, of which the client doesn't know what they are now."""
         self.unsure: Final[dict[str, list[wire.Receipt]]] = {}
         """Conversations of which the server has said that it names not all that is undelivered; and what it said after
         that."""
@@ -69,7 +69,7 @@ class Receiving:
                 self._hold_message(item)
             else:
                 self._gathered.events.append(events.Received(item=item))
-                self._follow_title(item)
+                self._follow(item)
 
     def _hold_message(self, item: wire.Message) -> None:
         message = message_of(item)
@@ -112,10 +112,17 @@ class Receiving:
             )
         )
 
-    def _follow_title(self, change: wire.Change) -> None:
+    def _follow(self, change: wire.Change) -> None:
         known = self.conversations.get(change.c)
-        if known is not None and change.what == "title":
+        if change.what == "title" and known is not None:
             self.know(msgspec.structs.replace(known, title=change.title))
+        elif (
+            change.what == "added"
+            and self._profile.account in change.accounts
+            and change.seq > self._heads.get(change.c, 0)
+        ):
+            # What it was called before, the account does not see. Up to its head, the welcome has said it.
+            self.unknown.add(change.c)
 
     # Ticks and read marks
 
@@ -184,7 +191,6 @@ class Receiving:
         """The pages are over: what they did not bring, though the welcome named it, is a hole."""
         for conversation, head in self._heads.items():
             self.intake.want(conversation, head)
-        self._heads.clear()
 
 
 def _changed(undelivered: set[int], receipt: wire.Receipt) -> set[int]:

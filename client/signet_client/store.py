@@ -126,6 +126,8 @@ class Store:
         """Opens the store, or makes an empty one. `durable=False` leaves it to the operating system when to write: a
         crash of the machine may lose what was acknowledged, a crash of the process does not. Raises StoreInUse."""
         self.path = path
+        self._account = ""
+        """The device's, as far as it is known."""
         try:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
         except sqlite3.Error as error:
@@ -184,7 +186,11 @@ class Store:
 
     def profile(self) -> Profile | None:
         rows = self._query("SELECT profile FROM device")
-        return msgspec.json.decode(rows[0][0], type=Profile) if rows else None
+        if not rows:
+            return None
+        profile = msgspec.json.decode(rows[0][0], type=Profile)
+        self._account = profile.account
+        return profile
 
     def identity(self) -> bytes:
         """The sealed identity; only where there is a profile."""
@@ -198,6 +204,7 @@ class Store:
                 identity = excluded.identity""",
                 (_ENCODE(profile).decode(), identity),
             )
+        self._account = profile.account
 
     # What comes in
 
@@ -225,16 +232,22 @@ class Store:
 
     def _apply_change(self, change: wire.Change) -> None:
         match change.what:
-            case "started" | "added" | "role":
-                joined = zip(change.accounts, change.roles, strict=True)
-                self._db.executemany(_PUT_MEMBER, [(change.c, account, role) for account, role in joined])
-            case "removed" | "left":
-                gone = [(change.c, account) for account in change.accounts]
-                self._db.executemany("DELETE FROM members WHERE conversation = ? AND account = ?", gone)
+            case "started" | "added" | "removed" | "left" | "role":
+                self._follow_members(change)
             case "retracted":
                 self._blank(change.c, change.target or 0, change.seq)
             case "title":
                 pass
+
+    def _follow_members(self, change: wire.Change) -> None:
+        if change.what == "added" and self._account in change.accounts:
+            # Who came and went while the account was no member, it does not see.
+            self._db.execute("DELETE FROM members WHERE conversation = ?", (change.c,))
+        elif change.what == "started" or self.members(change.c):
+            joined = zip(change.accounts, change.roles, strict=False)
+            self._db.executemany(_PUT_MEMBER, [(change.c, account, role) for account, role in joined])
+            gone = [(change.c, account) for account in change.accounts if change.what in ("removed", "left")]
+            self._db.executemany("DELETE FROM members WHERE conversation = ? AND account = ?", gone)
 
     def _blank(self, conversation: str, target: int, retraction: int) -> None:
         item = self.item(conversation, target)
@@ -287,6 +300,7 @@ class Store:
     # Members and names, as far as they were asked for or seen
 
     def members(self, conversation: str) -> dict[str, wire.Role]:
+        """Empty where they are not known."""
         return dict(self._query("SELECT account, role FROM members WHERE conversation = ?", (conversation,)))
 
     def put_members(self, conversation: str, members: dict[str, wire.Role]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -129,6 +129,72 @@ async def test_group_with_people_coming_and_going(people: People) -> None:
     assert titled.title == "Rowing on Sundays"
     await soon(ben.leave(group))
     await soon(anna.until(lambda: anna.marks(group).cursor == last.seq + 2))
+
+
+async def come_and_go(anna: Client, ben: Client, cleo: Client) -> tuple[str, dict[str, wire.Role]]:
+    """A group from which Ben was away while Cleo came into it and it got another name, and who is in it now."""
+    group = await soon(anna.start_group([ben.account], title="Rowing"))
+    await soon(ben.held(group, 1))
+    await soon(anna.remove(group, ben.account))
+    await soon(anna.add(group, [cleo.account]))
+    await soon(anna.set_title(group, "Sculling"))
+    await soon(anna.add(group, [ben.account]))
+    return group, {anna.account: "owner", cleo.account: "member", ben.account: "member"}
+
+
+async def test_who_is_back_knows_who_came_meanwhile(people: People) -> None:
+    """I8: what it does not see, the device asks for, and never shows what was so before."""
+    anna, ben, cleo = [await people.join(name) for name in ("anna", "ben", "cleo")]
+    group, everybody = await come_and_go(anna, ben, cleo)
+    await soon(ben.until(lambda: (known := ben.conversation(group)) is not None and known.title == "Sculling"))
+    assert ben.known_members(group) in ({}, everybody)
+    assert await soon(ben.members(group)) == everybody
+    await soon(anna.remove(group, cleo.account))
+    await soon(ben.held(group, 6))
+    assert ben.known_members(group) == {anna.account: "owner", ben.account: "member"}
+
+
+async def test_who_was_taken_back_while_its_device_was_closed(people: People, tmp_path: Path) -> None:
+    """I8: the welcome says what the group is called; who is in it is not known until it is asked for."""
+    anna, ben, cleo = [await people.join(name) for name in ("anna", "ben", "cleo")]
+    group = await soon(anna.start_group([ben.account, cleo.account], title="Rowing"))
+    await soon(ben.held(group, 1))
+    await ben.close()
+    await soon(anna.remove(group, ben.account))
+    await soon(anna.set_title(group, "Sculling"))
+    await soon(anna.remove(group, cleo.account))
+    await soon(anna.add(group, [ben.account]))
+    ben = await people.run(Client.open(tmp_path / "ben.db", durable=False))
+    await soon(ben.caught_up())
+    titled = ben.conversation(group)
+    assert titled is not None
+    assert titled.title == "Sculling"
+    assert ben.known_members(group) == {}
+    assert await soon(ben.members(group)) == {anna.account: "owner", ben.account: "member"}
+    assert ben.known_members(group) == await soon(ben.members(group))
+
+
+async def test_a_change_that_overtakes_the_answer_is_not_undone(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I8: what the server said before somebody came in, it says of the time before."""
+    anna, ben, cleo = [await people.join(name) for name in ("anna", "ben", "cleo")]
+    group = await soon(anna.start_group([ben.account]))
+    await soon(ben.held(group, 1))
+    ask, asked = Api.conversation, 0
+
+    async def late(api: Api, conversation: str) -> Any:
+        nonlocal asked
+        asked += 1
+        shown = await ask(api, conversation)
+        if asked == 1:
+            await anna.add(group, [cleo.account])
+            await ben.held(group, 2)
+        return shown
+
+    monkeypatch.setattr(Api, "conversation", late)
+    assert cleo.account in await soon(ben.members(group))
+    assert asked == 2
 
 
 async def test_a_second_device(people: People, tmp_path: Path) -> None:
