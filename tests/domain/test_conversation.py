@@ -303,6 +303,14 @@ class TestMembers:
         assert scenario.state.visible_end(CAT) == 5
         assert scenario.state.visible_end(DAN) == 0
 
+    def test_i8_a_leaving_said_twice_ends_what_one_sees_at_the_first(self) -> None:
+        """`decide` refuses it, but `evolve` must cope with whatever a log holds."""
+        scenario = given(
+            GROUP, MemberLeft(by=CAT), MemberRemoved(by=ANN, account=CAT), MemberRemoved(by=ANN, account=DAN)
+        )
+        assert scenario.state.visible_end(CAT) == 2
+        assert scenario.state.visible_end(DAN) == 0
+
 
 class TestRoles:
     def test_the_owner_changes_roles(self) -> None:
