@@ -18,6 +18,7 @@ from domain.account import DeviceRevoked
 from domain.codec import Event
 from domain.ids import AccountId, CommandId, DeviceId, account_id, account_stream
 from gateways.fading import Fading
+from gateways.limits import Limits
 from gateways.refusal import Refusal
 from gateways.services import parked, shown
 from projections.directory import DeviceRow
@@ -66,6 +67,7 @@ class Auth:
         directory: DeviceDirectory,
         catch_up: Callable[[], Awaitable[None]],
         clock: Callable[[], int],
+        limits: Limits,
         is_parked: Callable[[AccountId], bool] = lambda account: False,
     ) -> None:
         """`catch_up` returns when the directory shows every event that is published; `clock` gives microseconds;
@@ -75,6 +77,7 @@ class Auth:
         self._catch_up = catch_up
         self._clock = clock
         self._is_parked = is_parked
+        self._limits = limits
         self._secret = secrets.token_bytes(32)
         self._used: Fading[str, bool] = Fading(life_us=NONCE_LIFE_S * _SECOND, entries_max=NONCES_USED_MAX)
         self._grants: Fading[str, _Grant] = Fading(life_us=TOKEN_LIFE_S * _SECOND, entries_max=TOKENS_MAX)
@@ -105,12 +108,14 @@ class Auth:
 
     # Log-in
 
-    async def log_in(self, *, nonce: str, account: str, device: str, signature: str) -> Caller:
+    async def log_in(self, *, nonce: str, account: str, device: str, signature: str, address: str) -> Caller:
         """Checks a hello: the nonce, the device, and its signature over `payloads.hello_payload`. The nonce is used up.
+        `address`: whence it came.
 
         Raises Refusal: `not_authenticated` (nonce or account), `device_revoked` (also: never linked), `bad_signature`,
-        `busy`, `unavailable`.
+        `rate_limited`, `busy`, `unavailable`.
         """
+        self._limits.take_login_from(address)
         self._check_fresh(nonce)
         caller = Caller(account=AccountId(account), device=DeviceId(device))
         key = await self._key_of(caller)
@@ -119,6 +124,7 @@ class Auth:
             signature,
             lambda: payloads.hello_payload(nonce=nonce, server=self._server_name, account=account, device=device),
         )
+        self._limits.take_login(caller.account, caller.device)
         self._use_up(nonce)
         return caller
 
@@ -139,10 +145,10 @@ class Auth:
 
     # Tokens
 
-    async def token(self, *, nonce: str, account: str, device: str, signature: str) -> tuple[str, int]:
+    async def token(self, *, nonce: str, account: str, device: str, signature: str, address: str) -> tuple[str, int]:
         """Logs a device in and gives it a bearer token, and when that expires (microseconds). Raises what `log_in`
         does."""
-        caller = await self.log_in(nonce=nonce, account=account, device=device, signature=signature)
+        caller = await self.log_in(nonce=nonce, account=account, device=device, signature=signature, address=address)
         token, expires_at = self._grant(caller)
         try:
             # Once more, with the token in place: a revocation published since the log-in's look has not found it.
@@ -192,12 +198,13 @@ class Auth:
     # New devices
 
     def check_registration(
-        self, *, nonce: str, command_id: CommandId, device: str, key: str, signature: str
+        self, *, nonce: str, command_id: CommandId, device: str, key: str, signature: str, address: str
     ) -> AccountId:
         """The account that this registration makes. Raises Refusal.
 
         The nonce is not used up: saying a registration again makes nothing new, and its answer may have been lost.
         """
+        self._limits.take_registration_from(address)
         self._check_fresh(nonce)
         check_device(device, key)
         _check_signature(

@@ -18,6 +18,7 @@ from domain.ids import AccountId, ConversationId, DeviceId, account_stream, is_u
 from gateways.acks import Acks
 from gateways.commands import SEQ_MAX, is_seq, message_command, parse_header
 from gateways.history import page_of, seen_by
+from gateways.limits import LEASE
 from gateways.protocol import encode
 from gateways.refusal import Refusal
 from gateways.resume import Held, resume
@@ -32,9 +33,17 @@ COMMANDS_MAX: Final = 64
 
 _Lookup = wire.Fetch | wire.Ack | wire.Read
 
+OVER_LIMIT_MAX: Final = 1_000
+"""How many frames beyond its limits a device may send on end; then its connection is closed."""
+
 
 class Link(Protocol):
     """The way back to the device."""
+
+    @property
+    def address(self) -> str:
+        """The peer's."""
+        ...
 
     @property
     def slow(self) -> bool:
@@ -68,8 +77,8 @@ class Connection:
     """Attached to the hub from its log-in until `end`."""
 
     __slots__ = (
-        "_acks", "_held", "_known", "_link", "_lookups", "_nonce", "_room_awaited", "_services", "_tasks",
-        "_welcomed", "account", "device", "room",
+        "_acks", "_commands_left", "_held", "_known", "_link", "_lookups", "_nonce", "_over_limit", "_receipts_left",
+        "_room_awaited", "_services", "_tasks", "_welcomed", "account", "device", "room",
     )  # fmt: skip
 
     def __init__(self, services: Services, acks: Acks, link: Link) -> None:
@@ -84,6 +93,11 @@ class Connection:
         """Conversations that the account surely is or was in."""
         self._lookups: deque[_Lookup] = deque()
         """What waits for the read models, in order."""
+        self._commands_left = 0
+        self._receipts_left = 0
+        """How many it may send before it needs leave for more."""
+        self._over_limit = 0
+        """How many frames were refused for their number since one was let in."""
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self.account = AccountId("")
         self.device = DeviceId("")
@@ -136,8 +150,13 @@ class Connection:
     async def _log_in(self, hello: wire.Hello, nonce: str) -> None:
         try:
             caller = await self._services.auth.log_in(
-                nonce=nonce, account=hello.account, device=hello.device, signature=hello.signature
+                nonce=nonce,
+                account=hello.account,
+                device=hello.device,
+                signature=hello.signature,
+                address=self._link.address,
             )
+            self._services.limits.check_connections(self._services.hub.others(caller.account, caller.device))
             self.account, self.device = caller.account, caller.device
             self._link.trust()
             self._held = Held()
@@ -192,6 +211,10 @@ class Connection:
             self.refuse(Refusal("bad_header", "it can't be read"))
             return
         try:
+            if self._commands_left:
+                self._commands_left -= 1
+            else:
+                self._lease_commands()
             command = message_command(
                 frame,
                 header,
@@ -229,7 +252,24 @@ class Connection:
         self._room_awaited = COMMANDS_MAX
         return self.room == COMMANDS_MAX
 
+    def _lease_commands(self) -> None:
+        """Leave for this command, and for those that follow. Raises Refusal."""
+        self._commands_left = self._services.limits.take_commands(self.account, self.device, LEASE) - 1
+        self._over_limit = 0
+
+    def _take_receipt(self) -> None:
+        """Raises Refusal."""
+        if not self._receipts_left:
+            self._receipts_left = self._services.limits.take_receipts(self.account, self.device, LEASE)
+            self._over_limit = 0
+        self._receipts_left -= 1
+
     def _on_statement(self, frame: wire.Ack | wire.Read) -> None:
+        try:
+            self._take_receipt()
+        except Refusal as refusal:
+            self.refuse(refusal, conversation=frame.c)
+            return
         if frame.c in self._known:
             self._gather(frame)
         else:
@@ -248,6 +288,14 @@ class Connection:
         self._send(wire.Pong(id=frame.id))
 
     # Frames that need the read models: one after the other, in one task
+
+    def _on_fetch(self, frame: wire.Fetch) -> None:
+        try:
+            self._services.limits.take_request(self.account)
+        except Refusal as refusal:
+            self.refuse(refusal, frame_id=frame.id, conversation=frame.c)
+            return
+        self._on_lookup(frame)
 
     def _on_lookup(self, frame: _Lookup) -> None:
         self.room -= 1
@@ -291,8 +339,19 @@ class Connection:
 
     def refuse(self, refusal: Refusal, *, frame_id: str = "", conversation: str = "") -> None:
         self._send(
-            wire.Refused(id=frame_id, code=refusal.code, text=refusal.text, retry=refusal.reply.retry, c=conversation)
+            wire.Refused(
+                id=frame_id,
+                code=refusal.code,
+                text=refusal.text,
+                retry=refusal.reply.retry,
+                c=conversation,
+                retry_after_ms=refusal.retry_after_ms,
+            )
         )
+        if refusal.code == "rate_limited":
+            self._over_limit += 1
+            if self._over_limit > OVER_LIMIT_MAX:
+                self.close(DISCONNECTS["rate_limited"])
 
     def _send(self, frame: wire.ServerFrame) -> None:
         self._link.write(encode(frame))
@@ -323,13 +382,15 @@ _HANDLERS: Final[dict[type, Callable[[Connection, Any], None]]] = {
     wire.Send: Connection._on_send,
     wire.Ack: Connection._on_statement,
     wire.Read: Connection._on_statement,
-    wire.Fetch: Connection._on_lookup,
+    wire.Fetch: Connection._on_fetch,
     wire.Ping: Connection._on_ping,
 }
 
 
 def _disconnect_for(refusal: Refusal) -> Disconnect:
     """How a hello that was refused ends."""
+    if refusal.code == "rate_limited":
+        return DISCONNECTS["rate_limited"]
     if refusal.reply.retry:
         return DISCONNECTS["unavailable"]
     return DISCONNECTS["revoked" if refusal.code == "device_revoked" else "bad_hello"]

@@ -2,6 +2,7 @@
 
 import json
 from functools import cache
+from math import ceil
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -124,7 +125,9 @@ def _live_document(settings: EdgeSettings) -> tuple[str, str]:
 
 
 def _problem(refusal: Refusal, *, status: int | None = None, headers: dict[str, str] | None = None) -> Response:
-    content = models.Problem(code=refusal.code, text=refusal.text, retry=refusal.reply.retry)
+    content = models.Problem(
+        code=refusal.code, text=refusal.text, retry=refusal.reply.retry, retry_after_ms=refusal.retry_after_ms
+    )
     return answer(content, status=status or refusal.reply.status, headers=headers)
 
 
@@ -132,6 +135,8 @@ async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     if error.reply.status == 401:
         return _problem(error, headers={"www-authenticate": "Bearer"})
+    if error.retry_after_ms:
+        return _problem(error, headers={"retry-after": str(ceil(error.retry_after_ms / 1_000))})
     return _problem(error)
 
 

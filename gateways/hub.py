@@ -62,6 +62,10 @@ class Hub:
             if not listeners:
                 del self._listeners[listener.account]
 
+    def others(self, account: AccountId, device: DeviceId) -> int:
+        """How many other devices of the account are connected."""
+        return sum(each.device != device for each in self._listeners.get(account, ()))
+
     def expect_by_http(self, command_id: CommandId) -> None:
         """A device sends this message by HTTP: its live connection gets no `accepted`, so it must hear the push. The
         last 4,096 ids are remembered at least."""

@@ -113,7 +113,7 @@ class Post(_Model, frozen=True, kw_only=True):
 # Answers
 
 
-class Problem(_Model, frozen=True, kw_only=True):
+class Problem(_Model, frozen=True, kw_only=True, omit_defaults=True):
     """Every refusal looks like this."""
 
     code: str
@@ -122,6 +122,8 @@ class Problem(_Model, frozen=True, kw_only=True):
     """What is wrong and what to do, for a person."""
     retry: bool
     """Whether the very same request may succeed later."""
+    retry_after_ms: int = 0
+    """Sooner it is sure to be refused again; 0: nobody knows."""
 
 
 class Index(_Model, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from signet_client import wire
 from signet_client.codes import REPLIES
 
 _EVERYWHERE: Final = ("bad_frame", "wrong_host", "busy", "unavailable", "failed")
-_WITH_TOKEN: Final = ("not_authenticated", "device_revoked")
+_WITH_TOKEN: Final = ("not_authenticated", "device_revoked", "rate_limited")
 
 
 def operation(

@@ -8,11 +8,13 @@ from signet_client.codes import REPLIES
 class Refusal(Exception):
     """A command or a read is refused, and nothing of it is stored."""
 
-    def __init__(self, code: str, detail: str = "") -> None:
-        """`code` is one of `signet_client.codes.REPLIES`; `detail` says more than the table's text, for a person."""
+    def __init__(self, code: str, detail: str = "", *, retry_after_ms: int = 0) -> None:
+        """`code` is one of `signet_client.codes.REPLIES`; `detail` says more than the table's text, for a person.
+        `retry_after_ms`: before that the same command is sure to be refused again; 0: nobody knows."""
         super().__init__(code)
         self.reply = REPLIES[code]
         self.detail = detail
+        self.retry_after_ms = retry_after_ms
 
     @property
     def code(self) -> str:

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     # Only names of types: the hub, for one, needs this module itself.
     from commands.sealing import Sealer
     from commands.writer import Writer
+    from gateways.admission import Admission
     from gateways.auth import Auth
     from gateways.hub import Hub
+    from gateways.limits import Limits
     from projections.directory import Directory
     from projections.feed import Feed
     from projections.inbox import Inbox
@@ -67,6 +69,8 @@ class Services:
     hub: Hub
     clock: Callable[[], int]
     """Microseconds since 1970, UTC."""
+    limits: Limits
+    admission: Admission
     settings: EdgeSettings = field(default_factory=EdgeSettings)
 
     async def catch_up(self, *names: str, to: int | None = None) -> None:

@@ -28,6 +28,7 @@ _log = logging.getLogger("signet.live")
 OUTBOX_BYTES_MAX: Final = 65_536
 """How much may gather in one turn of the loop before it is written."""
 
+_REVOKED: Final = DISCONNECTS["revoked"].number
 _RESYNC: Final = encode(wire.Resync())
 
 
@@ -151,6 +152,7 @@ class LiveProtocol(asyncio.Protocol):
         self._server_state.connections.discard(self)
         self._shared.wheel.drop(self)
         if self._connection is not None:
+            self._shared.services.limits.disconnect(self.address)
             self._connection.end()
 
     # What uvicorn calls
@@ -201,6 +203,9 @@ class LiveProtocol(asyncio.Protocol):
         if not self._closing:
             self._frames.close(disconnect)
             self._emit()
+            if disconnect.number == _REVOKED:
+                # It gets no time to read what still waits for it.
+                self._shared.wheel.put(self, self._shared.timeouts.tick)
 
     # What is due
 
@@ -271,6 +276,9 @@ class LiveProtocol(asyncio.Protocol):
 
     def _open(self) -> None:
         self.address = self._shared.gate.client(self.address, self._frames.forwarded)
+        if not self._shared.services.limits.connect(self.address):
+            self.close(DISCONNECTS["rate_limited"])
+            return
         self._connection = Connection(self._shared.services, self._shared.acks, self)
         self._shared.wheel.put(self, self._shared.timeouts.hello)
         self._connection.start()

@@ -17,10 +17,12 @@ from commands.stores import open_log
 from commands.writer import Writer
 from domain.ids import account_stream
 from domain.log import START, EventLog, StoreError
+from gateways.admission import Admission
 from gateways.auth import Auth
 from gateways.http import make_app
 from gateways.httpsocket import http_protocol
 from gateways.hub import Hub
+from gateways.limits import Limits
 from gateways.services import EdgeSettings, Services
 from gateways.websocket import live_protocol
 from ops import control
@@ -158,12 +160,14 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
 
     lookup = ReadModelLookup(feed, runners["messages"], messages, StreamLookup(log))
     writer = Writer(log, lookup=lookup, keyring=keyring, hand_over=feed.publish, clock=clock)
+    limits = Limits(settings.limits)
     auth = Auth(
         server_name=name,
         directory=directory,
         catch_up=lambda: runners["directory"].wait(feed.head),
         clock=clock,
         is_parked=lambda account: runners["directory"].is_parked(account_stream(account)),
+        limits=limits,
     )
     feed.listen(auth.hear)
     return Services(
@@ -182,12 +186,14 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
         settings=EdgeSettings(
             registration_open=settings.registration_open,
             body_bytes_max=settings.message_bytes_max,
-            frame_bytes_max=4 * settings.message_bytes_max,
+            frame_bytes_max=settings.frame_bytes_max,
             members_max=settings.group_members_max,
             hosts=settings.names,
             origins=settings.origins,
             trusted_proxies=settings.trusted_proxies,
         ),
+        limits=limits,
+        admission=Admission(inbox, limits),
     )
 
 

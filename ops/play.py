@@ -115,7 +115,13 @@ async def _engine(plan: Plan, folder: Path, data: Path | None, url: str | None) 
         return
     # All who are in at the same time, and the channel's owner.
     members_max = max(plan.members_max + 1, 2)
-    async with engine(folder / "engine", {"log_level": "warning", "group_members_max": str(members_max)}) as running:
+    settings = {
+        "log_level": "warning",
+        "group_members_max": str(members_max),
+        # The channel's owner lets everybody in, as fast as the day is played.
+        **dict.fromkeys(("limit_commands_device", "limit_commands_account"), "1000/s burst 10000"),
+    }
+    async with engine(folder / "engine", settings) as running:
         yield running.url
 
 

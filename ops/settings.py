@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -20,11 +20,14 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from gateways.limits import LimitSettings, Rate
 from ops.errors import OpsError
 
 PREFIX: Final = "SIGNET_"
 FILE_NAME: Final = "signet.toml"
 _NOT_SETTINGS: Final = ("SIGNET_TEST_", "SIGNET_DATA")
+FRAME_BYTES_MIN: Final = 262_144
+"""A hello that names all of an account's conversations fits in, however small messages are."""
 HOME: Final = Path(__file__).resolve().parent.parent
 
 
@@ -34,6 +37,15 @@ def _listed(value: Any) -> Any:
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 """A list; in the environment with commas between."""
+
+
+def _a_rate(text: str) -> str:
+    Rate.parse(text)
+    return text
+
+
+RateText = Annotated[str, AfterValidator(_a_rate)]
+"""`50/s burst 500`: 500 at once, and 50 more in each second; per `s`, `min`, `hour` or `day`. `off`: no limit."""
 
 
 class Settings(BaseSettings):
@@ -62,6 +74,25 @@ class Settings(BaseSettings):
     group_members_max: int = Field(default=1_024, ge=2, le=100_000)
     message_bytes_max: int = Field(default=65_536, ge=1_024, le=1_048_576)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    # Limits; see gateways/limits.py. Commands are messages and whatever else changes something.
+    limit_commands_device: RateText = "50/s burst 500"
+    limit_commands_account: RateText = "100/s burst 1000"
+    limit_receipts_device: RateText = "200/s burst 2000"
+    limit_requests_account: RateText = "100/s burst 1000"
+    limit_starts_account: RateText = "20/hour burst 50"
+    """Conversations that an account starts."""
+    limit_logins_device: RateText = "12/min burst 30"
+    limit_logins_address: RateText = "2/s burst 300"
+    limit_registrations_address: RateText = "20/hour burst 20"
+    limit_connections_account: int = Field(default=32, ge=1, le=1_000)
+    limit_connections_address: int = Field(default=500, ge=1, le=20_000)
+    limit_conversations_account: int = Field(default=5_000, ge=1, le=5_000)
+    """That an account is or was in. A hello names them all, and more don't fit into a frame."""
+    limit_conversations_shared: int = Field(default=100, ge=1, le=5_000)
+    """That two accounts share, before one may put the other into a further group."""
+    limit_addresses: Literal["auto", "on", "off"] = "auto"
+    """Whether addresses have limits. auto: where others than this machine reach the server."""
 
     @field_validator("host")
     @classmethod
@@ -115,6 +146,28 @@ class Settings(BaseSettings):
             return ()
         url = urlsplit(self.public_url)
         return (f"{url.scheme}://{url.netloc}",)
+
+    @property
+    def frame_bytes_max(self) -> int:
+        return max(FRAME_BYTES_MIN, 4 * self.message_bytes_max)
+
+    @property
+    def limits(self) -> LimitSettings:
+        return LimitSettings(
+            commands_device=Rate.parse(self.limit_commands_device),
+            commands_account=Rate.parse(self.limit_commands_account),
+            receipts_device=Rate.parse(self.limit_receipts_device),
+            requests_account=Rate.parse(self.limit_requests_account),
+            starts_account=Rate.parse(self.limit_starts_account),
+            logins_device=Rate.parse(self.limit_logins_device),
+            logins_address=Rate.parse(self.limit_logins_address),
+            registrations_address=Rate.parse(self.limit_registrations_address),
+            connections_account_max=self.limit_connections_account,
+            connections_address_max=self.limit_connections_address,
+            conversations_account_max=self.limit_conversations_account,
+            conversations_shared_max=self.limit_conversations_shared,
+            by_address=self.limit_addresses == "on" or (self.limit_addresses == "auto" and not self.private),
+        )
 
     @property
     def event_store_url(self) -> str:

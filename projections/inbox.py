@@ -196,6 +196,12 @@ _OF_ACCOUNT: Final = _rows("m.account = ?")
 _OF_ONE: Final = _rows("m.account = ? AND m.conversation = ?")
 
 
+_SHARED: Final = """
+SELECT 1 FROM members m WHERE m.account = ? AND EXISTS (
+    SELECT 1 FROM members o WHERE o.conversation = m.conversation AND o.account = ?) LIMIT ?
+"""
+
+
 class Inbox(ReadModel):
     name: ClassVar[str] = "inbox"
     version: ClassVar[int] = 3
@@ -225,6 +231,25 @@ class Inbox(ReadModel):
         """None: the account never was in it."""
         rows = _by_conversation(self.db.query(_OF_ONE, (account, conversation)))
         return rows[0] if rows else None
+
+    async def is_listed(self, account: AccountId, conversation: ConversationId) -> bool:
+        """Whether the account is or was in it."""
+        sql = "SELECT 1 FROM members WHERE conversation = ? AND account = ?"
+        return self.db.query_one(sql, (conversation, account)) is not None
+
+    async def count(self, account: AccountId, *, limit: int) -> int:
+        """How many conversations the account is or was in; not counted beyond `limit`."""
+        return self._count("SELECT 1 FROM members WHERE account = ? LIMIT ?", (account, limit))
+
+    async def count_shared(self, one: AccountId, other: AccountId, *, limit: int) -> int:
+        """In how many conversations both accounts are or were; not counted beyond `limit`."""
+        return self._count(_SHARED, (other, one, limit))
+
+    def _count(self, sql: str, params: tuple[str | int, ...]) -> int:
+        row = self.db.query_one(f"SELECT count(*) FROM ({sql})", params)
+        assert row is not None
+        counted: int = row[0]
+        return counted
 
     async def members(self, conversation: ConversationId) -> dict[AccountId, Role]:
         """Those who are in it now."""

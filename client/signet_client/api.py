@@ -21,6 +21,8 @@ from signet_client.store import Profile
 
 ATTEMPTS_MAX: Final = 5
 RETRY_FIRST_S: Final = 0.2
+RETRY_AFTER_MAX_S: Final = 15.0
+"""Who is told to wait for longer than this decides by itself."""
 TIMEOUT_S: Final = 15.0
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
@@ -103,6 +105,7 @@ class _Problem(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     text: str
     retry: bool
+    retry_after_ms: int = 0
 
 
 class Api:
@@ -216,19 +219,22 @@ class Api:
     ) -> T:
         renewed = False
         for attempt in range(1, ATTEMPTS_MAX + 1):
+            wait_s = RETRY_FIRST_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
             try:
                 return _read(answer, await self._request(method, path, content, token=token))
             except Refused as refused:
                 # A server that was started anew, perhaps since the last attempt, knows the token no more.
                 stale = token and refused.code == "not_authenticated" and not renewed
-                if attempt == ATTEMPTS_MAX or not (stale or refused.retry):
+                too_long = refused.retry_after_s > RETRY_AFTER_MAX_S
+                if attempt == ATTEMPTS_MAX or too_long or not (stale or refused.retry):
                     raise
+                wait_s += refused.retry_after_s
                 if stale:
                     self._token, renewed = "", True
             except Unreachable:
                 if attempt == ATTEMPTS_MAX:
                     raise
-            await asyncio.sleep(RETRY_FIRST_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))
+            await asyncio.sleep(wait_s)
         raise AssertionError("the last attempt returns or raises")
 
     async def _request(self, method: Method, path: str, content: object, *, token: bool) -> httpx.Response:
@@ -251,7 +257,7 @@ def _read(answer: type[T], response: httpx.Response) -> T:
         problem = msgspec.json.decode(response.content, type=_Problem)
     except msgspec.DecodeError as error:
         raise Unreachable(f"the answer ({response.status_code}) is none of a Signet server") from error
-    raise Refused(problem.code, problem.text, retry=problem.retry)
+    raise Refused(problem.code, problem.text, retry=problem.retry, retry_after_s=problem.retry_after_ms / 1_000)
 
 
 def _new_id() -> str:

@@ -44,6 +44,8 @@ _REPLIES: Final = (
     Reply("not_authenticated", "Log in first: the token or challenge is missing, wrong or expired.", False, 401),
     Reply("device_revoked", "This device was revoked or never linked; link it again.", False, 401),
     Reply("registration_closed", "This server takes no registrations from outside.", False, 403),
+    Reply("invitation_needed", "Accounts are made by invitation here: register with one.", False, 403),
+    Reply("bad_invitation", "This invitation is not valid; ask for another one.", False, 403),
     Reply("wrong_host", "This server does not go by that name; its operator may set `hosts`.", False, 421),
     Reply("wrong_origin", "Web pages from there may not connect; see the setting `public_url`.", False, 403),
     Reply("no_such_account", "There is no such account.", False, 404),
@@ -59,10 +61,12 @@ _REPLIES: Final = (
     Reply("bad_members", "A direct conversation has one other member; nobody is named twice.", False, 400),
     Reply("last_owner", "A group keeps one owner: make somebody else the owner first.", False, 409),
     Reply("too_many_members", "The group would have more members than it may.", False, 409),
+    Reply("too_many_conversations", "An account would come into more conversations than it may.", False, 409),
     Reply("beyond_head", "The conversation has no such seq yet.", False, 409),
     # What may be otherwise in a moment: the same command may be sent again.
     Reply("busy", "The server has too much to do; send it again in a moment.", True, 503),
     Reply("unavailable", "The event store, or the keyring, can't be used now; send it again in a moment.", True, 503),
+    Reply("rate_limited", "You do too much at once; send it again after the time that it names.", True, 429),
     Reply("failed", "The server failed at this command; nothing was stored.", True, 500),
 )
 
@@ -72,6 +76,7 @@ _DISCONNECTS: Final = (
     Disconnect(1013, "unavailable", "The server has too much to do; connect again in a moment."),
     Disconnect(4000, "slow_reader", "You read too slowly; connect again and resume."),
     Disconnect(4001, "no_hello", "The hello did not come in time; connect again."),
+    Disconnect(4002, "rate_limited", "You connect or send more often than you may; connect again later."),
     Disconnect(4500, "bad_hello", "The hello was refused: check account, device and signature."),
     Disconnect(4501, "bad_frame", "A frame was not of the protocol."),
     Disconnect(4502, "revoked", "This device was revoked."),

@@ -32,13 +32,15 @@ class NoDevice(SignetError):
 class Refused(SignetError):
     """The server refused a command; nothing of it was stored."""
 
-    def __init__(self, code: str, text: str, *, retry: bool) -> None:
+    def __init__(self, code: str, text: str, *, retry: bool, retry_after_s: float = 0) -> None:
         super().__init__(f"{code}: {text}")
         self.code = code
         """A code of `codes.REPLIES`, or one of a newer server."""
         self.text = text
         self.retry = retry
         """Whether the same command, with the same id, may succeed later."""
+        self.retry_after_s = retry_after_s
+        """Sooner it is sure to be refused again; 0: the server did not say."""
 
 
 class Unreachable(SignetError):

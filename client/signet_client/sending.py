@@ -123,8 +123,10 @@ class Sending:
             return False
         if refused.retry:
             waiting.refusals += 1
-            delay = backoff(waiting.refusals)
-            asyncio.get_running_loop().call_later(delay, self._send_again, waiting, waiting.sent_at)
+            loop, told_s = asyncio.get_running_loop(), refused.retry_after_ms / 1_000
+            # It counts as sent when it may be: the connection is not at fault for a long wait.
+            waiting.sent_at = loop.time() + told_s
+            loop.call_later(told_s + backoff(waiting.refusals), self._send_again, waiting, waiting.sent_at)
         else:
             self._give_up(waiting, Refused(refused.code, refused.text, retry=False))
             self._send_next(waiting.message.conversation)

@@ -247,6 +247,8 @@ class Refused(_Frame, frozen=True, kw_only=True, tag="refused"):
     retry: bool
     c: str = ""
     """The conversation, where the refused frame named one."""
+    retry_after_ms: int = 0
+    """Sooner it is sure to be refused again; 0: nobody knows."""
 
 
 class Receipt(_Frame, frozen=True, kw_only=True, tag="receipt"):

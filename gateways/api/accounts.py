@@ -8,7 +8,7 @@ from domain.account import ChangeProfile, RegisterAccount
 from domain.ids import AccountId, CommandId, DeviceId, account_stream
 from gateways import models
 from gateways.api import examples
-from gateways.api.edge import Edge, Who, answer, body_of, check_text, execute
+from gateways.api.edge import Edge, Whence, Who, answer, body_of, check_text, execute
 from gateways.items import sealed, unsealed
 from gateways.openapi import operation
 from gateways.refusal import Refusal
@@ -35,11 +35,13 @@ async def challenge(services: Edge) -> Response:
         body_example=examples.REGISTER,
         answer=models.AccountChanged,
         example=examples.ACCOUNT_CHANGED,
-        refuses=("registration_closed", "bad_signature", "not_authenticated", "id_taken", "too_large"),
+        refuses=("registration_closed", "bad_signature", "not_authenticated", "id_taken", "too_large", "rate_limited"),
         token=False,
     ),
 )
-async def register(services: Edge, body: Annotated[models.Register, Depends(body_of(models.Register))]) -> Response:
+async def register(
+    services: Edge, address: Whence, body: Annotated[models.Register, Depends(body_of(models.Register))]
+) -> Response:
     """Register an account with its first device.
 
     The account's id is derived from the command's id and the device's key, so a repeated registration gives the same
@@ -50,7 +52,12 @@ async def register(services: Edge, body: Annotated[models.Register, Depends(body
     check_text("name", body.name, services.settings.name_chars_max)
     command_id = CommandId(body.id)
     account = services.auth.check_registration(
-        nonce=body.nonce, command_id=command_id, device=body.device, key=body.key, signature=body.signature
+        nonce=body.nonce,
+        command_id=command_id,
+        device=body.device,
+        key=body.key,
+        signature=body.signature,
+        address=address,
     )
     command = RegisterAccount(
         id=command_id,
@@ -71,18 +78,20 @@ async def register(services: Edge, body: Annotated[models.Register, Depends(body
         body_example=examples.LOG_IN,
         answer=models.Token,
         example=examples.TOKEN,
-        refuses=("bad_signature", "not_authenticated", "device_revoked", "too_large"),
+        refuses=("bad_signature", "not_authenticated", "device_revoked", "too_large", "rate_limited"),
         token=False,
     ),
 )
-async def token(services: Edge, body: Annotated[models.LogIn, Depends(body_of(models.LogIn))]) -> Response:
+async def token(
+    services: Edge, address: Whence, body: Annotated[models.LogIn, Depends(body_of(models.LogIn))]
+) -> Response:
     """Log a device in: a bearer token for an hour.
 
     It ends when the device is revoked, and when the server starts anew. A device has at most eight; a ninth ends the
     oldest.
     """
     granted, expires_at = await services.auth.token(
-        nonce=body.nonce, account=body.account, device=body.device, signature=body.signature
+        nonce=body.nonce, account=body.account, device=body.device, signature=body.signature, address=address
     )
     return answer(models.Token(token=granted, account=body.account, device=body.device, expires_at=expires_at))
 

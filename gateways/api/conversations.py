@@ -47,7 +47,14 @@ async def list_conversations(services: Edge, who: Who) -> Response:
     **operation(
         body=models.Start,
         body_example=examples.START,
-        refuses=("bad_members", "no_such_account", "not_a_group", "too_many_members", "too_large"),
+        refuses=(
+            "bad_members",
+            "no_such_account",
+            "not_a_group",
+            "too_many_members",
+            "too_many_conversations",
+            "too_large",
+        ),
         **_CHANGED,
     ),
 )
@@ -70,7 +77,9 @@ async def start_conversation(
         title=None if body.title is None else _title(services, who, body.title),
         members_max=services.settings.members_max,
     )
-    return await change(services, who, command)
+    await services.catch_up("inbox")
+    async with services.admission.start(command.conversation, who.account, others, group=body.kind == "group"):
+        return await change(services, who, command)
 
 
 def _new_id(who: Caller, body: models.Start, others: list[AccountId]) -> ConversationId:
@@ -103,7 +112,7 @@ async def show_conversation(services: Edge, who: Who, talk: Talk) -> Response:
     **operation(
         body=models.AddPeople,
         body_example=examples.ADD_PEOPLE,
-        refuses=(*_GROUP_REFUSES, "no_such_account", "too_many_members"),
+        refuses=(*_GROUP_REFUSES, "no_such_account", "too_many_members", "too_many_conversations"),
         **_CHANGED,
     ),
 )
@@ -112,7 +121,10 @@ async def add_members(
 ) -> Response:
     """Add people to a group; for owners and admins. They see what comes from here on, and not what was."""
     accounts = _accounts(services, body.accounts)
-    return await change(services, who, AddMembers(**_stamp(who, talk, body.id, body.after), accounts=accounts))
+    command = AddMembers(**_stamp(who, talk, body.id, body.after), accounts=accounts)
+    await services.catch_up("inbox")
+    async with services.admission.add(talk, who.account, accounts):
+        return await change(services, who, command)
 
 
 @router.delete(

@@ -37,12 +37,22 @@ async def _services(request: Request) -> Services:
 Edge = Annotated[Services, Depends(_services)]
 
 
+async def _address(request: Request) -> str:
+    return request.client.host if request.client is not None else ""
+
+
+Whence = Annotated[str, Depends(_address)]
+"""The address of the peer; that of a client behind a trusted proxy."""
+
+
 async def _caller(
     services: Edge, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Caller:
     if credentials is None:
         raise Refusal("not_authenticated")
-    return services.auth.caller(credentials.credentials)
+    caller = services.auth.caller(credentials.credentials)
+    services.limits.take_request(caller.account)
+    return caller
 
 
 Who = Annotated[Caller, Depends(_caller)]
@@ -118,6 +128,8 @@ async def _read(request: Request, bytes_max: int) -> bytes:
 async def execute(services: Services, command: Command, *, turn: Caller | str) -> Accepted:
     """Gives a command to the writer and waits until the read models show what it did. Raises Refusal; `unavailable` may
     also mean that the command is stored but does not show yet: sent again, it gets its answer."""
+    if isinstance(turn, Caller):
+        services.limits.take_commands(turn.account, turn.device)
     reply = await services.writer.execute(command, turn=turn)
     if isinstance(reply, Refused):
         raise Refusal(reply.code)

@@ -31,9 +31,10 @@ def accept(server: "FakeServer", sent: wire.Send) -> list[wire.ServerFrame]:
     return [server.store(sent)]
 
 
-def refuse(code: str, *, retry: bool) -> Answer:
+def refuse(code: str, *, retry: bool, retry_after_ms: int = 0) -> Answer:
     def answer(server: "FakeServer", sent: wire.Send) -> list[wire.ServerFrame]:
-        return [wire.Refused(id=header(sent.header).id, code=code, text=code, retry=retry)]
+        id_ = header(sent.header).id
+        return [wire.Refused(id=id_, code=code, text=code, retry=retry, retry_after_ms=retry_after_ms)]
 
     return answer
 

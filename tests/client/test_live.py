@@ -233,6 +233,18 @@ async def test_refused_fetch_is_tried_again(server: FakeServer, path: Path) -> N
         assert len(server.fetches()) == 2
 
 
+async def test_a_refused_message_waits_as_long_as_it_is_told(server: FakeServer, path: Path) -> None:
+    """I11: and those behind it wait too, so that the order holds."""
+    server.answer = [refuse("rate_limited", retry=True, retry_after_ms=300)]
+    async with device(server, path) as client:
+        await soon(client.caught_up())
+        began = asyncio.get_running_loop().time()
+        first, second = client.post(TALK, "first"), client.post(TALK, "second")
+        assert [(await soon(first)).seq, (await soon(second)).seq] == [1, 2]
+        assert asyncio.get_running_loop().time() - began >= 0.3
+        assert len(server.sends()) == 3
+
+
 async def test_refused_marks_are_said_again(server: FakeServer, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """I6: a store that was away when the device acknowledged costs no tick."""
     monkeypatch.setattr(signet_client.live, "MARKS_RETRY_S", 0.1)

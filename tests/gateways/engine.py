@@ -20,9 +20,11 @@ from commands.stores import open_log
 from commands.writer import Writer
 from domain.ids import account_stream
 from domain.log import EventLog
+from gateways.admission import Admission
 from gateways.auth import Auth
 from gateways.http import make_app
 from gateways.hub import Hub
+from gateways.limits import Limits, LimitSettings
 from gateways.services import EdgeSettings, Services
 from projections.database import Database
 from projections.delivery import Delivery
@@ -180,7 +182,9 @@ async def sqlite_engine(folder: Path, **settings: Any) -> AsyncIterator[Engine]:
 
 
 @asynccontextmanager
-async def open_engine(log: EventLog, *, hands_over: bool, **settings: Any) -> AsyncIterator[Engine]:
+async def open_engine(
+    log: EventLog, *, hands_over: bool, limits: LimitSettings | None = None, **settings: Any
+) -> AsyncIterator[Engine]:
     """An engine on this log, which it closes. Where the writer doesn't hand over, the feed follows the log."""
     clock = Clock()
     feed = Feed(log)
@@ -192,12 +196,14 @@ async def open_engine(log: EventLog, *, hands_over: bool, **settings: Any) -> As
     writer = Writer(
         log, lookup=StreamLookup(log), keyring=keyring, hand_over=feed.publish if hands_over else None, clock=clock
     )
+    bounds = Limits(limits)
     auth = Auth(
         server_name=SERVER,
         directory=directory,
         catch_up=lambda: runners["directory"].wait(feed.head),
         clock=clock,
         is_parked=lambda account: runners["directory"].is_parked(account_stream(account)),
+        limits=bounds,
     )
     feed.listen(auth.hear)
     delivery = Delivery(log)
@@ -217,6 +223,8 @@ async def open_engine(log: EventLog, *, hands_over: bool, **settings: Any) -> As
         hub=Hub(delivery, sealer),
         clock=clock,
         settings=EdgeSettings(**{"registration_open": True, **settings}),
+        limits=bounds,
+        admission=Admission(inbox, bounds),
     )
     transport = httpx.ASGITransport(make_app(services))
     async with AsyncExitStack() as stack:

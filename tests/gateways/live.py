@@ -92,6 +92,7 @@ class MemoryDevice(Inbox):
         self.person = person
         self.connection = Connection(engine.services, acks or Acks(engine.services.writer), self)
         self.closed: asyncio.Future[Disconnect] = asyncio.get_running_loop().create_future()
+        self.address = "127.0.0.1"
         self.slow = False
         self.missed = 0
         self.went_on = 0

@@ -15,6 +15,7 @@ from domain.ids import AccountId, DeviceId, account_stream
 from gateways import auth as auth_module
 from gateways.auth import Auth
 from gateways.fading import Fading
+from gateways.limits import Limits
 from gateways.refusal import Refusal
 from projections.directory import DeviceRow
 from signet_client import payloads
@@ -331,7 +332,7 @@ async def test_a_revocation_during_the_log_in_ends_the_token(moment: int) -> Non
     async def caught_up() -> None:
         pass
 
-    auth = Auth(server_name=SERVER, directory=directory, catch_up=caught_up, clock=lambda: 1_000_000)
+    auth = Auth(server_name=SERVER, directory=directory, catch_up=caught_up, clock=lambda: 1_000_000, limits=Limits())
 
     def revoke(look: int) -> None:
         if look == moment:
@@ -346,7 +347,7 @@ async def test_a_revocation_during_the_log_in_ends_the_token(moment: int) -> Non
     signature = payloads.to_base64(key.sign(payload).signature)
 
     async def use() -> None:
-        token, _ = await auth.token(nonce=nonce, account=account, device=device, signature=signature)
+        token, _ = await auth.token(nonce=nonce, account=account, device=device, signature=signature, address="::1")
         auth.caller(token)
 
     with pytest.raises(Refusal) as refusal:
