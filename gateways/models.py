@@ -48,6 +48,8 @@ class Register(_Command, frozen=True, kw_only=True):
     """The device's Ed25519 public key, unpadded base64."""
     signature: str
     """By that key over `signet.register.v1`, nonce, server, id, device and key, one a line."""
+    invitation: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    """Its code, where the server asks for one."""
 
 
 class LogIn(_Model, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from gateways.refusal import Refusal
 from projections.readmodel import ReadModelStopped
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gateways.admission import Admission
     from gateways.auth import Auth
     from gateways.hub import Hub
+    from gateways.invitations import Invitations
     from gateways.limits import Limits
     from projections.directory import Directory
     from projections.feed import Feed
@@ -33,8 +34,8 @@ CATCH_UP_MAX_S: Final = 5.0
 class EdgeSettings:
     """What the edges let through."""
 
-    registration_open: bool = False
-    """Only where the server is bound to loopback and no public address is set."""
+    registration: Literal["open", "invited", "closed"] = "invited"
+    """Who may register accounts: everybody, who has an invitation, nobody."""
     body_bytes_max: int = 65_536
     """Of a message's body, as UTF-8."""
     frame_bytes_max: int = 262_144
@@ -71,6 +72,7 @@ class Services:
     """Microseconds since 1970, UTC."""
     limits: Limits
     admission: Admission
+    invitations: Invitations
     settings: EdgeSettings = field(default_factory=EdgeSettings)
 
     async def catch_up(self, *names: str, to: int | None = None) -> None:

@@ -26,6 +26,7 @@ def chat(
     to: Annotated[str | None, typer.Option(help="Whom to talk to: a name on this machine, or an address")] = None,
     data: DataOption = None,
     url: Annotated[str | None, typer.Option(help="The engine, where it isn't that of --data")] = None,
+    invitation: Annotated[str | None, typer.Option(help="Its code, where the engine asks for one")] = None,
 ) -> None:
     """Chat in the terminal, to try the engine with two people on one machine.
 
@@ -37,14 +38,14 @@ def chat(
     """
     folder = data_folder(data)
     try:
-        asyncio.run(_chat(name, to, folder, url or running_url(folder)))
+        asyncio.run(_chat(name, to, folder, url or running_url(folder), invitation))
     except SignetError as error:
         raise OpsError(str(error)) from error
 
 
-async def _chat(name: str, to: str | None, folder: Path, url: str) -> None:
+async def _chat(name: str, to: str | None, folder: Path, url: str, invitation: str | None) -> None:
     addresses, screen = Addresses(folder), Screen()
-    client = await addresses.client(name, url)
+    client = await addresses.client(name, url, invitation=invitation)
     talk = Talk(client, addresses, screen)
     async with client:
         screen.notice(f"you are {name}; /help lists what can be typed")

@@ -31,6 +31,7 @@ VERBS = (
     Verb("chat", "ops.chat:chat", "Chat in the terminal; start it twice to try it with two people."),
     Verb("tail", "ops.tail:tail", "Show the log as it grows, one readable line an event."),
     Verb("keyring", "ops.keyring:app", "The keys that seal personal texts: back them up, and check them."),
+    Verb("invite", "ops.invite:app", "Let people register where registration is not open: make, list, revoke."),
     Verb("parked", "ops.parked:app", "Events that a read model could not apply: list, show, retry, skip."),
     Verb("play", "ops.play:app", "Play a day of real chat through real clients, and check what came of it."),
     Verb("bench", "ops.bench.verb:bench", "Measure what a message costs, by load from another process."),

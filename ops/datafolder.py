@@ -3,6 +3,7 @@
 lock            held by the owner for as long as it lives
 server.json     the server's name, set at the first start; its URL while it runs
 log.db          the event log, where it is SQLite
+invitations.db  with what accounts may be registered where that is not open to all
 keyring.db      the keys that seal personal texts: back it up apart from the log
 keyring.backup.json   where its last backup lies
 control.sock    where the running engine is asked for changes; for the folder's owner alone

@@ -22,6 +22,7 @@ from gateways.auth import Auth
 from gateways.http import make_app
 from gateways.httpsocket import http_protocol
 from gateways.hub import Hub
+from gateways.invitations import Invitations
 from gateways.limits import Limits
 from gateways.services import EdgeSettings, Services
 from gateways.websocket import live_protocol
@@ -184,7 +185,7 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
         hub=Hub(delivery, sealer),
         clock=clock,
         settings=EdgeSettings(
-            registration_open=settings.registration_open,
+            registration=settings.who_registers,
             body_bytes_max=settings.message_bytes_max,
             frame_bytes_max=settings.frame_bytes_max,
             members_max=settings.group_members_max,
@@ -194,6 +195,7 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
         ),
         limits=limits,
         admission=Admission(inbox, limits),
+        invitations=Invitations(settings.data / "invitations.db", clock),
     )
 
 

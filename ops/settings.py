@@ -69,8 +69,9 @@ class Settings(BaseSettings):
     """The event store; empty: SQLite in the data folder."""
     server_name: str | None = Field(default=None, min_length=1, max_length=253)
     """Set at the first start, and never changed: devices sign it. Default: localhost."""
-    registration: Literal["auto", "open", "closed"] = "auto"
-    """Who may register accounts. auto: everybody, where the server is bound to loopback and has no public address."""
+    registration: Literal["auto", "open", "invited", "closed"] = "auto"
+    """Who may register accounts: everybody (open), who has an invitation (invited), nobody (closed). auto: everybody,
+    where the server is bound to loopback and has no public address; elsewhere who has an invitation."""
     group_members_max: int = Field(default=1_024, ge=2, le=100_000)
     message_bytes_max: int = Field(default=65_536, ge=1_024, le=1_048_576)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -130,8 +131,10 @@ class Settings(BaseSettings):
         return loopback and self.public_url is None and not self.trusted_proxies
 
     @property
-    def registration_open(self) -> bool:
-        return self.registration != "closed" and self.private
+    def who_registers(self) -> Literal["open", "invited", "closed"]:
+        if self.registration == "auto":
+            return "open" if self.private else "invited"
+        return self.registration
 
     @property
     def names(self) -> tuple[str, ...]:

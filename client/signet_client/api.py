@@ -125,7 +125,7 @@ class Api:
 
     # Accounts and devices
 
-    async def register(self, name: str) -> str:
+    async def register(self, name: str, *, invitation: str | None = None) -> str:
         """Makes the account that the profile's `registration` names, and gives its id."""
         command, device, key = self._profile.registration, self._profile.device, self._identity.key
         challenge = await self._challenge()
@@ -135,7 +135,8 @@ class Api:
             )
         )
         content = {
-            "id": command, "nonce": challenge.nonce, "name": name, "device": device, "key": key, "signature": signature
+            "id": command, "nonce": challenge.nonce, "name": name, "device": device, "key": key, "signature": signature,
+            "invitation": invitation,
         }  # fmt: skip
         return (await self._ask(_AccountChanged, "POST", "/accounts", content, token=False)).account
 

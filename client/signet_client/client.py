@@ -62,9 +62,17 @@ class Client:
 
     @classmethod
     async def register(
-        cls, url: str, name: str, path: str | Path, *, device: str | None = None, durable: bool = True
+        cls,
+        url: str,
+        name: str,
+        path: str | Path,
+        *,
+        invitation: str | None = None,
+        device: str | None = None,
+        durable: bool = True,
     ) -> Self:
-        """Makes an account with this device as its first, and the device's store at `path`.
+        """Makes an account with this device as its first, and the device's store at `path`. `invitation`: its code,
+        where the server asks for one.
 
         If it breaks off, call it again with the same path: it goes on, and makes no second account. `durable=False`: a
         crash of the machine may lose what was acknowledged. Raises Refused, Unreachable, StoreInUse, StoreFailed."""
@@ -74,7 +82,7 @@ class Client:
             if not profile.account:
                 caller = Api(profile, identity)
                 try:
-                    account = await caller.register(name)
+                    account = await caller.register(name, invitation=invitation)
                 finally:
                     await caller.close()
                 profile = msgspec.structs.replace(profile, account=account)

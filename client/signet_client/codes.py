@@ -43,7 +43,7 @@ _REPLIES: Final = (
     Reply("too_large", "It is larger than the server takes.", False, 413),
     Reply("not_authenticated", "Log in first: the token or challenge is missing, wrong or expired.", False, 401),
     Reply("device_revoked", "This device was revoked or never linked; link it again.", False, 401),
-    Reply("registration_closed", "This server takes no registrations from outside.", False, 403),
+    Reply("registration_closed", "This server takes no registrations.", False, 403),
     Reply("invitation_needed", "Accounts are made by invitation here: register with one.", False, 403),
     Reply("bad_invitation", "This invitation is not valid; ask for another one.", False, 403),
     Reply("wrong_host", "This server does not go by that name; its operator may set `hosts`.", False, 421),

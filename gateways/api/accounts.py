@@ -12,6 +12,7 @@ from gateways.api.edge import Edge, Whence, Who, answer, body_of, check_text, ex
 from gateways.items import sealed, unsealed
 from gateways.openapi import operation
 from gateways.refusal import Refusal
+from gateways.services import Services
 
 router = APIRouter(tags=["accounts"])
 
@@ -35,7 +36,16 @@ async def challenge(services: Edge) -> Response:
         body_example=examples.REGISTER,
         answer=models.AccountChanged,
         example=examples.ACCOUNT_CHANGED,
-        refuses=("registration_closed", "bad_signature", "not_authenticated", "id_taken", "too_large", "rate_limited"),
+        refuses=(
+            "registration_closed",
+            "invitation_needed",
+            "bad_invitation",
+            "bad_signature",
+            "not_authenticated",
+            "id_taken",
+            "too_large",
+            "rate_limited",
+        ),
         token=False,
     ),
 )
@@ -45,10 +55,9 @@ async def register(
     """Register an account with its first device.
 
     The account's id is derived from the command's id and the device's key, so a repeated registration gives the same
-    account. Open only where the server is bound to loopback and has no public address.
+    account. Where the server can be reached from elsewhere it takes an invitation, or is closed.
     """
-    if not services.settings.registration_open:
-        raise Refusal("registration_closed")
+    _check_may_register(services, body)
     check_text("name", body.name, services.settings.name_chars_max)
     command_id = CommandId(body.id)
     account = services.auth.check_registration(
@@ -59,6 +68,8 @@ async def register(
         signature=body.signature,
         address=address,
     )
+    if services.settings.registration == "invited":
+        await services.invitations.use(body.invitation or "", account)
     command = RegisterAccount(
         id=command_id,
         account=account,
@@ -69,6 +80,13 @@ async def register(
     )
     accepted = await execute(services, command, turn=_REGISTRATIONS)
     return answer(models.AccountChanged(id=body.id, account=account, at=accepted.at))
+
+
+def _check_may_register(services: Services, body: models.Register) -> None:
+    if services.settings.registration == "closed":
+        raise Refusal("registration_closed")
+    if services.settings.registration == "invited" and body.invitation is None:
+        raise Refusal("invitation_needed")
 
 
 @router.post(

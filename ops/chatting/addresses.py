@@ -17,7 +17,7 @@ class Addresses:
     def __init__(self, data: Path) -> None:
         self._folder = data / "clients"
 
-    async def client(self, name: str, url: str) -> Client:
+    async def client(self, name: str, url: str, *, invitation: str | None = None) -> Client:
         """The device of that name, registered now if there is none. Raises OpsError, SignetError."""
         if not _NAME.fullmatch(name):
             raise OpsError(f"{name!r} is no name for chat: letters, digits, dots, dashes and underscores, 64 at most")
@@ -28,7 +28,7 @@ class Addresses:
             try:
                 client = Client.open(store, url=url)
             except NoDevice:
-                client = await Client.register(url, name, store)
+                client = await Client.register(url, name, store, invitation=invitation)
         except StoreInUse as error:
             raise OpsError(f"{name} chats in another terminal already; close that one, or take another name") from error
         (folder / "address").write_text(client.account + "\n")

@@ -24,6 +24,7 @@ from gateways.admission import Admission
 from gateways.auth import Auth
 from gateways.http import make_app
 from gateways.hub import Hub
+from gateways.invitations import Invitations
 from gateways.limits import Limits, LimitSettings
 from gateways.services import EdgeSettings, Services
 from projections.database import Database
@@ -177,13 +178,18 @@ def texts(page: Any) -> list[str]:
 async def sqlite_engine(folder: Path, **settings: Any) -> AsyncIterator[Engine]:
     """An engine on the embedded store; the writer hands its events over."""
     log = open_log(f"sqlite://{folder / 'log.db'}")
-    async with open_engine(log, hands_over=True, **settings) as engine:
+    async with open_engine(log, hands_over=True, invitations=folder / "invitations.db", **settings) as engine:
         yield engine
 
 
 @asynccontextmanager
 async def open_engine(
-    log: EventLog, *, hands_over: bool, limits: LimitSettings | None = None, **settings: Any
+    log: EventLog,
+    *,
+    hands_over: bool,
+    limits: LimitSettings | None = None,
+    invitations: Path | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Engine]:
     """An engine on this log, which it closes. Where the writer doesn't hand over, the feed follows the log."""
     clock = Clock()
@@ -222,9 +228,10 @@ async def open_engine(
         auth=auth,
         hub=Hub(delivery, sealer),
         clock=clock,
-        settings=EdgeSettings(**{"registration_open": True, **settings}),
+        settings=EdgeSettings(**{"registration": "open", **settings}),
         limits=bounds,
         admission=Admission(inbox, bounds),
+        invitations=Invitations(invitations or Path("/nowhere"), clock),
     )
     transport = httpx.ASGITransport(make_app(services))
     async with AsyncExitStack() as stack:

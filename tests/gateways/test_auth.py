@@ -185,7 +185,7 @@ async def test_malformed_registrations_are_refused(engine: Engine, wrong: dict[s
 
 
 async def test_registration_may_be_closed(tmp_path: Path) -> None:
-    async with sqlite_engine(tmp_path, registration_open=False) as engine:
+    async with sqlite_engine(tmp_path, registration="closed") as engine:
         anna = Person(engine, "Anna", "laptop", SigningKey.generate())
         assert await refused(anna, "/accounts", await anna.registration()) == "registration_closed"
 

@@ -70,23 +70,24 @@ def test_another_store_is_named_by_its_url(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "registration_open"),
+    ("given", "who"),
     [
-        ({}, True),
-        ({"host": "localhost"}, True),
-        ({"host": "::1"}, True),
-        ({"host": "0.0.0.0"}, False),
-        ({"public_url": "https://chat.example"}, False),
-        ({"trusted_proxies": ["127.0.0.1"]}, False),
-        ({"registration": "closed"}, False),
-        ({"registration": "open"}, True),
+        ({}, "open"),
+        ({"host": "localhost"}, "open"),
+        ({"host": "::1"}, "open"),
+        ({"host": "0.0.0.0"}, "invited"),
+        ({"public_url": "https://chat.example"}, "invited"),
+        ({"trusted_proxies": ["127.0.0.1"]}, "invited"),
+        ({"registration": "invited"}, "invited"),
+        ({"registration": "closed"}, "closed"),
+        ({"registration": "open"}, "open"),
     ],
 )
 def test_registration_is_open_only_where_nobody_else_reaches_the_server(
-    tmp_path: Path, given: dict[str, object], registration_open: bool
+    tmp_path: Path, given: dict[str, object], who: str
 ) -> None:
     """I12"""
-    assert load_settings(tmp_path, **given).registration_open is registration_open
+    assert load_settings(tmp_path, **given).who_registers == who
 
 
 @pytest.mark.parametrize(
