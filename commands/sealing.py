@@ -75,6 +75,10 @@ class Sealer:
         except (CryptoError, ValueError, TypeError) as error:
             raise DamagedText(f"a text can't be unsealed with its key {sealed.key}") from error
 
+    def check(self) -> None:
+        """Whether the keyring can be read. Raises what the keyring does."""
+        self._keyring.find("")
+
     def _period(self) -> str:
         seconds = self._clock() // 1_000_000
         day = seconds // 86_400

@@ -29,6 +29,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from time import perf_counter
 from typing import Final, assert_never
 
 from commands.batch import Group, OpenAppend, Waiting
@@ -37,6 +38,7 @@ from commands.handover import HandOver
 from commands.ids import new_uuid
 from commands.keyring import Keyring
 from commands.lookup import CommandLookup
+from commands.measures import WriterMeasures
 from commands.replies import Accepted, Refused, Reply, ReplyTo
 from commands.states import States
 from commands.turns import Turns
@@ -98,6 +100,22 @@ class Writer:
         self._position = 0
         self._now = 0
         """When the round's events are recorded."""
+        self.measures = WriterMeasures()
+
+    @property
+    def position(self) -> int:
+        """That of the last event that this writer knows of."""
+        return self._position
+
+    @property
+    def unanswered(self) -> int:
+        """How many commands have no answer yet."""
+        return self._unanswered
+
+    @property
+    def open_appends(self) -> int:
+        """To how many streams the outcome of an append is not known."""
+        return len(self._open)
 
     # 1 queue
 
@@ -162,8 +180,12 @@ class Writer:
         # 3 decide
         self._now = self._clock()
         groups: dict[str, Group] = {}
+        began = perf_counter()
         for waiting in batch:
             await self._decide(waiting, groups)
+        if batch:
+            self.measures.batch_commands.observe(len(batch))
+            self.measures.decide_s.observe(perf_counter() - began)
         ready = [*retried, *self._sort_out(groups.values())]
         # 4 append
         outcomes = await self._append(ready) if ready else []
@@ -277,11 +299,14 @@ class Writer:
     # 4 append, 5 settle
 
     async def _append(self, groups: list[Group]) -> list[Outcome]:
+        began = perf_counter()
         try:
             return await self._log.append([group.append for group in groups])
         except Exception as error:  # the port forbids it; what an adapter left open is settled as unknown
             _log.exception("the store failed at an append")
             return [Unknown(reason=repr(error)) for _ in groups]
+        finally:
+            self.measures.append_s.observe(perf_counter() - began)
 
     async def _settle(self, group: Group, outcome: Outcome) -> bool:
         """Whether the group's events are stored."""
@@ -328,6 +353,7 @@ class Writer:
     def _keep_open(self, group: Group, outcome: Unavailable | Unknown) -> None:
         group.tries += 1
         group.uncertain = group.uncertain or isinstance(outcome, Unknown)
+        self.measures.failure, self.measures.failed_at = outcome.reason, asyncio.get_running_loop().time()
         _log.warning("an append to %s is open (try %d): %s", group.slot.stream, group.tries, outcome.reason)
         if group.tries >= self._unavailable_tries_max and not group.uncertain:
             self._give_up(group)
@@ -361,7 +387,9 @@ class Writer:
     # 6 answer
 
     async def _committed(self, done: list[Group]) -> None:
+        self.measures.failure = ""
         for group in done:
+            self.measures.events += len(group.events)
             group.slot.committed = group.slot.version
             if group.tries:
                 # It may have been read anew for another stream's decision while the outcome was open.

@@ -206,6 +206,7 @@ class Connection:
     # Frames of a device that is logged in. Limits on their number and rate belong here.
 
     def _on_send(self, frame: wire.Send) -> None:
+        self._services.counts.sends += 1
         header = parse_header(frame.header)
         if header is None:
             self.refuse(Refusal("bad_header", "it can't be read"))
@@ -259,6 +260,7 @@ class Connection:
 
     def _take_receipt(self) -> None:
         """Raises Refusal."""
+        self._services.counts.receipts += 1
         if not self._receipts_left:
             self._receipts_left = self._services.limits.take_receipts(self.account, self.device, LEASE)
             self._over_limit = 0
@@ -285,11 +287,13 @@ class Connection:
             self.refuse(refusal, conversation=frame.c)
 
     def _on_ping(self, frame: wire.Ping) -> None:
+        self._services.counts.pings += 1
         self._send(wire.Pong(id=frame.id))
 
     # Frames that need the read models: one after the other, in one task
 
     def _on_fetch(self, frame: wire.Fetch) -> None:
+        self._services.counts.fetches += 1
         try:
             self._services.limits.take_request(self.account)
         except Refusal as refusal:
@@ -348,6 +352,7 @@ class Connection:
                 retry_after_ms=refusal.retry_after_ms,
             )
         )
+        self._services.counts.refusals[refusal.code] += 1
         if refusal.code == "rate_limited":
             self._over_limit += 1
             if self._over_limit > OVER_LIMIT_MAX:

@@ -1,7 +1,7 @@
 """The HTTP application: the routes of `/v1`, and one form for every refusal."""
 
 import json
-from functools import cache
+from functools import cache, partial
 from math import ceil
 from typing import Any, Final
 
@@ -11,10 +11,12 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from gateways import asyncapi, live_page, models, openapi
-from gateways.api import accounts, conversations, devices, examples, messages
+from gateways.api import accounts, conversations, devices, examples, health, messages
 from gateways.api.edge import Edge, answer
+from gateways.counts import CountRequests
 from gateways.gate import GateKeeper
 from gateways.hangup import HangUp
+from gateways.metrics import Metrics
 from gateways.refusal import Refusal
 from gateways.services import EdgeSettings, Services
 from signet_client import wire
@@ -56,12 +58,6 @@ async def index(services: Edge) -> Response:
     )
 
 
-@index_router.get("/healthz", **openapi.operation(answer=models.Health, example=models.Health(), token=False))
-async def health() -> Response:
-    """Whether the process answers."""
-    return answer(models.Health())
-
-
 def make_app(services: Services) -> FastAPI:
     """The application of one engine."""
     app = FastAPI(
@@ -81,10 +77,13 @@ def make_app(services: Services) -> FastAPI:
             Exception: _failed,
         },
     )
-    app.add_middleware(GateKeeper, services=services, refuse=_problem)
+    app.add_middleware(GateKeeper, services=services, refuse=partial(_problem, app))
     app.add_middleware(HangUp)  # outermost: it must see every answer
+    app.add_middleware(CountRequests, services=services)
     app.state.services = services
+    app.state.metrics = Metrics(services)
     app.include_router(index_router)
+    app.include_router(health.router)
     for resource in (accounts, devices, conversations, messages):
         app.include_router(resource.router, prefix="/v1")
     app.add_route("/asyncapi.json", _live_described, include_in_schema=False)
@@ -124,35 +123,37 @@ def _live_document(settings: EdgeSettings) -> tuple[str, str]:
 # Refusals
 
 
-def _problem(refusal: Refusal, *, status: int | None = None, headers: dict[str, str] | None = None) -> Response:
+def _problem(
+    app: FastAPI, refusal: Refusal, *, status: int | None = None, headers: dict[str, str] | None = None
+) -> Response:
+    app.state.services.counts.refusals[refusal.code] += 1
     content = models.Problem(
         code=refusal.code, text=refusal.text, retry=refusal.reply.retry, retry_after_ms=refusal.retry_after_ms
     )
     return answer(content, status=status or refusal.reply.status, headers=headers)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     if error.reply.status == 401:
-        return _problem(error, headers={"www-authenticate": "Bearer"})
+        return _problem(request.app, error, headers={"www-authenticate": "Bearer"})
     if error.retry_after_ms:
-        return _problem(error, headers={"retry-after": str(ceil(error.retry_after_ms / 1_000))})
-    return _problem(error)
+        return _problem(request.app, error, headers={"retry-after": str(ceil(error.retry_after_ms / 1_000))})
+    return _problem(request.app, error)
 
 
-async def _bad_parameter(_: Request, error: Exception) -> Response:
+async def _bad_parameter(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    return _problem(Refusal("bad_frame", f"{first['loc'][-1]}: {first['msg']}"))
+    return _problem(request.app, Refusal("bad_frame", f"{first['loc'][-1]}: {first['msg']}"))
 
 
-async def _no_route(_: Request, error: Exception) -> Response:
+async def _no_route(request: Request, error: Exception) -> Response:
     """What Starlette itself refuses: no such route (404), or not with this method (405)."""
     assert isinstance(error, HTTPException)
-    headers = dict(error.headers or {})
-    return _problem(Refusal("no_such_route"), status=error.status_code, headers=headers)
+    return _problem(request.app, Refusal("no_such_route"), status=error.status_code, headers=dict(error.headers or {}))
 
 
-async def _failed(_: Request, error: Exception) -> Response:
+async def _failed(request: Request, error: Exception) -> Response:
     """A bug, or a damaged store; the server logs the error itself."""
-    return _problem(Refusal("failed"))
+    return _problem(request.app, Refusal("failed"))

@@ -41,6 +41,8 @@ class Hub:
     def __init__(self, delivery: Delivery, sealer: Sealer) -> None:
         self._sealer = sealer
         self._listeners: dict[AccountId, list[Listener]] = {}
+        self.pushed = 0
+        """Pushes so far, one for each connection that one was for."""
         self._by_http: set[CommandId] = set()
         self._by_http_before: set[CommandId] = set()
         delivery.subscribe(self._receive)
@@ -113,7 +115,7 @@ class Hub:
         if not listeners:
             return
         data = encode(pushed_item(push.event, push.conversation, self._sealer))
-        _give(listeners, push.conversation, push.event.version + 1, data)
+        self._give(listeners, push.conversation, push.event.version + 1, data)
 
     def _hearing(self, push: EventPush) -> list[Listener]:
         account, device = push.origin or (None, None)
@@ -137,7 +139,7 @@ class Hub:
             c=push.conversation, delivered=push.delivered, read=push.read, undelivered=push.undelivered,
             repaired=push.repaired, more=push.more,
         )  # fmt: skip
-        _give(list(listeners), push.conversation, 0, encode(frame))
+        self._give(list(listeners), push.conversation, 0, encode(frame))
 
     def _push_mark(self, push: MarkPush) -> None:
         listeners = [
@@ -145,14 +147,14 @@ class Hub:
         ]
         if not listeners:
             return
-        _give(listeners, push.conversation, 0, encode(wire.Mark(c=push.conversation, read=push.read)))
+        self._give(listeners, push.conversation, 0, encode(wire.Mark(c=push.conversation, read=push.read)))
 
-
-def _give(listeners: list[Listener], conversation: ConversationId, seq: int, data: bytes) -> None:
-    for listener in listeners:
-        try:
-            listener.push(conversation, seq, data)
-        except Exception:
-            # The others still hear it, and this one gets it when it has connected again.
-            _log.exception("a push could not be given to a connection")
-            listener.close(DISCONNECTS["failed"])
+    def _give(self, listeners: list[Listener], conversation: ConversationId, seq: int, data: bytes) -> None:
+        self.pushed += len(listeners)
+        for listener in listeners:
+            try:
+                listener.push(conversation, seq, data)
+            except Exception:
+                # The others still hear it, and this one gets it when it has connected again.
+                _log.exception("a push could not be given to a connection")
+                listener.close(DISCONNECTS["failed"])

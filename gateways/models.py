@@ -144,6 +144,20 @@ class Health(_Model, frozen=True, kw_only=True):
     status: Literal["ok"] = "ok"
 
 
+class Check(_Model, frozen=True, kw_only=True, omit_defaults=True):
+    name: str
+    """What part of the engine: the log, the keyring, the disk, or a read model."""
+    ok: bool
+    detail: str = ""
+    """What is wrong; told to operators."""
+
+
+class Ready(_Model, frozen=True, kw_only=True):
+    ready: bool
+    """Every check is ok."""
+    checks: list[Check]
+
+
 class Challenge(_Model, frozen=True, kw_only=True):
     nonce: str
     server: str

@@ -15,7 +15,7 @@ from gateways.schemas import REFERENCE, schemas_of
 from signet_client import wire
 from signet_client.codes import REPLIES
 
-_EVERYWHERE: Final = ("bad_frame", "wrong_host", "busy", "unavailable", "failed")
+EVERYWHERE: Final = ("bad_frame", "wrong_host", "busy", "unavailable", "failed")
 _WITH_TOKEN: Final = ("not_authenticated", "device_revoked", "rate_limited")
 
 
@@ -30,17 +30,21 @@ def operation(
 ) -> dict[str, Any]:
     """What a route's decorator is told: the shapes with an example each, and the codes that it may refuse with beside
     those that every route has."""
-    codes = [*refuses, *(_WITH_TOKEN if token else ()), *_EVERYWHERE]
-    described: dict[str, Any] = {
-        "responses": {200: _json("As asked.", answer, {"example": msgspec.to_builtins(example)}), **_refusals(codes)},
+    codes = [*refuses, *(_WITH_TOKEN if token else ()), *EVERYWHERE]
+    told: dict[str, Any] = {
+        "responses": {
+            200: described("As asked.", answer, {"example": msgspec.to_builtins(example)}),
+            **refusals(codes),
+        },
     }
     if body is not None:
-        content = _json("", body, {"example": msgspec.to_builtins(body_example)})["content"]
-        described["openapi_extra"] = {"requestBody": {"required": True, "content": content}}
-    return described
+        content = described("", body, {"example": msgspec.to_builtins(body_example)})["content"]
+        told["openapi_extra"] = {"requestBody": {"required": True, "content": content}}
+    return told
 
 
-def _refusals(codes: Iterable[str]) -> dict[int | str, Any]:
+def refusals(codes: Iterable[str]) -> dict[int | str, Any]:
+    """Responses by status, with the codes of each."""
     by_status: dict[int, list[str]] = {}
     for code in dict.fromkeys(codes):
         by_status.setdefault(REPLIES[code].status, []).append(code)
@@ -53,10 +57,11 @@ def _refusal(status: int, codes: list[str]) -> dict[str, Any]:
         reply = REPLIES[code]
         examples[code] = {"value": {"code": code, "text": reply.text, "retry": reply.retry}}
     names = ", ".join(f"`{code}`" for code in codes)
-    return _json(f"{HTTPStatus(status).phrase}: {names}.", models.Problem, {"examples": examples})
+    return described(f"{HTTPStatus(status).phrase}: {names}.", models.Problem, {"examples": examples})
 
 
-def _json(description: str, shape: type[msgspec.Struct], examples: dict[str, Any]) -> dict[str, Any]:
+def described(description: str, shape: type[msgspec.Struct], examples: dict[str, Any]) -> dict[str, Any]:
+    """A response, or a request's body, of this shape."""
     schema = {"$ref": REFERENCE.format(name=shape.__name__)}
     return {"description": description, "content": {"application/json": {"schema": schema, **examples}}}
 

@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+from gateways.counts import Counts
 from gateways.refusal import Refusal
 from projections.readmodel import ReadModelStopped
 
 if TYPE_CHECKING:
     # Only names of types: the hub, for one, needs this module itself.
+    from commands.measures import Histogram
     from commands.sealing import Sealer
     from commands.writer import Writer
     from gateways.admission import Admission
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from gateways.hub import Hub
     from gateways.invitations import Invitations
     from gateways.limits import Limits
+    from gateways.readiness import Readiness
     from projections.directory import Directory
     from projections.feed import Feed
     from projections.inbox import Inbox
@@ -49,6 +52,10 @@ class EdgeSettings:
     members_max: int = 1_024
     name_chars_max: int = 128
     title_chars_max: int = 256
+    metrics_token: str | None = None
+    """What operators show; None: who asks from this machine is one."""
+    trusts_loopback: bool = True
+    """False: behind a proxy everybody seems to ask from this machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +80,11 @@ class Services:
     limits: Limits
     admission: Admission
     invitations: Invitations
+    readiness: Readiness
     settings: EdgeSettings = field(default_factory=EdgeSettings)
+    counts: Counts = field(default_factory=Counts)
+    commits: Histogram | None = None
+    """How long the store's commits took, where it tells."""
 
     async def catch_up(self, *names: str, to: int | None = None) -> None:
         """Returns when these read models show every event up to position `to`; by default all that are published.

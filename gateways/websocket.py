@@ -125,12 +125,16 @@ class LiveProtocol(asyncio.Protocol):
         """The device reads too slowly: pushes to it are dropped, and nothing is read from it, so that answers don't
         pile up either."""
         self.slow = True
+        counts = self._shared.services.counts
+        counts.slow += 1
+        counts.slow_readers += 1
         self._transport.pause_reading()
         if not self._closing and not self._stopping:
             self._shared.wheel.put(self, self._shared.timeouts.slow)
 
     def resume_writing(self) -> None:
         self.slow = False
+        self._shared.services.counts.slow -= 1
         self._alive = True
         if self._held:
             asyncio.get_running_loop().call_soon(self._take_more)
@@ -144,10 +148,12 @@ class LiveProtocol(asyncio.Protocol):
         self._shared.wheel.put(self, self._until_ping())
         if self._missed:
             self._missed = False
+            self._shared.services.counts.resyncs += 1
             self.write(_RESYNC)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
+        self._shared.services.counts.slow -= self.slow
         self._outbox.clear()
         self._server_state.connections.discard(self)
         self._shared.wheel.drop(self)
@@ -201,6 +207,7 @@ class LiveProtocol(asyncio.Protocol):
 
     def close(self, disconnect: Disconnect) -> None:
         if not self._closing:
+            self._shared.services.counts.disconnects[disconnect.code] += 1
             self._frames.close(disconnect)
             self._emit()
             if disconnect.number == _REVOKED:

@@ -12,6 +12,7 @@ readmodels/     may be thrown away; each version of a read model is a file of it
 
 import fcntl
 import os
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,8 @@ from ops.errors import OpsError
 
 KEYRING: Final = "keyring.db"
 DEFAULT_NAME: Final = "localhost"
+DISK_MIN_BYTES: Final = 64_000_000
+"""With less room the log may be full within minutes."""
 
 
 class ServerFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -90,6 +93,11 @@ def read_server_file(path: Path) -> ServerFile | None:
         return None
     except (OSError, msgspec.MsgspecError) as error:
         raise OpsError(f"{file} can't be read: {error}. Restore it from a backup of the folder.") from error
+
+
+def free_bytes(path: Path) -> int:
+    """How much room is left on the folder's file system for this user."""
+    return shutil.disk_usage(path).free
 
 
 def running_url(path: Path) -> str:

@@ -6,6 +6,8 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 import uvicorn
@@ -24,10 +26,11 @@ from gateways.httpsocket import http_protocol
 from gateways.hub import Hub
 from gateways.invitations import Invitations
 from gateways.limits import Limits
+from gateways.readiness import Readiness, engine_probes
 from gateways.services import EdgeSettings, Services
 from gateways.websocket import live_protocol
 from ops import control
-from ops.datafolder import KEYRING, DataFolder
+from ops.datafolder import DISK_MIN_BYTES, KEYRING, DataFolder, free_bytes
 from ops.errors import OpsError
 from ops.lookup import ReadModelLookup
 from ops.parking import ParkingDesk
@@ -192,11 +195,24 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
             hosts=settings.names,
             origins=settings.origins,
             trusted_proxies=settings.trusted_proxies,
+            metrics_token=settings.metrics_token,
+            trusts_loopback=settings.public_url is None,
         ),
         limits=limits,
         admission=Admission(inbox, limits),
+        readiness=Readiness(
+            {
+                **engine_probes(log=log, writer=writer, sealer=sealer, feed=feed, runners=runners),
+                "disk": partial(_check_disk, settings.data),
+            }
+        ),
         invitations=Invitations(settings.data / "invitations.db", clock),
     )
+
+
+async def _check_disk(data: Path) -> str:
+    free = free_bytes(data)
+    return f"{free // 1_000_000} MB are free in {data}: make room" if free < DISK_MIN_BYTES else ""
 
 
 def _uvicorn_config(services: Services) -> uvicorn.Config:

@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     where the server is bound to loopback and has no public address; elsewhere who has an invitation."""
     group_members_max: int = Field(default=1_024, ge=2, le=100_000)
     message_bytes_max: int = Field(default=65_536, ge=1_024, le=1_048_576)
+    metrics_token: str | None = Field(default=None, min_length=16, max_length=256)
+    """What Prometheus shows as its bearer token at /metrics. Default: only who asks from this machine gets them, and
+    nobody where there is a public_url."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     # Limits; see gateways/limits.py. Commands are messages and whatever else changes something.

@@ -15,6 +15,12 @@ _SIGNATURE: Final = payloads.to_base64(bytes(range(64)))
 _NONCE: Final = payloads.to_base64(bytes(range(40)))
 _AT: Final = 1_764_072_000_000_000
 
+READY: Final = models.Ready(ready=True, checks=[models.Check(name="log", ok=True)])
+NOT_READY: Final = models.Ready(
+    ready=False,
+    checks=[models.Check(name="log", ok=False, detail="an append failed 3 s ago: database or disk is full")],
+)
+
 CHALLENGE: Final = models.Challenge(nonce=_NONCE, server="signet.example")
 REGISTER: Final = models.Register(id=_ID, nonce=_NONCE, name="Anna", device="laptop", key=_KEY, signature=_SIGNATURE)
 LOG_IN: Final = models.LogIn(nonce=_NONCE, account=ANNA, device="laptop", signature=_SIGNATURE)

@@ -26,6 +26,7 @@ from gateways.http import make_app
 from gateways.hub import Hub
 from gateways.invitations import Invitations
 from gateways.limits import Limits, LimitSettings
+from gateways.readiness import Readiness, engine_probes
 from gateways.services import EdgeSettings, Services
 from projections.database import Database
 from projections.delivery import Delivery
@@ -231,6 +232,7 @@ async def open_engine(
         settings=EdgeSettings(**{"registration": "open", **settings}),
         limits=bounds,
         admission=Admission(inbox, bounds),
+        readiness=Readiness(engine_probes(log=log, writer=writer, sealer=sealer, feed=feed, runners=runners)),
         invitations=Invitations(invitations or Path("/nowhere"), clock),
     )
     transport = httpx.ASGITransport(make_app(services))

@@ -35,6 +35,8 @@ EVERYBODY: Final = dict.fromkeys(ROLES, "ok")
 EXPECTED: Final = {
     "index": EVERYBODY,
     "health": EVERYBODY,
+    "ready": EVERYBODY,
+    "metrics": EVERYBODY,  # that asks from the machine itself; see test_health.py
     "challenge": EVERYBODY,
     "register": EVERYBODY,
     "token": {**EVERYBODY, "revoked": "device_revoked"},
