@@ -103,12 +103,13 @@ def free_bytes(path: Path) -> int:
 def running_url(path: Path) -> str:
     """The URL of the engine that runs on this folder. Raises OpsError where none does."""
     server = read_server_file(path)
-    if server is None or server.url is None or not _is_owned(path):
+    if server is None or server.url is None or not is_owned(path):
         raise OpsError(f"no engine runs on {path}. Start one: ./signet up --data {path}")
     return server.url
 
 
-def _is_owned(path: Path) -> bool:
+def is_owned(path: Path) -> bool:
+    """Whether an engine runs on this folder."""
     try:
         with (path / "lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

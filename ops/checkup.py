@@ -1,0 +1,297 @@
+"""What `signet doctor` looks at. Each check is a function from the settings to what it found, and changes nothing."""
+
+import asyncio
+import os
+import platform
+import resource
+import shutil
+import socket
+import sqlite3
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from time import perf_counter
+from typing import Final, Literal
+
+import apsw
+import httpx
+import msgspec
+
+from commands.keyring import FileKeyring
+from commands.stores import open_log
+from domain.codec import CODEC, Event
+from ops.datafolder import DISK_MIN_BYTES, free_bytes, is_owned, read_server_file
+from ops.errors import OpsError
+from ops.settings import Settings
+
+Level = Literal["ok", "warn", "fail"]
+
+SQLITE_MIN: Final = (3, 35)
+"""For what the read models' statements use."""
+FSYNCS: Final = 20
+FSYNC_SLOW_MS: Final = 10.0
+DISK_LOW_BYTES: Final = 1_000_000_000
+FILES_LOW: Final = 4_096
+CLOCK_OFF_S: Final = 2.0
+READY_MAX_S: Final = 5.0
+_IN_MEMORY: Final = ("tmpfs", "ramfs")
+_ON_A_NETWORK: Final = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "glusterfs")
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of the doctor's report."""
+
+    name: str
+    level: Level
+    text: str
+    remedy: str = ""
+    """What to do, where it is not ok."""
+
+
+def check_python(_: Settings) -> Finding:
+    text = f"{platform.python_version()} at {sys.executable}"
+    if sys.version_info < (3, 11):  # noqa: UP036 - somebody may have started it past the launcher
+        return _fail("python", text, "install Python 3.11 or newer")
+    return _ok("python", text)
+
+
+def check_sqlite(_: Settings) -> Finding:
+    """Both: Python's module has the keyring and the invitations, `apsw` the log and the read models."""
+    versions = {"apsw": apsw.sqlite_lib_version(), "Python's module": sqlite3.sqlite_version}
+    text = ", ".join(f"{version} in {where}" for where, version in versions.items())
+    if any(tuple(map(int, each.split(".")[:2])) < SQLITE_MIN for each in versions.values()):
+        return _fail("sqlite", text, f"{'.'.join(map(str, SQLITE_MIN))} is needed: install a newer Python")
+    return _ok("sqlite", text)
+
+
+def check_folder(settings: Settings) -> Finding:
+    data = settings.data
+    if not data.exists():
+        if not os.access(_standing(data), os.W_OK):
+            return _fail("data folder", f"{data} can't be made", "name another one by --data")
+        return _ok("data folder", f"{data} is made at the first start")
+    if not os.access(data, os.R_OK | os.W_OK | os.X_OK):
+        return _fail("data folder", f"{data} can't be written by this user", _chown(data))
+    foreign = [path.name for path in (data, *data.iterdir()) if path.lstat().st_uid != os.geteuid()]
+    if foreign:
+        return _fail("data folder", f"{', '.join(sorted(foreign))} in {data} belong to another user", _chown(data))
+    if stat.S_IMODE(data.stat().st_mode) & 0o077:
+        return _warn("data folder", f"others on this machine may look into {data}", f"chmod 700 {data}")
+    return _ok("data folder", str(data))
+
+
+def check_file_system(settings: Settings) -> Finding:
+    kind = _file_system_of(_standing(settings.data))
+    if kind in _ON_A_NETWORK:
+        return _fail("file system", f"{kind}: SQLite's locks don't hold there", "put the data folder on a local disk")
+    if kind in _IN_MEMORY:
+        return _warn("file system", f"{kind}: all is lost when the machine stops", "put the data folder on a disk")
+    return _ok("file system", kind or "unknown here")
+
+
+def check_disk(settings: Settings) -> Finding:
+    free = free_bytes(_standing(settings.data))
+    text = f"{free / 1e9:.1f} GB free"
+    if free < DISK_MIN_BYTES:
+        return _fail("disk", text, "make room: a full disk refuses every message")
+    return _warn("disk", text, "make room soon") if free < DISK_LOW_BYTES else _ok("disk", text)
+
+
+def check_fsync(settings: Settings) -> Finding:
+    """How long it takes until something is on disk, as each batch of messages must be."""
+    took = sorted(_fsyncs(_standing(settings.data)))
+    middle, worst = took[len(took) // 2], took[-1]
+    text = f"{middle:.2f} ms, {worst:.2f} ms at worst"
+    if middle > FSYNC_SLOW_MS:
+        return _warn("fsync", text, "messages wait for it: put the data folder on a faster disk")
+    return _ok("fsync", text)
+
+
+def check_files(_: Settings) -> Finding:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < FILES_LOW:
+        remedy = f"ulimit -n {hard if hard != resource.RLIM_INFINITY else 20_000}, or LimitNOFILE= in the unit"
+        return _warn("open files", f"{soft} at most, and each connection is one", remedy)
+    return _ok("open files", "no limit" if soft == resource.RLIM_INFINITY else f"{soft} at most")
+
+
+def check_log(settings: Settings) -> Finding:
+    if settings.log_url:
+        return _ok("log", settings.log_url)
+    path = settings.data / "log.db"
+    if not path.exists():
+        return _ok("log", "there is none yet")
+    last = asyncio.run(_last_event(settings))
+    return _ok("log", "it is empty" if last is None else f"up to position {last.position}")
+
+
+def check_keyring(settings: Settings) -> Finding:
+    path = settings.data / "keyring.db"
+    if not path.exists():
+        if (settings.data / "log.db").exists():
+            return _fail("keyring", f"{path} is missing", "restore it from its backup: it alone opens the sealed texts")
+        return _ok("keyring", "there is none yet")
+    with closing(FileKeyring(path, read_only=True)) as keyring:
+        keyring.find("")
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        return _fail("keyring", f"others on this machine may read {path}", f"chmod 600 {path}")
+    return _ok("keyring", str(path))
+
+
+def check_name(settings: Settings) -> Finding:
+    server = read_server_file(settings.data)
+    name = server.name if server is not None else settings.server_name
+    if server is not None and settings.server_name not in (None, server.name):
+        remedy = f"take server_name = {settings.server_name!r} out of the settings: devices have signed the first one"
+        return _fail("server name", f"it is {server.name!r} since the first start", remedy)
+    if name in (None, "localhost") and not settings.private:
+        text = "it is 'localhost', and others reach this server"
+        remedy = "set server_name before the first start: devices sign it, and it never changes"
+        return _warn("server name", text, remedy)
+    return _ok("server name", repr(name or "localhost"))
+
+
+def check_port(settings: Settings) -> Finding:
+    """Free, or this server's own."""
+    server = read_server_file(settings.data)
+    if server is not None and server.url is not None and is_owned(settings.data):
+        return _ok("port", f"served at {server.url} by process {server.pid}")
+    address = f"{settings.host}:{settings.port}"
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((settings.host, settings.port))
+        except OSError as error:
+            return _fail("port", f"{address} can't be had: {error.strerror}", "set another port, or end who has it")
+    return _ok("port", f"{address} is free")
+
+
+def check_engine(settings: Settings) -> Finding:
+    """What the running engine says of itself."""
+    server = read_server_file(settings.data)
+    if server is None or server.url is None or not is_owned(settings.data):
+        return _ok("engine", "none runs on this folder")
+    try:
+        answer = httpx.get(f"{server.url}/readyz", timeout=READY_MAX_S, trust_env=False)
+        checks = answer.json()["checks"]
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        return _fail("engine", f"{server.url} does not answer: {error!r}", "look into its log; start it anew")
+    wrong = [f"{each['name']}: {each.get('detail') or 'not ready'}" for each in checks if not each["ok"]]
+    if wrong:
+        return _fail("engine", "; ".join(wrong), "see what it says, and its log")
+    return _ok("engine", "ready")
+
+
+def check_clock(settings: Settings) -> Finding:
+    """It should not stand before what has happened already."""
+    now = time.time()
+    newest = max((path.stat().st_mtime for path in settings.data.glob("*")), default=0.0)
+    if not settings.log_url and (settings.data / "log.db").exists():
+        last = asyncio.run(_last_event(settings))
+        newest = max(newest, last.entry.at / 1e6 if last is not None else 0)
+    if newest > now + CLOCK_OFF_S:
+        text = f"it is {newest - now:.0f} s before the last event or file of the data folder"
+        return _fail("clock", text, "set the clock, and keep it by NTP: events carry its time")
+    return _ok("clock", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
+
+
+def check_reach(settings: Settings) -> Finding:
+    """Who reaches it, and whether by TLS."""
+    url = settings.public_url
+    registration = f"registration: {settings.who_registers}"
+    if settings.private:
+        return _ok("reach", f"this machine only; {registration}")
+    if url is None:
+        remedy = "put a proxy that ends TLS before it, bind to loopback, and set public_url"
+        return _warn("reach", f"others reach {settings.host} without TLS; {registration}", remedy)
+    if not url.startswith("https://"):
+        return _warn("reach", f"{url} is without TLS; {registration}", "let a proxy end TLS, and write https://")
+    proxy = shutil.which("haproxy")
+    where = f"haproxy at {proxy}" if proxy else "a proxy that is not on this machine, or is no haproxy"
+    return _ok("reach", f"{url}, TLS by {where}; {registration}")
+
+
+CHECKS: Final[tuple[Callable[[Settings], Finding], ...]] = (
+    check_python,
+    check_sqlite,
+    check_folder,
+    check_file_system,
+    check_disk,
+    check_fsync,
+    check_files,
+    check_log,
+    check_keyring,
+    check_name,
+    check_port,
+    check_engine,
+    check_clock,
+    check_reach,
+)
+
+
+def look(settings: Settings) -> Iterator[Finding]:
+    """All findings, one by one. A check that breaks is one that fails."""
+    for check in CHECKS:
+        try:
+            yield check(settings)
+        except Exception as error:  # whatever it is, the others go on
+            name = check.__name__.removeprefix("check_").replace("_", " ")
+            yield _fail(name, str(error) or repr(error), "" if isinstance(error, OpsError) else "see the text")
+
+
+def _ok(name: str, text: str) -> Finding:
+    return Finding(name=name, level="ok", text=text)
+
+
+def _warn(name: str, text: str, remedy: str) -> Finding:
+    return Finding(name=name, level="warn", text=text, remedy=remedy)
+
+
+def _fail(name: str, text: str, remedy: str) -> Finding:
+    return Finding(name=name, level="fail", text=text, remedy=remedy)
+
+
+def _chown(data: Path) -> str:
+    return f"run it as the folder's owner, or: chown -R $USER {data}"
+
+
+def _standing(path: Path) -> Path:
+    """The folder itself, or the nearest one above that exists."""
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
+def _file_system_of(path: Path) -> str:
+    """As /proc/mounts calls it; empty where there is no such file."""
+    try:
+        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return ""
+    real = path.resolve()
+    above = [(len(place), kind) for _, place, kind, *_ in mounts if real.is_relative_to(place)]
+    return max(above, default=(0, ""))[1]
+
+
+def _fsyncs(folder: Path) -> Iterator[float]:
+    """Milliseconds of each."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(FSYNCS):
+            file.write(bytes(4_096))
+            file.flush()
+            began = perf_counter()
+            os.fsync(file.fileno())
+            yield (perf_counter() - began) * 1_000
+
+
+async def _last_event(settings: Settings) -> Event | None:
+    log = open_log(f"{settings.event_store_url}?mode=ro")
+    try:
+        head = await log.head()
+        found = await log.read_all(after=head - 1, limit=1)
+        return CODEC.decode(found[0]) if found else None
+    finally:
+        await log.close()

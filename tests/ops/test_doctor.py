@@ -1,0 +1,187 @@
+"""`signet doctor`: what is amiss is named, with what to do, and everything else is ok."""
+
+import os
+import resource
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from ops import checkup
+from ops.checkup import CHECKS, Finding, look
+from ops.cli import command_line
+from ops.engine import engine
+from ops.settings import Settings, load_settings
+from signet_client import Client
+
+
+@pytest.fixture(autouse=True)
+def free_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("SIGNET_")]:
+        monkeypatch.delenv(name)
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        monkeypatch.setenv("SIGNET_PORT", str(sock.getsockname()[1]))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    return data
+
+
+def found(settings: Settings) -> dict[str, Finding]:
+    return {finding.name: finding for finding in look(settings)}
+
+
+def amiss(data: Path, **given: Any) -> dict[str, tuple[str, str]]:
+    """Level and text of what is not ok, by name; each of them has a remedy. Where the tests run is left out."""
+    findings = found(load_settings(data, **given))
+    wrong = {name: each for name, each in findings.items() if each.level != "ok"}
+    assert all(each.remedy for each in wrong.values())
+    return {
+        name: (each.level, each.text)
+        for name, each in wrong.items()
+        if name not in ("file system", "fsync", "open files")
+    }
+
+
+def test_before_the_first_start_all_is_well(tmp_path: Path) -> None:
+    assert amiss(tmp_path / "nothing yet") == {}
+    assert len(found(load_settings(tmp_path / "nothing yet"))) == len(CHECKS)
+    assert not (tmp_path / "nothing yet").exists()
+
+
+async def test_beside_a_running_engine_all_is_well(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    async with engine(data, {"log_level": "error"}) as running:
+        await (await Client.register(running.url, "Ann", tmp_path / "ann.db")).close()
+        code, report = run("--data", str(data))
+        assert code == 0
+        levels = {each["name"]: each["level"] for each in report["findings"]}
+        texts = {each["name"]: each["text"] for each in report["findings"]}
+    assert {name: level for name, level in levels.items() if level == "fail"} == {}
+    assert levels["engine"] == levels["keyring"] == levels["log"] == levels["port"] == "ok"
+    assert texts["engine"] == "ready"
+    assert running.url in texts["port"]
+    assert texts["log"] == "up to position 2"
+
+
+def run(*arguments: str) -> tuple[int, dict[str, Any]]:
+    """In a thread of its own where a loop runs: the checks have loops of their own."""
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(CliRunner().invoke, command_line(["doctor"]), ["doctor", *arguments, "--json"]).result()
+    return result.exit_code, msgspec.json.decode(result.stdout)
+
+
+def test_a_wrong_setting_is_a_finding(data: Path) -> None:
+    (data / "signet.toml").write_text("prot = 1")
+    code, report = run("--data", str(data))
+    assert code == 1
+    assert not report["ok"]
+    assert [(each["name"], each["level"]) for each in report["findings"]] == [("settings", "fail")]
+    assert "did you mean port?" in report["findings"][0]["text"]
+
+
+def test_lines_are_for_people_too(data: Path) -> None:
+    data.chmod(0o755)
+    result = CliRunner().invoke(command_line(["doctor"]), ["doctor", "--data", str(data)])
+    assert result.exit_code == 0
+    assert f"warn  data folder: others on this machine may look into {data}" in result.stdout
+    assert f"→ chmod 700 {data}" in result.stdout
+
+
+def test_a_folder_of_others_or_a_keyring_that_others_may_read(data: Path) -> None:
+    """I12"""
+    data.chmod(0o755)
+    (data / "keyring.db").touch(mode=0o644)
+    wrong = amiss(data)
+    assert wrong["data folder"][0] == "warn"
+    assert wrong["keyring"][0] == "fail"
+
+
+def test_a_keyring_that_is_missing_or_damaged(data: Path) -> None:
+    (data / "log.db").touch()
+    assert amiss(data)["keyring"] == ("fail", f"{data / 'keyring.db'} is missing")
+    (data / "keyring.db").write_bytes(b"no keyring" * 1_000)
+    assert amiss(data)["keyring"][0] == "fail"
+
+
+def test_a_log_that_is_none(data: Path) -> None:
+    (data / "log.db").write_bytes(b"no log at all" * 1_000)
+    level, text = amiss(data)["log"]
+    assert level == "fail"
+    assert str(data / "log.db") in text
+
+
+def test_a_port_that_somebody_else_has(data: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+        assert amiss(data, port=port) == {"port": ("fail", f"127.0.0.1:{port} can't be had: Address already in use")}
+
+
+def test_a_clock_that_went_back(data: Path) -> None:
+    (data / "server.json").write_text('{"name": "localhost"}')
+    ahead = (data / "server.json").stat().st_mtime + 3_600
+    os.utime(data / "server.json", (ahead, ahead))
+    level, text = amiss(data)["clock"]
+    assert level == "fail"
+    assert "before the last event or file" in text
+
+
+def test_a_name_that_does_not_fit(data: Path) -> None:
+    assert amiss(data, public_url="https://chat.example")["server name"][0] == "warn"
+    (data / "server.json").write_text('{"name": "chat.example"}')
+    assert amiss(data, public_url="https://chat.example") == {}
+    assert amiss(data, server_name="other.example")["server name"][0] == "fail"
+
+
+def test_who_is_reached_without_tls_is_told(data: Path) -> None:
+    (data / "server.json").write_text('{"name": "chat.example"}')
+    assert amiss(data, host="0.0.0.0")["reach"][0] == "warn"
+    assert amiss(data, public_url="http://chat.example")["reach"][0] == "warn"
+
+
+def _full(_: Path) -> int:
+    return 1_000_000
+
+
+def _low(_: Path) -> int:
+    return 500_000_000
+
+
+@pytest.mark.parametrize(("free", "level"), [(_full, "fail"), (_low, "warn")])
+def test_a_disk_that_is_full(
+    data: Path, monkeypatch: pytest.MonkeyPatch, free: Callable[[Path], int], level: str
+) -> None:
+    monkeypatch.setattr(checkup, "free_bytes", free)
+    assert amiss(data)["disk"][0] == level
+
+
+@pytest.mark.parametrize(("kind", "level"), [("tmpfs", "warn"), ("nfs4", "fail"), ("ext4", "ok"), ("", "ok")])
+def test_a_file_system_that_does_not_hold(data: Path, monkeypatch: pytest.MonkeyPatch, kind: str, level: str) -> None:
+    monkeypatch.setattr(checkup, "_file_system_of", lambda _: kind)
+    assert found(load_settings(data))["file system"].level == level
+
+
+def test_a_slow_disk_and_few_open_files(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkup, "_fsyncs", lambda _: iter([1.0, 50.0, 60.0]))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1_024, 20_000))
+    findings = found(load_settings(data))
+    assert (findings["fsync"].level, findings["fsync"].text) == ("warn", "50.00 ms, 60.00 ms at worst")
+    assert findings["open files"].remedy.startswith("ulimit -n 20000")
+
+
+def test_a_check_that_breaks_fails_and_the_others_go_on(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Path) -> int:
+        raise OSError("no such device")
+
+    monkeypatch.setattr(checkup, "free_bytes", broken)
+    findings = found(load_settings(data))
+    assert (findings["disk"].level, findings["disk"].text) == ("fail", "no such device")
+    assert len(findings) == len(CHECKS)
