@@ -70,8 +70,11 @@ class EngineCollector(Collector):
         yield _gauges("signet_readmodel_lag", "Positions that a read model is behind the feed", {
             name: head - runner.position for name, runner in runners.items()
         })  # fmt: skip
-        yield _gauges("signet_readmodel_stopped", "1: it goes on no more", {
+        yield _gauges("signet_readmodel_stopped", "1: it stands still", {
             name: runner.stopped is not None for name, runner in runners.items()
+        })  # fmt: skip
+        yield _gauges("signet_readmodel_parked", "Streams with events that it could not apply", {
+            name: runner.parked for name, runner in runners.items()
         })  # fmt: skip
 
 

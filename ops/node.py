@@ -16,6 +16,7 @@ from commands.keyring import FileKeyring, KeyringError
 from commands.lookup import StreamLookup
 from commands.sealing import Sealer
 from commands.stores import open_log
+from commands.stores.sqlite import SqliteLog
 from commands.writer import Writer
 from domain.ids import account_stream
 from domain.log import START, EventLog, StoreError
@@ -198,6 +199,7 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
             metrics_token=settings.metrics_token,
             trusts_loopback=settings.public_url is None,
         ),
+        commits=log.commits if isinstance(log, SqliteLog) else None,
         limits=limits,
         admission=Admission(inbox, limits),
         readiness=Readiness(

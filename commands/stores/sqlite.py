@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import apsw
 
+from commands.measures import SECONDS, Histogram
 from commands.stores.pace import Pace
 from commands.stores.sqlite_recorder import CommitFailed, Recorder
 from commands.stores.tail import Signal, tail
@@ -96,6 +97,8 @@ class SqliteLog:
         """Neither a commit nor the end of a checkpoint runs in a thread."""
         self._free.set()
         self._pace = Pace()
+        self.commits = Histogram(SECONDS)
+        """How long each took, wherever it ran."""
         self._committer = ThreadPoolExecutor(1, "commit")  # Of its own: behind other work a commit would wait.
         self._checkpointing: asyncio.Task[None] | None = None
 
@@ -111,9 +114,11 @@ class SqliteLog:
         try:
             outcomes = await self._when_unlocked(lambda: self.recorder.insert(batch), self._free)
             if self._pace.in_thread:
-                self._pace.add(await self._alone(self._committer, partial(_timed, self.recorder.commit)))
+                took = await self._alone(self._committer, partial(_timed, self.recorder.commit))
             else:
-                self._pace.add(_timed(self.recorder.commit))
+                took = _timed(self.recorder.commit)
+            self._pace.add(took)
+            self.commits.observe(took)
         except CommitFailed as failed:
             return [self._commit_failed(failed)] * len(batch)
         except apsw.Error as error:
