@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Final, Literal
@@ -22,9 +23,10 @@ import httpx
 import msgspec
 
 from commands.keyring import FileKeyring
+from commands.keyring_backup import last_backup, remedy
 from commands.stores import open_log
 from domain.codec import CODEC, Event
-from ops.datafolder import DISK_MIN_BYTES, free_bytes, is_owned, read_server_file
+from ops.datafolder import DISK_MIN_BYTES, KEYRING, free_bytes, is_owned, read_server_file
 from ops.errors import OpsError
 from ops.settings import Settings
 
@@ -36,6 +38,7 @@ FSYNCS: Final = 20
 FSYNC_SLOW_MS: Final = 10.0
 DISK_LOW_BYTES: Final = 1_000_000_000
 FILES_LOW: Final = 4_096
+BACKUP_OLD_D: Final = 7
 CLOCK_OFF_S: Final = 2.0
 READY_MAX_S: Final = 5.0
 _IN_MEMORY: Final = ("tmpfs", "ramfs")
@@ -60,7 +63,7 @@ def check_python(_: Settings) -> Finding:
 
 
 def check_sqlite(_: Settings) -> Finding:
-    """Both: Python's module has the keyring and the invitations, `apsw` the log and the read models."""
+    """Both: Python's module has the invitations, `apsw` all else."""
     versions = {"apsw": apsw.sqlite_lib_version(), "Python's module": sqlite3.sqlite_version}
     text = ", ".join(f"{version} in {where}" for where, version in versions.items())
     if any(tuple(map(int, each.split(".")[:2])) < SQLITE_MIN for each in versions.values()):
@@ -114,8 +117,8 @@ def check_fsync(settings: Settings) -> Finding:
 def check_files(_: Settings) -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < FILES_LOW:
-        remedy = f"ulimit -n {hard if hard != resource.RLIM_INFINITY else 20_000}, or LimitNOFILE= in the unit"
-        return _warn("open files", f"{soft} at most, and each connection is one", remedy)
+        advice = f"ulimit -n {hard if hard != resource.RLIM_INFINITY else 20_000}, or LimitNOFILE= in the unit"
+        return _warn("open files", f"{soft} at most, and each connection is one", advice)
     return _ok("open files", "no limit" if soft == resource.RLIM_INFINITY else f"{soft} at most")
 
 
@@ -130,10 +133,10 @@ def check_log(settings: Settings) -> Finding:
 
 
 def check_keyring(settings: Settings) -> Finding:
-    path = settings.data / "keyring.db"
+    path = settings.data / KEYRING
     if not path.exists():
         if (settings.data / "log.db").exists():
-            return _fail("keyring", f"{path} is missing", "restore it from its backup: it alone opens the sealed texts")
+            return _fail("keyring", f"{path} is missing", remedy(path))
         return _ok("keyring", "there is none yet")
     with closing(FileKeyring(path, read_only=True)) as keyring:
         keyring.find("")
@@ -142,16 +145,31 @@ def check_keyring(settings: Settings) -> Finding:
     return _ok("keyring", str(path))
 
 
+def check_backup(settings: Settings) -> Finding:
+    """The keyring's: newcomers get new keys every day."""
+    path = settings.data / KEYRING
+    if not path.exists():
+        return _ok("keyring backup", "there is nothing to back up yet")
+    last = last_backup(path)
+    if last is None:
+        return _warn("keyring backup", "none was made", "signet keyring backup PATH, daily, onto another disk")
+    age_d = (datetime.now(UTC) - datetime.fromisoformat(last.at)).days
+    text = f"{last.path}, {last.at}, {last.keys} keys"
+    if age_d > BACKUP_OLD_D:
+        return _warn("keyring backup", f"{text}: {age_d} days old", "signet keyring backup PATH, daily")
+    return _ok("keyring backup", text)
+
+
 def check_name(settings: Settings) -> Finding:
     server = read_server_file(settings.data)
     name = server.name if server is not None else settings.server_name
     if server is not None and settings.server_name not in (None, server.name):
-        remedy = f"take server_name = {settings.server_name!r} out of the settings: devices have signed the first one"
-        return _fail("server name", f"it is {server.name!r} since the first start", remedy)
+        advice = f"take server_name = {settings.server_name!r} out of the settings: devices have signed the first one"
+        return _fail("server name", f"it is {server.name!r} since the first start", advice)
     if name in (None, "localhost") and not settings.private:
         text = "it is 'localhost', and others reach this server"
-        remedy = "set server_name before the first start: devices sign it, and it never changes"
-        return _warn("server name", text, remedy)
+        advice = "set server_name before the first start: devices sign it, and it never changes"
+        return _warn("server name", text, advice)
     return _ok("server name", repr(name or "localhost"))
 
 
@@ -207,8 +225,8 @@ def check_reach(settings: Settings) -> Finding:
     if settings.private:
         return _ok("reach", f"this machine only; {registration}")
     if url is None:
-        remedy = "put a proxy that ends TLS before it, bind to loopback, and set public_url"
-        return _warn("reach", f"others reach {settings.host} without TLS; {registration}", remedy)
+        advice = "put a proxy that ends TLS before it, bind to loopback, and set public_url"
+        return _warn("reach", f"others reach {settings.host} without TLS; {registration}", advice)
     if not url.startswith("https://"):
         return _warn("reach", f"{url} is without TLS; {registration}", "let a proxy end TLS, and write https://")
     proxy = shutil.which("haproxy")
@@ -226,6 +244,7 @@ CHECKS: Final[tuple[Callable[[Settings], Finding], ...]] = (
     check_files,
     check_log,
     check_keyring,
+    check_backup,
     check_name,
     check_port,
     check_engine,

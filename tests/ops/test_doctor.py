@@ -1,6 +1,7 @@
 """`signet doctor`: what is amiss is named, with what to do, and everything else is ok."""
 
 import os
+import re
 import resource
 import socket
 from collections.abc import Callable
@@ -12,9 +13,12 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from commands.keyring import create_keyring
+from commands.keyring_backup import back_up
 from ops import checkup
 from ops.checkup import CHECKS, Finding, look
 from ops.cli import command_line
+from ops.datafolder import KEYRING
 from ops.engine import engine
 from ops.settings import Settings, load_settings
 from signet_client import Client
@@ -110,6 +114,19 @@ def test_a_keyring_that_is_missing_or_damaged(data: Path) -> None:
     assert amiss(data)["keyring"] == ("fail", f"{data / 'keyring.db'} is missing")
     (data / "keyring.db").write_bytes(b"no keyring" * 1_000)
     assert amiss(data)["keyring"][0] == "fail"
+    assert amiss(data)["keyring backup"][0] == "warn"
+
+
+def test_a_keyring_without_a_backup_or_with_an_old_one(data: Path) -> None:
+    create_keyring(data / KEYRING)
+    assert amiss(data)["keyring backup"] == ("warn", "none was made")
+    back_up(data / KEYRING, data.parent / "backup.db")
+    assert amiss(data) == {}
+    note = data / "keyring.backup.json"
+    note.write_bytes(re.sub(rb'"at":"[^"]*"', b'"at":"2026-01-01T00:00:00+00:00"', note.read_bytes()))
+    level, text = amiss(data)["keyring backup"]
+    assert level == "warn"
+    assert "days old" in text
 
 
 def test_a_log_that_is_none(data: Path) -> None:
