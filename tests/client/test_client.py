@@ -246,8 +246,8 @@ async def test_registration_that_broke_off_goes_on(url: str, tmp_path: Path, mon
     asked = Api.register
     made: list[str] = []
 
-    async def lose(self: Api, name: str) -> str:
-        made.append(await asked(self, name))
+    async def lose(self: Api, name: str, *, invitation: str | None) -> str:
+        made.append(await asked(self, name, invitation=invitation))
         raise Unreachable("cut")
 
     monkeypatch.setattr(Api, "register", lose)
