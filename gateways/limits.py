@@ -28,6 +28,8 @@ BUCKETS_MAX: Final = 200_000
 LEASE: Final = 16
 """How many tokens a connection takes ahead at most."""
 
+LOOPBACK: Final = "loopback"
+
 _UNITS: Final = {"s": 1, "min": 60, "hour": 3_600, "day": 86_400}
 _RATE: Final = re.compile(r"(\d+(?:\.\d+)?)/(s|min|hour|day) burst (\d+)")
 
@@ -72,8 +74,8 @@ class LimitSettings:
     conversations_shared_max: int = 100
     """That two accounts are or were in together, before one may put the other into a further group: nobody fills up
     somebody else's list."""
-    by_address: bool = True
-    """False: addresses have no limits, since only this machine reaches the server."""
+    loopback: bool = False
+    """Whether this machine's own address has limits, too."""
 
 
 class Buckets(Generic[K]):
@@ -172,12 +174,12 @@ class Limits:
         self._take("logins_device", self._logins_device, (account, device))
 
     def take_login_from(self, address: str) -> None:
-        if self.settings.by_address:
-            self._take("logins_address", self._logins_address, network_of(address))
+        if self._is_bounded(network := network_of(address)):
+            self._take("logins_address", self._logins_address, network)
 
     def take_registration_from(self, address: str) -> None:
-        if self.settings.by_address:
-            self._take("registrations_address", self._registrations, network_of(address))
+        if self._is_bounded(network := network_of(address)):
+            self._take("registrations_address", self._registrations, network)
 
     def check_connections(self, others: int) -> None:
         """Whether an account that has so many connections may have another one."""
@@ -201,12 +203,13 @@ class Limits:
     # Connections by address
 
     def connect(self, address: str) -> bool:
-        """Counts a connection in, to be counted out by `disconnect`; False: there are more than there may be."""
+        """Counts a connection in, to be counted out by `disconnect`; False: there are as many as there may be."""
         network = network_of(address)
+        if self._is_bounded(network) and self._connections[network] >= self.settings.connections_address_max:
+            self.met["connections_address"] += 1
+            return False
         self._connections[network] += 1
-        within = not self.settings.by_address or self._connections[network] <= self.settings.connections_address_max
-        self.met["connections_address"] += not within
-        return within
+        return True
 
     def disconnect(self, address: str) -> None:
         network = network_of(address)
@@ -221,6 +224,9 @@ class Limits:
 
     # Inside
 
+    def _is_bounded(self, network: str) -> bool:
+        return network != LOOPBACK or self.settings.loopback
+
     def _take(self, name: str, buckets: Buckets[K], key: K, count: int = 1) -> int:
         taken = buckets.take(key, count)
         if not taken:
@@ -234,13 +240,14 @@ class Limits:
 
 @lru_cache(maxsize=65_536)
 def network_of(address: str) -> str:
-    """What is counted as one peer: an IPv4 address, or the /64 of an IPv6 one, which one peer has to itself."""
+    """What is counted as one peer: an IPv4 address, or the /64 of an IPv6 one, which one peer has to itself; LOOPBACK
+    for all of this machine's own."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return address  # no socket of the internet's
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is None:
-            return str(ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
-    return str(ip)
+    if ip.is_loopback:
+        return LOOPBACK
+    return str(ip) if ip.version == 4 else str(ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))

@@ -95,8 +95,8 @@ class Settings(BaseSettings):
     """That an account is or was in. A hello names them all, and more don't fit into a frame."""
     limit_conversations_shared: int = Field(default=100, ge=1, le=5_000)
     """That two accounts share, before one may put the other into a further group."""
-    limit_addresses: Literal["auto", "on", "off"] = "auto"
-    """Whether addresses have limits. auto: where others than this machine reach the server."""
+    limit_loopback: bool = False
+    """Whether the limits by address hold for this machine's own address, too."""
 
     @field_validator("host")
     @classmethod
@@ -172,7 +172,7 @@ class Settings(BaseSettings):
             connections_address_max=self.limit_connections_address,
             conversations_account_max=self.limit_conversations_account,
             conversations_shared_max=self.limit_conversations_shared,
-            by_address=self.limit_addresses == "on" or (self.limit_addresses == "auto" and not self.private),
+            loopback=self.limit_loopback,
         )
 
     @property

@@ -118,7 +118,7 @@ def test_a_device_is_stopped_before_its_account_and_both_are(clock: Clock) -> No
     assert bounds.met == {"commands_device": 1, "commands_account": 1}
 
 
-def test_addresses_have_limits_where_others_reach_the_server(clock: Clock) -> None:
+def test_an_address_logs_in_and_registers_so_often(clock: Clock) -> None:
     """I11"""
     bounds = limits(clock, logins_address=Rate(per_s=1, burst=2), registrations_address=Rate(per_s=0.01, burst=1))
     bounds.take_login_from("192.0.2.1")
@@ -132,10 +132,17 @@ def test_addresses_have_limits_where_others_reach_the_server(clock: Clock) -> No
     assert refused.value.retry_after_ms == 100_000
     bounds.take_registration_from("2001:db8:0:1::1")
 
-    alone = limits(clock, logins_address=Rate(per_s=1, burst=2), connections_address_max=1, by_address=False)
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
+def test_this_machine_s_own_address_has_limits_only_where_that_is_set(clock: Clock, address: str) -> None:
+    """I11: a proxy on it that doesn't say for whom it speaks would share one limit among all."""
+    spared = limits(clock, logins_address=Rate(per_s=1, burst=2), connections_address_max=1)
     for _ in range(10):
-        alone.take_login_from("127.0.0.1")
-        assert alone.connect("127.0.0.1")
+        spared.take_login_from(address)
+        assert spared.connect(address)
+    assert spared.connections == 10
+    bounded = limits(clock, connections_address_max=1, loopback=True)
+    assert [bounded.connect(address), bounded.connect(address)] == [True, False]
 
 
 def test_connections_of_an_address_are_counted_in_and_out(clock: Clock) -> None:
@@ -143,9 +150,8 @@ def test_connections_of_an_address_are_counted_in_and_out(clock: Clock) -> None:
     bounds = limits(clock, connections_address_max=2)
     assert [bounds.connect("192.0.2.1") for _ in range(3)] == [True, True, False]
     assert bounds.connect("192.0.2.2")
-    assert bounds.connections == 4
-    for _ in range(2):
-        bounds.disconnect("192.0.2.1")
+    assert bounds.connections == 3
+    bounds.disconnect("192.0.2.1")
     assert bounds.connect("192.0.2.1")
     assert bounds.met["connections_address"] == 1
 
@@ -157,6 +163,8 @@ def test_connections_of_an_address_are_counted_in_and_out(clock: Clock) -> None:
         ("::ffff:192.0.2.1", "192.0.2.1"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "loopback"),
+        ("::ffff:127.0.0.1", "loopback"),
         ("", ""),
         ("a socket", "a socket"),
     ],

@@ -135,7 +135,7 @@ async def test_a_device_logs_in_so_often() -> None:
 
 async def test_an_address_logs_in_and_registers_so_often() -> None:
     """I11"""
-    async with engine(logins_address=SLOW, registrations_address=Rate(per_s=0.01, burst=2)) as running:
+    async with engine(logins_address=SLOW, registrations_address=Rate(per_s=0.01, burst=2), loopback=True) as running:
         ann = await running.person("Ann")
         await running.person("Bob")
         refused = await ann.ask("POST", "/accounts", await ann.registration(str(uuid4())))
@@ -150,7 +150,7 @@ async def test_an_address_logs_in_and_registers_so_often() -> None:
 
 async def test_an_address_has_so_many_connections() -> None:
     """I11: the one too many is told so, and there is room again when one ends."""
-    async with server(connections_address_max=1) as running:
+    async with server(connections_address_max=1, loopback=True) as running:
         ann, bob = await running.engine.person("Ann"), await running.engine.person("Bob")
         async with running.device(ann) as at_ann:
             async with connect(running.url, subprotocols=["signet.v1.json"]) as ws:  # type: ignore[list-item]
