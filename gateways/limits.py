@@ -70,7 +70,7 @@ class LimitSettings:
     connections_account_max: int = 32
     connections_address_max: int = 500
     conversations_account_max: int = 5_000
-    """That an account is or was in: a hello names them all, and must fit into a frame."""
+    """That an account is or was in: each welcome names them all."""
     conversations_shared_max: int = 100
     """That two accounts are or were in together, before one may put the other into a further group: nobody fills up
     somebody else's list."""

@@ -191,7 +191,7 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
         settings=EdgeSettings(
             registration=settings.who_registers,
             body_bytes_max=settings.message_bytes_max,
-            frame_bytes_max=settings.frame_bytes_max,
+            frame_bytes_max=4 * settings.message_bytes_max,
             members_max=settings.group_members_max,
             hosts=settings.names,
             origins=settings.origins,

@@ -26,8 +26,6 @@ from ops.errors import OpsError
 PREFIX: Final = "SIGNET_"
 FILE_NAME: Final = "signet.toml"
 _NOT_SETTINGS: Final = ("SIGNET_TEST_", "SIGNET_DATA")
-FRAME_BYTES_MIN: Final = 262_144
-"""A hello that names all of an account's conversations fits in, however small messages are."""
 HOME: Final = Path(__file__).resolve().parent.parent
 
 
@@ -91,9 +89,9 @@ class Settings(BaseSettings):
     limit_registrations_address: RateText = "20/hour burst 20"
     limit_connections_account: int = Field(default=32, ge=1, le=1_000)
     limit_connections_address: int = Field(default=500, ge=1, le=20_000)
-    limit_conversations_account: int = Field(default=5_000, ge=1, le=5_000)
-    """That an account is or was in. A hello names them all, and more don't fit into a frame."""
-    limit_conversations_shared: int = Field(default=100, ge=1, le=5_000)
+    limit_conversations_account: int = Field(default=5_000, ge=1, le=100_000)
+    """That an account is or was in: each welcome names them all."""
+    limit_conversations_shared: int = Field(default=100, ge=1, le=100_000)
     """That two accounts share, before one may put the other into a further group."""
     limit_loopback: bool = False
     """Whether the limits by address hold for this machine's own address, too."""
@@ -152,10 +150,6 @@ class Settings(BaseSettings):
             return ()
         url = urlsplit(self.public_url)
         return (f"{url.scheme}://{url.netloc}",)
-
-    @property
-    def frame_bytes_max(self) -> int:
-        return max(FRAME_BYTES_MIN, 4 * self.message_bytes_max)
 
     @property
     def limits(self) -> LimitSettings:

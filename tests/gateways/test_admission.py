@@ -7,12 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import pytest
-
 from gateways.limits import LimitSettings, Rate
-from ops.settings import load_settings
-from signet_client import payloads, wire
 from tests.gateways.engine import Engine, Person, command, sqlite_engine
 
 
@@ -94,18 +89,3 @@ async def test_an_account_starts_so_many_conversations_in_a_time(tmp_path: Path)
         # The direct conversation that is there already is found again by whoever asks for it.
         assert await start(bob, ann, kind="direct") == "ok"
         assert await start(ann, bob, kind="direct") == "ok"
-
-
-@pytest.mark.parametrize("message_bytes_max", [1_024, 65_536])
-def test_a_hello_has_room_for_all_conversations_that_an_account_may_have(
-    tmp_path: Path, message_bytes_max: int
-) -> None:
-    """I11: or whoever puts somebody into that many locks it out."""
-    settings = load_settings(tmp_path, message_bytes_max=message_bytes_max)
-    hello = wire.Hello(
-        account="a" * 36,
-        device="d" * 64,
-        signature=payloads.to_base64(bytes(64)),
-        cursors={f"{number:036}": 9_999_999 for number in range(settings.limits.conversations_account_max)},
-    )
-    assert len(msgspec.json.encode(hello)) <= settings.frame_bytes_max
