@@ -268,7 +268,7 @@ class LiveProtocol(asyncio.Protocol):
             return
         self._held = False
         self._take(b"")
-        if not self._held:
+        if not self._held and not self.slow:
             self._transport.resume_reading()
 
     # Writing
@@ -283,6 +283,7 @@ class LiveProtocol(asyncio.Protocol):
 
     def _open(self) -> None:
         self.address = self._shared.gate.client(self.address, self._frames.forwarded)
+        self._frames.forwarded = ()
         if not self._shared.services.limits.connect(self.address):
             self.close(DISCONNECTS["rate_limited"])
             return

@@ -347,6 +347,24 @@ async def test_a_batch_of_large_messages_is_not_queued_for_who_does_not_read() -
             assert transport.get_write_buffer_size() < 500_000
 
 
+async def test_nothing_is_read_from_who_does_not_read_its_answers(server: LiveServer) -> None:
+    """I11: however fast it asks."""
+    ann = await server.engine.person("Ann")
+    async with raw_connection(server, small_socket(server.port)) as (reader, writer):
+        await log_in(ann, reader, writer)
+        [at_ann] = server.server.server_state.connections
+        assert isinstance(at_ann, LiveProtocol)
+        at_ann._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        # One packet, as the loop may hand it over. The long questions, and so the long answers, wait for a second turn.
+        short, long = masked(b'{"t":"ping"}'), masked(b'{"t":"ping","id":"%b"}' % (b"x" * 10_000))
+        at_ann.data_received(short * COMMANDS_MAX + long * 20)
+        await until(lambda: at_ann.slow)
+        for _ in range(100):
+            await asyncio.sleep(0)
+            assert not at_ann._transport.is_reading()
+        writer.transport.abort()
+
+
 async def test_who_reads_nothing_at_all_is_disconnected(quick: LiveServer) -> None:
     """I11"""
     ann, bob = await quick.engine.person("Ann"), await quick.engine.person("Bob")
