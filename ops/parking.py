@@ -13,6 +13,7 @@ from ops.control import ControlVerb
 from ops.datafolder import DataFolder
 from ops.errors import OpsError
 from ops.settings import Settings
+from projections.database import DatabaseError
 from projections.directory import Directory
 from projections.feed import Feed
 from projections.inbox import Inbox
@@ -124,6 +125,8 @@ def _explained() -> Iterator[None]:
         yield
     except (ParkingError, ReadModelError, StoreError) as error:
         raise OpsError(str(error)) from error
+    except (DatabaseError, OSError) as error:
+        raise OpsError(f"a read model can't be read or written: {error}. See to its disk, and ask again.") from error
 
 
 def _outcome(name: str, stream: str, retried: Retried) -> Outcome:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 import typer
 
@@ -19,9 +20,11 @@ from ops import parked
 from ops.datafolder import DataFolder
 from ops.errors import OpsError
 from ops.node import Node
+from ops.parking import ParkingDesk, Which
 from ops.settings import HOME, load_settings
 from projections.inbox import Inbox
 from projections.messages import Messages
+from projections.parking import failed
 from tests.commands.helpers import ANN, BEN, advance, register, send, start_group
 
 STOP_MAX_S = 30
@@ -207,6 +210,23 @@ def test_a_folder_that_somebody_else_owns_is_left_alone(place: Place, terminal: 
     with pytest.raises(OpsError, match="belongs to an engine"):
         terminal.text(parked.retry)
     folder.close()
+
+
+async def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(tmp_path)
+    await place.fill()
+    async with engine(place.data) as node:
+        model, runner = node.services.messages, node.services.runners["messages"]
+        [first] = await node.services.feed.read_stream(place.stream, after=-1, limit=1)
+        with model.db.transaction():
+            model.parking.park(failed(first, ValueError(), 1))
+        monkeypatch.setattr(model, "apply", full)
+        with pytest.raises(OpsError, match=r"can't be read or written: .*full\. See to its disk"):
+            await ParkingDesk({"messages": runner}, [model]).retry(Which(stream=place.stream))
+
+
+def full(events: Sequence[Event]) -> None:
+    raise apsw.FullError("database or disk is full")
 
 
 def test_a_damaged_file_is_told(place: Place, terminal: Terminal) -> None:

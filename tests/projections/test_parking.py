@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import apsw
 import pytest
@@ -14,6 +15,7 @@ from commands.stores.memory import Medium, MemoryLog
 from domain.codec import Event
 from domain.ids import conversation_stream, receipts_stream
 from domain.log import Append, EventLog, NewEvent
+from projections import feed as feed_module
 from projections import parking
 from projections.database import Database
 from projections.directory import Directory
@@ -482,3 +484,64 @@ def test_as_much_as_can_be_is_applied(bad: set[int], size: int) -> None:
 def test_receipts_rest_on_their_conversation() -> None:
     assert rests_on("receipts-x") == "conversation-x"
     assert [rests_on(stream) for stream in ("conversation-x", "account-x")] == [None, None]
+
+
+def in_rows(events: Sequence[Event], model: ReadModel) -> list[Event]:
+    """The events that the model says are in its rows."""
+    parked = {each.stream: each.version for each in model.parking.all()}
+    return [
+        event
+        for event in events
+        if event.position <= model.position and event.version < parked.get(event.stream, event.version + 1)
+    ]
+
+
+PROGRAM = st.lists(
+    st.one_of(
+        st.tuples(st.just("feed"), st.integers(1, 30)),
+        st.tuples(st.just("poison"), st.integers(0, 10_000)),
+        st.tuples(st.just("heal"), st.integers(0, 10_000)),
+        st.tuples(st.just("retry"), st.integers(0, 10_000)),
+        st.tuples(st.just("full"), st.sampled_from(["BEGIN", "INSERT INTO parked", "UPDATE readmodel", "COMMIT"])),
+    ),
+    max_size=25,
+)
+
+
+@pytest.mark.parametrize("model_type", [AllergicMessages, AllergicInbox, AllergicReceipts], ids=lambda each: each.name)
+@settings(max_examples=15)
+@given(history=eventful(), program=PROGRAM)
+async def test_whatever_is_parked_healed_and_retried_in_whatever_order(
+    model_type: type[Allergic], history: History, program: list[tuple[str, Any]]
+) -> None:
+    """I9: at each step the rows are those of the events that the model says it has; in the end, those of a rebuild."""
+    log = MemoryLog(Medium())
+    feed = Feed(log)
+    await feed.start()
+    events = await record(log, history.events)
+    model_type.poison = set()
+    model = model_type(Database(":memory:"))
+    disk = model.db._connection
+    runner = Runner(feed, model, batch_max=7, clock=lambda: NOW)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feed_module, "_RETRY_FIRST_S", 0.001)
+        for name, what in [*program, ("feed", len(events))]:
+            if name == "feed" and feed.head < events[-1].position:
+                feed.publish([event for event in events if event.position > feed.head][:what])
+                await run(runner, feed.head)
+            elif name == "poison":
+                model_type.poison.add(where(events[what % len(events)]))
+            elif name == "heal" and model_type.poison:
+                model_type.poison.remove(sorted(model_type.poison)[what % len(model_type.poison)])
+            elif name == "retry" and (parked := sorted(held(model))):
+                with suppress(HeldBack, apsw.FullError):
+                    await runner.retry(parked[what % len(parked)])
+            elif name == "full":
+                Failing(model.db, what)
+                continue  # it strikes at the next step
+            assert runner.parked == len(held(model))
+            assert model.row_hash() == fold(ALLERGIC[model_type], in_rows(events, model), batch_max=9).row_hash()
+    model_type.poison, model.db._connection = set(), disk
+    await retry_all(runner, model)
+    assert held(model) == {}
+    assert model.row_hash() == fold(ALLERGIC[model_type], events, batch_max=9).row_hash()
