@@ -193,7 +193,7 @@ def _check(senders: list[Sender]) -> None:
 
 
 async def _pairs(kind: Kind, url: str) -> list[Sender]:
-    people = [await _register(url, number) for number in range(PEOPLE)]
+    people = [await register(url, number) for number in range(PEOPLE)]
     senders: list[Sender] = []
     for (person, api), (peer, peer_api) in zip(people[::2], people[1::2], strict=True):
         started = await api.start("direct", [peer.account], title=None, protection="none")
@@ -205,7 +205,7 @@ async def _pairs(kind: Kind, url: str) -> list[Sender]:
     return senders
 
 
-async def _register(url: str, number: int) -> tuple[Person, Api]:
+async def register(url: str, number: int) -> tuple[Person, Api]:
     identity = Identity()
     profile = Profile(url=url, account="", device="bench", registration=str(uuid4()))
     registering = Api(profile, identity)
