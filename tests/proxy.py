@@ -1,6 +1,6 @@
 """A proxy between a client and an engine that delays, drops and cuts, at any byte or between any two frames.
 
-The fault is for the first live connection; every other one passes as it is. A cut never shows as a FIN: peers get a
+The fault is for one live connection; every other one passes as it is. A cut never shows as a FIN: peers get a
 reset, or hear nothing more while their sockets stay open.
 """
 
@@ -141,6 +141,9 @@ class Proxy:
         fault, self._fault = self._fault, None
         return fault
 
+    def give_back(self, fault: Fault) -> None:
+        self._fault = fault
+
 
 class _Line:
     """One connection through the proxy: its two ends."""
@@ -237,7 +240,11 @@ class _Line:
                 reset(self._ends[side])
 
     def lost(self, side: Side) -> None:
-        """One end is closed; the other one closes too, unless it is not to hear of it."""
+        """One end is closed; the other one closes too, unless it is not to hear of it. A fault that has not come is for
+        the next live connection."""
+        if self._fault is not None:
+            self.proxy.give_back(self._fault)
+            self._fault = None
         if side.other not in self._deaf and side.other in self._ends:
             self._ends[side.other].close()
         if all(end.is_closing() for end in self._ends.values()):

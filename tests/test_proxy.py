@@ -75,10 +75,12 @@ class End:
 async def line(fault: Fault) -> AsyncIterator[Line]:
     async with serving() as server, Proxy.to(server.port, fault) as proxy:
         client = End(*await asyncio.open_connection("127.0.0.1", int(proxy.url.rpartition(":")[2])))
+        at_server = End(*await server.joined.get())
         try:
-            yield Line(proxy, client, End(*await server.joined.get()))
+            yield Line(proxy, client, at_server)
         finally:
             client.writer.close()
+            at_server.writer.close()
 
 
 def test_frames_are_counted_however_their_bytes_come() -> None:
@@ -146,3 +148,22 @@ async def test_what_is_delayed_comes_later_whole_and_in_order() -> None:
         await cut.server.expect(HANDSHAKE[:10])
         cut.client.writer.write(FRAMES[0])
         await cut.server.expect(HANDSHAKE[10:] + FRAMES[0])
+
+
+async def test_a_fault_that_has_not_come_waits_for_the_next_live_connection() -> None:
+    fault = Fault(side=Side.CLIENT, how=How.RESET, frames=1)
+    async with serving() as server, Proxy.to(server.port, fault) as proxy:
+        port = int(proxy.url.rpartition(":")[2])
+        for frames in (FRAMES[:0], FRAMES[:1]):
+            client = End(*await asyncio.open_connection("127.0.0.1", port))
+            client.writer.write(HANDSHAKE + b"".join(frames))
+            at_server = End(*await server.joined.get())
+            if frames:
+                await at_server.reset()
+            else:
+                await at_server.expect(HANDSHAKE)
+                client.writer.close()
+                assert await at_server.reader.read() == b""
+            client.writer.close()
+            at_server.writer.close()
+        assert proxy.fired.is_set()
