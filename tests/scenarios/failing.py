@@ -19,7 +19,7 @@ from gateways import websocket
 from ops import cli
 from ops.engine import EngineProcess, engine
 from tests.scenarios.failpoints import Action, Failpoints, Order, Point
-from tests.scenarios.stage import WAIT_S
+from tests.scenarios.stage import UNBOUNDED, WAIT_S
 
 TIMEOUTS: Final = partial(websocket.Timeouts, hello=3, ping=(1.0, 1.5), slow=3, close=1, tick=0.1)
 
@@ -54,7 +54,7 @@ class FailingEngine:
 
 @asynccontextmanager
 async def failing_engine(data: Path, *, port: int = 0) -> AsyncIterator[FailingEngine]:
-    async with engine(data, {"log_level": "error"}, port=port, module=__name__) as running:
+    async with engine(data, {"log_level": "error", **UNBOUNDED}, port=port, module=__name__) as running:
         yield FailingEngine(running)
 
 

@@ -15,7 +15,7 @@ from ops.bench.load import register
 from ops.bench.peer import Peer, Person, connect
 from ops.engine import engine
 from signet_client import payloads, wire
-from tests.scenarios.stage import WAIT_S
+from tests.scenarios.stage import UNBOUNDED, WAIT_S
 
 MESSAGES: Final = 10_000
 UNANSWERED_MAX: Final = 50
@@ -94,7 +94,7 @@ class Pinger:
 
 async def p99_beside_drains(folder: Path, drains: int) -> float:
     """Of the pings while one device after the other gets everything, in ms."""
-    async with engine(folder / "data", {"log_level": "error"}) as running:
+    async with engine(folder / "data", {"log_level": "error", **UNBOUNDED}) as running:
         (anna, api), (ben, _), (cleo, _) = people = [await register(running.url, number) for number in range(3)]
         started = await api.start("direct", [ben.account], title=None, protection="none")
         for _, each in people:

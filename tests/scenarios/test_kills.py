@@ -18,7 +18,7 @@ from projections.readmodel import ReadModel
 from projections.receipts import Receipts
 from tests.scenarios.audit import Ledger, check_stored_once
 from tests.scenarios.crowd import Crowd
-from tests.scenarios.stage import free_port, register, running, seed, unsealing
+from tests.scenarios.stage import UNBOUNDED, free_port, register, running, seed, unsealing
 
 PEOPLE: Final = 20
 KILLS: Final = 20
@@ -47,7 +47,7 @@ async def test_nothing_is_lost_or_doubled_over_eighty_kills(round_: int, tmp_pat
 
 async def survive(folder: Path, rng: random.Random) -> None:
     data, port = folder / "data", free_port()
-    settings = {"log_level": "error"}
+    settings = {"log_level": "error", **UNBOUNDED}
     async with AsyncExitStack() as engines:
 
         async def start() -> EngineProcess:
