@@ -204,6 +204,14 @@ class SocketDevice:
                     return frame
                 self._waiting.append(frame)
 
+    async def round_trip(self) -> list[wire.ServerFrame]:
+        """All that has come before the answer and was not looked at yet: everything said before has been handled."""
+        await self.say(wire.Ping(id="round trip"))
+        while (await self.next(wire.Pong)).id != "round trip":
+            pass
+        taken, self._waiting = self._waiting, []
+        return taken
+
     async def disconnected(self) -> int:
         """The code with which the server closes."""
         async with asyncio.timeout(WAIT_S):
