@@ -47,8 +47,8 @@ class Group:
     """The very seqs that each account may see, that ever was a member."""
     joined: Mapping[str, int]
     """When each account came in last."""
-    emptied: Mapping[str, int]
-    """For each account, when the last of the others left."""
+    left: Mapping[str, int]
+    """When each account went out last."""
     retracted: Mapping[int, int]
     """Messages, and the seqs of their retractions."""
 
@@ -115,13 +115,12 @@ class Group:
         seq = self.seq + 1
         roles = _roles_after(self.roles, deed)
         concerned = set(self.roles) | set(roles)
-        gone = set(self.roles) - set(roles)
         return Group(
             deeds=(*self.deeds, deed),
             roles=roles,
             sees={**self.sees, **{each: self.sees.get(each, frozenset()) | {seq} for each in concerned}},
             joined={**self.joined, **dict.fromkeys(set(roles) - set(self.roles), seq)},
-            emptied={**self.emptied, **{each: seq for each in concerned if gone - {each}}},
+            left={**self.left, **dict.fromkeys(set(self.roles) - set(roles), seq)},
             retracted={**self.retracted, **({deed.target: seq} if deed.what == "retracted" else {})},
         )
 
@@ -160,7 +159,8 @@ class Group:
         others = set(self.roles) - {author}
         if not others:
             # What was said before the last of them left is settled; what was said to nobody never is.
-            return "read" if seq <= self.emptied.get(author, 0) else "sent"
+            last = max((left for account, left in self.left.items() if account != author), default=0)
+            return "read" if seq <= last else "sent"
         awaited = [marks.get(other, Marks()) for other in others if self.joined[other] <= seq]
         if any(each.delivered < seq for each in awaited):
             return "sent"
@@ -168,7 +168,7 @@ class Group:
 
 
 def start(owner: str, members: tuple[str, ...], title: str) -> Group:
-    empty = Group(deeds=(), roles={}, sees={}, joined={}, emptied={}, retracted={})
+    empty = Group(deeds=(), roles={}, sees={}, joined={}, left={}, retracted={})
     return empty.after(Deed("started", owner, whom=(owner, *members), text=title))
 
 

@@ -68,7 +68,12 @@ class Run:
 
     async def burst(self, ops: Sequence[Op]) -> None:
         before = len(self._asked)
-        await asyncio.gather(*(self._do(op) for op in ops))
+        try:
+            async with asyncio.timeout(self._cast.patience_s):
+                await asyncio.gather(*(self._do(op) for op in ops))
+        except TimeoutError:
+            unanswered = [asked for asked in self._asked[before:] if asked.answer is None]
+            raise AssertionError(f"no answer to {unanswered}") from None
         await self._read_log()
         for asked in self._asked[before:]:
             if asked.answer is not None:
@@ -98,6 +103,7 @@ class Run:
         elif op.act == "close":
             await device.close()
         elif op.act == "cut":
+            await asyncio.sleep(op.pick / 10_000)  # the moment of the cut
             for each in self._cast.devices if op.pick % 2 else [device]:
                 each.proxy.cut()
         elif op.act == "read" and device.is_open:
