@@ -132,7 +132,7 @@ class Connection:
                 self._fail()
         elif self._nonce and isinstance(frame, wire.Hello):
             nonce, self._nonce = self._nonce, ""
-            self._start_task(self._log_in(frame, nonce))
+            self._start_task(partial(self._log_in, frame, nonce))
         else:
             self.close(DISCONNECTS["bad_frame"])
 
@@ -305,7 +305,7 @@ class Connection:
         self.room -= 1
         self._lookups.append(frame)
         if len(self._lookups) == 1:
-            self._start_task(self._serve_lookups())
+            self._start_task(self._serve_lookups)
 
     async def _serve_lookups(self) -> None:
         while self._lookups:
@@ -363,14 +363,15 @@ class Connection:
 
     # Tasks
 
-    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start_task(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         task = asyncio.get_running_loop().create_task(self._run(work))
         self._tasks = (*self._tasks, task)
         task.add_done_callback(self._ended)
 
-    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work
+            # Made here: a task that is cancelled before it begins leaves nothing behind that was never awaited.
+            await work()
         except Exception:
             self._fail()
 

@@ -1,6 +1,7 @@
 """Frames in, frames out: one connection against a real engine, without a socket."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from typing import Any, NoReturn
@@ -41,6 +42,18 @@ class Trio:
 async def trio(engine: Engine) -> Trio:
     people = [await engine.person(name) for name in ("Ann", "Bob", "Cem")]
     return Trio(engine, people, await people[0].start_group(*people[1:]))
+
+
+# The end
+
+
+async def test_a_connection_that_ends_before_its_work_begins_leaves_nothing_behind(trio: Trio) -> None:
+    """A lookup in the last bytes before a reset; the warning of a coroutine that was never awaited is an error here."""
+    ann, *_ = await trio.connect()
+    ann.say(wire.Fetch(id="f", c=trio.room, after=0))
+    ann.connection.end()
+    await asyncio.sleep(0)
+    gc.collect()
 
 
 # Log-in
