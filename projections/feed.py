@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Final
 
 from domain.codec import CODEC, Codec, Event
+from domain.conversation import MessageSent
 from domain.log import START, EventLog, RecordedEvent, StoreUnavailable
 
 logger = logging.getLogger(__name__)
@@ -42,12 +43,17 @@ class Undecodable(Exception):
 
 
 class Feed:
-    """The events up to `head`. The last ones are kept in memory: at least `recent_max`, at most twice as many."""
+    """The events up to `head`. The last ones are kept in memory: at least `recent_max`, at most twice as many, and
+    fewer where their texts would be more than `recent_bytes_max`."""
 
-    def __init__(self, log: EventLog, codec: Codec = CODEC, *, recent_max: int = 10_000) -> None:
+    def __init__(
+        self, log: EventLog, codec: Codec = CODEC, *, recent_max: int = 10_000, recent_bytes_max: int = 16_777_216
+    ) -> None:
         self._log = log
         self._codec = codec
         self._recent_max = recent_max
+        self._recent_bytes_max = recent_bytes_max
+        self._recent_bytes = 0
         self._recent: list[Event] = []
         self._recent_since = START
         """Every event with a position greater than this one, up to the head, is in `_recent`."""
@@ -80,6 +86,7 @@ class Feed:
         # An event that came late would be lost to everyone who is past its position: better a loud bug.
         assert events[0].position > self.head, f"position {events[0].position} was published after {self.head}"
         self._recent.extend(events)
+        self._recent_bytes += _bytes_of(events)
         self._trim()
         self.head = events[-1].position
         self._moved.set()
@@ -140,14 +147,27 @@ class Feed:
     def _pass_over(self, position: int) -> None:
         """Whoever reads from before this position reads the log, and finds there what could not be decoded."""
         self._recent.clear()
+        self._recent_bytes = 0
         self.head = self._recent_since = position
         self._moved.set()
         self._moved = asyncio.Event()
 
     def _trim(self) -> None:
         # Rarely and many at once: to take single events from the front of a list moves all the others each time.
-        if len(self._recent) < 2 * self._recent_max:
+        too_long = self._recent_bytes > self._recent_bytes_max
+        if len(self._recent) < 2 * self._recent_max and not too_long:
             return
-        surplus = len(self._recent) - self._recent_max
+        surplus = (len(self._recent) + 1) // 2 if too_long else len(self._recent) - self._recent_max
+        self._recent_bytes -= _bytes_of(self._recent[:surplus])
         self._recent_since = self._recent[surplus - 1].position
         del self._recent[:surplus]
+
+
+def _bytes_of(events: Sequence[Event]) -> int:
+    """Of the texts that may be long, about."""
+    total = 0
+    for event in events:
+        fact = event.entry.e
+        if isinstance(fact, MessageSent):
+            total += len(fact.header) + len(fact.body.box)
+    return total

@@ -104,6 +104,35 @@ async def test_memory_is_bounded(log: MemoryLog) -> None:
     assert await feed.read(after=events[-11].position, limit=1_000) == events[-10:]
 
 
+async def test_long_messages_are_kept_for_a_shorter_time(log: MemoryLog) -> None:
+    """I11: the ring is bounded in bytes, too; older events are read from the log."""
+    history = History()
+    anna, ben = history.register("anna"), history.register("ben")
+    room = history.direct(anna, ben)
+    for _ in range(50):
+        history.send(room, anna, "x" * 10_000)
+    events = await record(log, history.events)
+    feed = Feed(log, recent_bytes_max=100_000)
+    for event in events:
+        feed.publish([event])
+        assert len(feed._recent) < 15  # with the three events before the messages
+    assert await feed.read(after=0, limit=1_000) == events
+    await log.close()
+    assert await feed.read(after=events[-5].position, limit=1_000) == events[-4:]
+
+
+async def test_an_event_that_is_too_long_by_itself_is_read_from_the_log(log: MemoryLog) -> None:
+    history = History()
+    anna, ben = history.register("anna"), history.register("ben")
+    history.send(history.direct(anna, ben), anna)
+    events = await record(log, history.events)
+    feed = Feed(log, recent_bytes_max=10)
+    feed.publish(events[:-1])
+    feed.publish(events[-1:])
+    assert feed.head == events[-1].position
+    assert await feed.read(after=0, limit=1_000) == events
+
+
 async def test_whoever_waits_is_woken_by_the_event(log: MemoryLog) -> None:
     events = await record(log, accounts(2))
     feed = Feed(log)
