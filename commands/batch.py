@@ -7,6 +7,7 @@ from commands.handlers import Command, stream_of
 from commands.replies import Refused, ReplyTo
 from commands.states import Slot
 from domain.codec import DomainEvent, Event
+from domain.conversation import Conversation
 from domain.entry import Entry
 from domain.log import Append, NewEvent
 from domain.recent import First
@@ -32,11 +33,15 @@ Answer = First | Refused | int | None
 class Group:
     """A batch's commands for one stream with their answers to be, and the events of all of them."""
 
-    __slots__ = ("answers", "broken", "entries", "events", "expected", "positions", "slot", "tries", "uncertain")
+    __slots__ = (
+        "answers", "broken", "entries", "events", "expected", "hearers", "positions", "slot", "tries", "uncertain",
+    )  # fmt: skip
 
     def __init__(self, slot: Slot[Any]) -> None:
         self.slot = slot
         self.expected = slot.version
+        self.hearers = len(slot.state.members) if isinstance(slot.state, Conversation) else 1
+        """How many members hear of each event."""
         self.answers: list[tuple[Waiting, Answer]] = []
         self.entries: list[Entry[DomainEvent]] = []
         self.events: list[NewEvent] = []

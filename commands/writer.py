@@ -73,14 +73,16 @@ class Writer:
         codec: Codec = CODEC,
         waiting_max: int = 20_000,
         batch_max: int = 256,
+        hearers_max: int = 2_048,
         conflict_tries_max: int = 10,
         unavailable_tries_max: int = 8,
         slots_max: int = 20_000,
     ) -> None:
         """`hand_over` gets the committed events in order of position; None where others write the store too, or it
         doesn't tell the positions: then the feed follows the log. `clock` gives microseconds since 1970 UTC.
-        `waiting_max`: how many commands may be without an answer; `slots_max`: how many streams' states are kept, twice
-        as many at most."""
+        `hearers_max`: how many members the events of one batch may have together, so that pushes to a large group don't
+        hold the loop for long. `waiting_max`: how many commands may be without an answer; `slots_max`: how many
+        streams' states are kept, twice as many at most."""
         self._log = log
         self._keyring = keyring
         self._hand_over = None if hand_over is None else HandOver(log, codec, hand_over)
@@ -88,6 +90,7 @@ class Writer:
         self._codec = codec
         self._waiting_max = waiting_max
         self._batch_max = batch_max
+        self._hearers_max = hearers_max
         self._conflict_tries_max = conflict_tries_max
         self._unavailable_tries_max = unavailable_tries_max
         self._states = States(log, codec, slots_max=slots_max)
@@ -100,6 +103,8 @@ class Writer:
         self._position = 0
         self._now = 0
         """When the round's events are recorded."""
+        self._hearers = 0
+        """How many members its events have so far."""
         self.measures = WriterMeasures()
 
     @property
@@ -181,10 +186,15 @@ class Writer:
         self._now = self._clock()
         groups: dict[str, Group] = {}
         began = perf_counter()
-        for waiting in batch:
+        self._hearers = 0
+        decided = 0
+        for decided, waiting in enumerate(batch, 1):
             await self._decide(waiting, groups)
+            if self._hearers >= self._hearers_max:
+                self._decide_anew(batch[decided:])
+                break
         if batch:
-            self.measures.batch_commands.observe(len(batch))
+            self.measures.batch_commands.observe(decided)
             self.measures.decide_s.observe(perf_counter() - began)
         ready = [*retried, *self._sort_out(groups.values())]
         # 4 append
@@ -239,6 +249,7 @@ class Writer:
         if group is None:
             group = groups[waiting.stream] = Group(decided.slot)
         if decided.events:
+            self._hearers += group.hearers
             self._fold(group, waiting, decided.events)
         else:
             group.answers.append((waiting, decided.first))

@@ -174,6 +174,22 @@ async def test_a_batch_has_a_bound(log: Watched) -> None:
         assert [len(batch[0].events) for batch in log.batches] == [16, 16, 8]
 
 
+async def test_a_batch_is_smaller_where_many_hear_of_it(log: Watched) -> None:
+    """I11: pushes to a large group hold the loop; who waits behind it keeps its place and its order."""
+    async with writing(log, hearers_max=20) as desk:
+        crowd = await desk.talk(*[AccountId(f"member {number}") for number in range(9)])
+        pair = await desk.talk(ANN, BEN)
+        log.batches.clear()
+        loud = [desk.submit(send(crowd, AccountId("member 0")), "loud") for _ in range(8)]
+        quiet = [desk.submit(send(pair), "quiet") for _ in range(3)]
+        assert seqs(await asyncio.gather(*loud)) == list(range(2, 10))
+        assert seqs(await asyncio.gather(*quiet)) == [2, 3, 4]
+        sizes = [{append.stream: len(append.events) for append in batch} for batch in log.batches]
+        loudly, quietly = conversation_stream(crowd), conversation_stream(pair)
+        assert sizes[0] == {loudly: 2, quietly: 1}
+        assert all(size.get(loudly, 0) <= 3 for size in sizes)
+
+
 async def test_a_decision_may_rest_on_what_is_tentative_in_its_own_stream(desk: Desk, log: Watched) -> None:
     await desk.all(register(ANN), register(BEN))
     start = start_group(ANN, BEN)
