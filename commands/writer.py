@@ -40,6 +40,7 @@ from commands.keyring import Keyring
 from commands.lookup import CommandLookup
 from commands.measures import WriterMeasures
 from commands.replies import Accepted, Refused, Reply, ReplyTo
+from commands.snapshots import Snapshots
 from commands.states import States
 from commands.turns import Turns
 from domain.codec import CODEC, Codec, DomainEvent, Event
@@ -76,6 +77,7 @@ class Writer:
         hearers_max: int = 2_048,
         conflict_tries_max: int = 10,
         unavailable_tries_max: int = 8,
+        snapshots: Snapshots | None = None,
         slots_max: int = 20_000,
     ) -> None:
         """`hand_over` gets the committed events in order of position; None where others write the store too, or it
@@ -93,7 +95,7 @@ class Writer:
         self._hearers_max = hearers_max
         self._conflict_tries_max = conflict_tries_max
         self._unavailable_tries_max = unavailable_tries_max
-        self._states = States(log, codec, slots_max=slots_max)
+        self._states = States(log, codec, snapshots=snapshots, slots_max=slots_max)
         self._handlers = Handlers(log, self._states, lookup, codec)
         self._queue: Turns[Waiting] = Turns()
         self._open: dict[str, OpenAppend] = {}
@@ -400,11 +402,16 @@ class Writer:
     async def _committed(self, done: list[Group]) -> None:
         self.measures.failure = ""
         for group in done:
-            self.measures.events += len(group.events)
-            group.slot.committed = group.slot.version
+            slot = group.slot
+            slot.committed = slot.version
+            events = len(group.events)
+            self.measures.events += events
+            self._states.items += events
+            if slot.version >= slot.due:
+                self._states.snapshot(slot, group.entries[-1].id)
             if group.tries:
                 # It may have been read anew for another stream's decision while the outcome was open.
-                self._states.keep(group.slot)
+                self._states.keep(slot)
         self._position = max(self._position, await self._position_of(done))
         for group in done:
             self._answer(group)

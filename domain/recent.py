@@ -30,12 +30,24 @@ class Recent(msgspec.Struct):
     _new: dict[str, First] = {}
     _old: dict[str, First] = {}
 
+    @classmethod
+    def blank(cls, seq: int) -> "Recent":
+        """Knows nothing of what lies at or before this seq."""
+        return cls(since=seq, _turned=seq)
+
+    def __len__(self) -> int:
+        return len(self._new) + len(self._old)
+
+    def turn(self, seq: int) -> None:
+        """Forgets the older generation; `seq`: that of the last event."""
+        self._old, self._new = self._new, {}
+        self.since, self._turned = self._turned, seq
+
     def find(self, command_id: str) -> First | None:
         return self._new.get(command_id) or self._old.get(command_id)
 
     def add(self, command_id: str, first: First) -> None:
         if len(self._new) >= RECENT_MIN:
-            self._old, self._new = self._new, {}
-            self.since, self._turned = self._turned, first.seq - 1
+            self.turn(first.seq - 1)
         # The first event of a command has its outcome; what the command did beside it doesn't count.
         self._new.setdefault(command_id, first)

@@ -15,6 +15,7 @@ import uvicorn
 from commands.keyring import FileKeyring, KeyringError
 from commands.lookup import StreamLookup
 from commands.sealing import Sealer
+from commands.snapshots import Snapshots
 from commands.stores import open_log
 from commands.stores.sqlite import SqliteLog
 from commands.writer import Writer
@@ -148,6 +149,8 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
     keyring = FileKeyring(settings.data / KEYRING, must_exist=await log.head() > START)
     stack.callback(keyring.close)
     sealer = Sealer(keyring, clock)
+    snapshots = Snapshots(settings.data / "snapshots.db")
+    stack.push_async_callback(snapshots.close)
     feed = Feed(log)
     await feed.start()
 
@@ -164,7 +167,7 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
     feed.listen(delivery.receive)
 
     lookup = ReadModelLookup(feed, runners["messages"], messages, StreamLookup(log))
-    writer = Writer(log, lookup=lookup, keyring=keyring, hand_over=feed.publish, clock=clock)
+    writer = Writer(log, lookup=lookup, keyring=keyring, hand_over=feed.publish, clock=clock, snapshots=snapshots)
     limits = Limits(settings.limits)
     auth = Auth(
         server_name=name,

@@ -41,3 +41,7 @@ def damage_page(path: Path) -> None:
 def cut_short(path: Path) -> None:
     """Its last pages are missing."""
     path.write_bytes(path.read_bytes()[: -3 * PAGE_BYTES])
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")

@@ -68,6 +68,7 @@ class Watched(Passing):
         self.before: Callable[[], Awaitable[Any]] | None = None
         """Is awaited once, before the next append."""
         self.reads = 0
+        self.events_read = 0
         self.failing_reads = 0
         """How many of the next reads fail."""
 
@@ -80,7 +81,9 @@ class Watched(Passing):
 
     async def read_stream(self, stream: str, *, after: int = NO_STREAM, limit: int) -> list[RecordedEvent]:
         self._count()
-        return await super().read_stream(stream, after=after, limit=limit)
+        page = await super().read_stream(stream, after=after, limit=limit)
+        self.events_read += len(page)
+        return page
 
     async def read_all(self, *, after: int = START, limit: int) -> list[RecordedEvent]:
         self._count()

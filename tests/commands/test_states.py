@@ -9,7 +9,7 @@ from domain.account import ProfileChanged
 from domain.entry import Entry
 from domain.ids import ConversationId, account_stream, conversation_stream, receipts_stream
 from domain.log import NO_STREAM, START
-from tests.commands.helpers import ANN, BEN, CAT, TEXT, Watched, advance, new_id, send, writing
+from tests.commands.helpers import ANN, BEN, CAT, TEXT, Desk, Watched, advance, new_id, send, writing
 
 SENT = 5
 
@@ -72,6 +72,32 @@ async def test_where_too_many_are_kept_those_not_used_since_are_dropped(log: Wat
     states.turn()
     assert await states.account(ANN) is used
     assert await states.account(BEN) is not unused
+
+
+async def test_what_the_states_hold_has_a_bound_too(log: Watched, talk: ConversationId) -> None:
+    """However many command ids, members and marks there are in each."""
+    states = States(log, items_max=30)
+    unused, used = await states.account(BEN), await states.conversation(talk)
+    states.turn()  # they hold few
+    states.items += 20  # events came
+    states.turn()
+    assert states.items == 0
+    assert await states.conversation(talk) is used
+    assert states.items == 4 + 2 * 2 + 1 + 7  # two people, one of whom sent something, seven command ids
+    assert used.state.recent.since == 0
+    states.items += 20
+    states.turn()
+    assert await states.conversation(talk) is used
+    assert states.items == 4 + 2 * 2 + 1
+    assert used.state.recent.since == 7  # ids from before are looked up
+    assert await states.account(BEN) is not unused
+
+
+async def test_the_writer_tells_them_how_much_came(desk: Desk, log: Watched) -> None:
+    talk = await desk.talk(ANN)
+    before = desk.writer._states.items
+    await desk.all(*[send(talk) for _ in range(50)])
+    assert desk.writer._states.items >= before + 50
 
 
 async def test_a_state_of_either_generation_is_dropped(log: Watched, talk: ConversationId) -> None:

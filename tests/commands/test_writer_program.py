@@ -4,6 +4,8 @@ import asyncio
 import itertools
 import logging
 from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 import commands.writer
 import domain.recent
+from commands.snapshots import Snapshots
 from commands.stores.faults import Fate
 from commands.stores.memory import Medium, MemoryLog
 from commands.writer import Accepted, Refused, Reply
@@ -48,8 +51,9 @@ class Trap(bytes):
 class Play:
     """Runs the steps of a program, and remembers for each command what its every try was answered."""
 
-    def __init__(self, writers: int) -> None:
+    def __init__(self, writers: int, snapshots: Snapshots | None) -> None:
         self.medium = Medium()
+        self.snapshots = snapshots
         self.talks: list[ConversationId] = []
         self.commands: list[SendMessage] = []
         self.buggy: set[str] = set()
@@ -60,7 +64,9 @@ class Play:
         self.runs: list[asyncio.Task[None]] = []
 
     def _desk(self) -> Desk:
-        options: dict[str, Any] = {"unavailable_tries_max": 3, "batch_max": 5, "slots_max": 4}
+        options: dict[str, Any] = {
+            "unavailable_tries_max": 3, "batch_max": 5, "slots_max": 4, "snapshots": self.snapshots,
+        }  # fmt: skip
         trail = Trail(MemoryLog(self.medium), self.medium)
         self.trails.append(trail)
         return Desk(trail, **options, **({} if self.handed_over else {"hand_over": None}))
@@ -154,8 +160,15 @@ class Play:
         self.medium.settle()
 
 
-async def play(steps: list[tuple[Any, ...]], writers: int) -> None:
-    played = Play(writers)
+async def play(steps: list[tuple[Any, ...]], writers: int, snapshots: bool) -> None:
+    with TemporaryDirectory() as folder:
+        kept = Snapshots(Path(folder) / "snapshots.db", events_min=1) if snapshots else None
+        await run(Play(writers, kept), steps)
+        if kept is not None:
+            await kept.close()
+
+
+async def run(played: Play, steps: list[tuple[Any, ...]]) -> None:
     await played.begin()
     for name, *arguments in steps:
         result = getattr(played, name)(*arguments)
@@ -227,19 +240,19 @@ AMONG = [("send", 0, 0, 2), ("bug", 0, 1), ("send", 0, 0, 2), ("send", 1, 1, 1)]
 CRASH = [("fault", Fate.ANSWER_LOST, 0, 9), ("send", 0, 0, 2), ("restart", 0), ("repeat", 0)]
 
 
-@given(steps=STEPS, writers=st.integers(1, 2), pause_s=st.sampled_from([0.0001, 0.003]))
+@given(steps=STEPS, writers=st.integers(1, 2), pause_s=st.sampled_from([0.0001, 0.003]), snapshots=st.booleans())
 @settings(max_examples=200)
-@example(steps=LATE, writers=1, pause_s=0.003)
-@example(steps=LOST, writers=1, pause_s=0.003)
-@example(steps=PASSED, writers=1, pause_s=0.003)
-@example(steps=CRASH, writers=2, pause_s=0.003)
-@example(steps=STOPPED, writers=1, pause_s=0.003)
-@example(steps=REPEATED, writers=1, pause_s=0.003)
-@example(steps=REFUSED_LATER, writers=1, pause_s=0.0001)
-@example(steps=PARTLY, writers=2, pause_s=0.003)
-@example(steps=AMONG, writers=1, pause_s=0.003)
+@example(steps=LATE, writers=1, pause_s=0.003, snapshots=True)
+@example(steps=LOST, writers=1, pause_s=0.003, snapshots=True)
+@example(steps=PASSED, writers=1, pause_s=0.003, snapshots=True)
+@example(steps=CRASH, writers=2, pause_s=0.003, snapshots=True)
+@example(steps=STOPPED, writers=1, pause_s=0.003, snapshots=True)
+@example(steps=REPEATED, writers=1, pause_s=0.003, snapshots=True)
+@example(steps=REFUSED_LATER, writers=1, pause_s=0.0001, snapshots=True)
+@example(steps=PARTLY, writers=2, pause_s=0.003, snapshots=True)
+@example(steps=AMONG, writers=1, pause_s=0.003, snapshots=True)
 def test_every_accepted_command_stands_in_the_log_once(
-    steps: list[tuple[Any, ...]], writers: int, pause_s: float
+    steps: list[tuple[Any, ...]], writers: int, pause_s: float, snapshots: bool
 ) -> None:
     """I1, I2, I3: an accepted command is in the log once, at the seq that it was told; a refused one never is."""
     with pytest.MonkeyPatch.context() as patch:
@@ -247,4 +260,4 @@ def test_every_accepted_command_stands_in_the_log_once(
         patch.setattr(commands.writer, "PAUSE_LAST_S", 2 * pause_s)
         patch.setattr(domain.recent, "RECENT_MIN", 4)
         patch.setattr(logging.getLogger("signet.writer"), "disabled", True)
-        asyncio.run(play(steps, writers))
+        asyncio.run(play(steps, writers, snapshots))
