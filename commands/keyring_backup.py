@@ -71,6 +71,7 @@ def _copy(keyring: Path, draft: Path) -> int:
     """How many keys were copied. The copy is one plain file, without a write-ahead log."""
     source = apsw.Connection(str(keyring), flags=apsw.SQLITE_OPEN_READONLY)
     with closing(source), closing(apsw.Connection(str(draft))) as copy:
+        source.execute("SELECT 1 FROM keys")  # A failing backup doesn't say why.
         with copy.backup("main", source, "main") as copying:
             copying.step()
         copy.execute("PRAGMA journal_mode=DELETE")
