@@ -118,11 +118,11 @@ class FileKeyring:
         self._by_name: dict[str, bytes] = {}
         self.unsaved: dict[str, _Row] = {}
         if must_exist and not path.exists():
-            raise KeyringError(f"the keyring {path} is missing, and the log is not empty. {remedy(path)}")
+            raise KeyringError(f"the keyring {path} is missing, and the log is not empty: {remedy(path)}")
         try:
             self._db = _open_beside(path) if read_only else _open(path)
         except (apsw.Error, OSError) as error:
-            raise KeyringError(f"the keyring {path} can't be read ({error}). {remedy(path)}") from error
+            raise KeyringError(f"the keyring {path} can't be read ({error}): {remedy(path)}") from error
 
     def current(self, subject: str, period: str) -> SealingKey:
         known = self._current.get((subject, period))

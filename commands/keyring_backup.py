@@ -50,7 +50,7 @@ def remedy(keyring: Path) -> str:
     last = last_backup(keyring)
     where = "none was made by `signet keyring backup`" if last is None else f"the last one: {last.path}, {last.at}"
     return (
-        f"Restore it from its own backup ({where}): `signet keyring --help` says how. Without it the sealed texts can't"
+        f"restore it from its own backup ({where}): `signet keyring --help` says how. Without it the sealed texts can't"
         " be read; where it is lost for good, `signet keyring create` makes an empty one."
     )
 

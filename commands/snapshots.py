@@ -41,6 +41,7 @@ _SCHEMA: Final = (
 )
 _FIND: Final = "SELECT version, event, state, digest FROM snapshots WHERE stream=?"
 _PUT: Final = "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)"
+_DAMAGES: Final = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError, apsw.SQLError)
 _log = logging.getLogger("signet.writer")
 
 
@@ -114,12 +115,12 @@ class Snapshots:
         if self._db is None:
             return None
         try:
-            for version, event, state, digest in self._db.execute(_FIND, (stream,)):
-                return _Row(stream, version, event, state, digest)
+            rows: list[Any] = self._db.execute(_FIND, (stream,)).fetchall()
         except apsw.Error as error:
             self._tell(error)
             self._give_up_if_damaged(error)
-        return None
+            return None
+        return _Row(stream, *rows[0]) if rows else None
 
     async def _write(self) -> None:
         while self._waiting:
@@ -146,9 +147,6 @@ class Snapshots:
 
     def _tell(self, error: apsw.Error) -> None:
         _log.warning("the snapshots %s can't be used (%s); it goes on without, only slower", self._path, error)
-
-
-_DAMAGES: Final = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError, apsw.SQLError)
 
 
 def _kept(state: Any) -> Any:
