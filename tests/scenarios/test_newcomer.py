@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from ops.settings import HOME
+from projections.inbox import Inbox
 from tests.scenarios.stage import free_port, hold, people, reopen, running, texts
 
 PATIENCE_S = 60
@@ -142,8 +143,8 @@ def test_wrong_settings_are_refused_with_what_to_do(
     ("name", "said"),
     [
         ("log.db", "move this file away"),
-        ("keyring.db", "restore it from its own backup"),
-        ("readmodels/inbox-2.db", "delete it: it is rebuilt from the log"),
+        ("keyring.db", "Restore it from its own backup"),
+        (f"readmodels/{Inbox.file_in(Path()).name}", "delete it: it is rebuilt from the log"),
         ("server.json", "Restore it from a backup"),
     ],
 )
