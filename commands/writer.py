@@ -73,7 +73,7 @@ class Writer:
         clock: Callable[[], int],
         codec: Codec = CODEC,
         waiting_max: int = 20_000,
-        batch_max: int = 256,
+        batch_max: int = 512,
         hearers_max: int = 2_048,
         conflict_tries_max: int = 10,
         unavailable_tries_max: int = 8,
