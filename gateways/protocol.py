@@ -192,6 +192,12 @@ class FrameProtocol:
         """Says why, and ends the sending; whatever still comes is discarded."""
         self._fail(disconnect.number, disconnect.text)
 
+    @property
+    def closed_by_us(self) -> int | None:
+        """The number of the close frame with which this side began the closing; None where it didn't."""
+        sent = self._ws.close_sent
+        return None if sent is None or self._ws.close_rcvd_then_sent else sent.code
+
     def to_send(self) -> list[bytes]:
         """Bytes for the socket, in order; END comes last."""
         return self._ws.data_to_send()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from uvicorn.server import ServerState
+from websockets.frames import CloseCode
 
 from gateways.acks import Acks
 from gateways.connection import COMMANDS_MAX, Connection
@@ -29,6 +30,7 @@ OUTBOX_BYTES_MAX: Final = 65_536
 """How much may gather in one turn of the loop before it is written."""
 
 _REVOKED: Final = DISCONNECTS["revoked"].number
+_CODES: Final = {each.number: each.code for each in DISCONNECTS.values()}
 _RESYNC: Final = encode(wire.Resync())
 
 
@@ -207,7 +209,6 @@ class LiveProtocol(asyncio.Protocol):
 
     def close(self, disconnect: Disconnect) -> None:
         if not self._closing:
-            self._shared.services.counts.disconnects[disconnect.code] += 1
             self._frames.close(disconnect)
             self._emit()
             if disconnect.number == _REVOKED:
@@ -306,6 +307,8 @@ class LiveProtocol(asyncio.Protocol):
             return
         self.flush()
         self._closing = True
+        if (number := self._frames.closed_by_us) is not None:
+            self._shared.services.counts.disconnects[_code_of(number)] += 1
         if self._connection is None:
             self._transport.close()
             return
@@ -315,6 +318,11 @@ class LiveProtocol(asyncio.Protocol):
                 self._transport.write_eof()
         self._transport.resume_reading()
         self._shared.wheel.put(self, self._shared.timeouts.close)
+
+
+def _code_of(number: int) -> str:
+    """Ours, or the name that WebSocket has for it."""
+    return _CODES.get(number) or CloseCode(number).name.lower()
 
 
 def live_protocol(services: Services, timeouts: Timeouts | None = None) -> type[asyncio.Protocol]:

@@ -98,6 +98,22 @@ async def test_connections_and_how_they_end_are_counted() -> None:
         assert "process_open_fds" in found
 
 
+async def test_what_breaks_the_protocol_is_counted_and_what_a_device_ends_is_not() -> None:
+    async with live_server() as server:
+        ann = await server.engine.person("Ann")
+        async with server.device(ann) as device:
+            await device.ws.send(b"binary")
+            assert await device.disconnected() == 1003
+        async with server.device(ann):
+            pass  # it says goodbye
+        async with server.device(ann) as device:
+            await device.say(wire.Hello(account="", device="", signature=""))
+            assert await device.disconnected() == 4501
+        found = await metrics(server.engine)
+        ended = {name: count for name, count in found.items() if name.startswith("signet_disconnects_total")}
+        assert ended == {"signet_disconnects_total|unsupported_data": 1, "signet_disconnects_total|bad_frame": 1}
+
+
 async def test_metrics_are_not_for_the_world(engine: Engine) -> None:
     """I12: from another machine, through a proxy on this one, or with a wrong token."""
     async with from_outside(engine) as outside:

@@ -4,12 +4,14 @@ import asyncio
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+import httpx
 import msgspec
 import pytest
 
@@ -35,6 +37,16 @@ CODES: Final = {
     "refused rate_limited",
 }  # fmt: skip
 """All that may come back of what is malformed."""
+
+
+CLOSES: Final = {
+    "close 1002": "protocol_error",
+    "close 1003": "unsupported_data",
+    "close 1007": "invalid_data",
+    "close 1009": "message_too_big",
+    "close 4501": "bad_frame",
+}
+"""And how the engine counts them."""
 
 
 class Talker:
@@ -169,17 +181,26 @@ def memory_mib(running: EngineProcess, which: str) -> float:
     raise AssertionError(which)
 
 
+async def counts(url: str) -> Counter[str]:
+    """The engine's counters, by name and labels."""
+    async with httpx.AsyncClient() as http:
+        shown = (await http.get(f"{url}/metrics")).text
+    lines = (line.rpartition(" ") for line in shown.splitlines() if line.startswith("signet_"))
+    return Counter({name: int(float(number)) for name, _, number in lines})
+
+
 async def paired(running: EngineProcess, people: Bystanders, attackers: Mob) -> tuple[float, float]:
     """p99 in ms when it is quiet, and in an attack, whose answers are looked at."""
     await attackers.gathered()
     async with people.talking():
         await asyncio.sleep(QUIET_S)  # what is measured
-    quiet, before = people.p99_ms, memory_mib(running, "VmRSS")
+    quiet, before, counted = people.p99_ms, memory_mib(running, "VmRSS"), await counts(running.url)
     async with people.talking():
         report = await attackers.attack()
     grown = memory_mib(running, "VmHWM") - before
     print(f"p99 {quiet:.1f} ms when quiet, {people.p99_ms:.1f} ms in the attack; {grown:.0f} MiB more; {report}")
     check_answers(report)
+    check_counted(report, await counts(running.url) - counted)
     assert grown <= MEMORY_MIB_MAX
     return quiet, people.p99_ms
 
@@ -190,6 +211,17 @@ def check_answers(report: Report) -> None:
     assert sum(report.malformed.values()) == report.malformed_sent == 10_000
     assert set(report.malformed) <= CODES
     assert set(report.flood) <= {"accepted", "refused rate_limited", "refused busy"}
+
+
+def check_counted(report: Report, counted: Counter[str]) -> None:
+    """I11: an operator sees each refusal."""
+    refused = 0
+    for answer, count in (Counter(report.malformed) + Counter(report.flood)).items():
+        if answer in CLOSES:
+            assert counted[f'signet_disconnects_total{{code="{CLOSES[answer]}"}}'] >= count, answer
+        elif answer != "accepted":
+            refused += count
+    assert sum(count for name, count in counted.items() if name.startswith("signet_refusals_total")) >= refused
 
 
 @asynccontextmanager
