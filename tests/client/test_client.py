@@ -179,6 +179,7 @@ async def test_a_change_that_overtakes_the_answer_is_not_undone(
 ) -> None:
     """I8: what the server said before somebody came in, it says of the time before."""
     anna, ben, cleo = [await people.join(name) for name in ("anna", "ben", "cleo")]
+    await cleo.close()  # it would ask, too
     group = await soon(anna.start_group([ben.account]))
     await soon(ben.held(group, 1))
     ask, asked = Api.conversation, 0

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateways.limits import LimitSettings
 from signet_client import wire
 from tests.gateways.engine import Person
 from tests.gateways.live import SocketDevice, live_server, send
@@ -98,7 +99,14 @@ class House:
     @classmethod
     @asynccontextmanager
     async def open(cls) -> AsyncIterator[Self]:
-        async with live_server() as server, AsyncExitStack() as stack:
+        unbounded = LimitSettings(
+            starts_account=None,
+            commands_device=None,
+            commands_account=None,
+            receipts_device=None,
+            requests_account=None,
+        )
+        async with live_server(limits=unbounded) as server, AsyncExitStack() as stack:
             people: list[Person] = []
             devices: list[SocketDevice] = []
             for number, owner in enumerate(OWNERS):
