@@ -105,6 +105,7 @@ class House:
             commands_account=None,
             receipts_device=None,
             requests_account=None,
+            conversations_shared_max=1_000_000,
         )
         async with live_server(limits=unbounded) as server, AsyncExitStack() as stack:
             people: list[Person] = []

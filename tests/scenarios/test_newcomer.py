@@ -143,7 +143,7 @@ def test_wrong_settings_are_refused_with_what_to_do(
     ("name", "said"),
     [
         ("log.db", "move this file away"),
-        ("keyring.db", "Restore it from its own backup"),
+        ("keyring.db", "restore it from its own backup"),
         (f"readmodels/{Inbox.file_in(Path()).name}", "delete it: it is rebuilt from the log"),
         ("server.json", "Restore it from a backup"),
     ],
