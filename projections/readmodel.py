@@ -123,10 +123,13 @@ class ReadModel(ABC):
             self.db.execute(_TRACK, (failure.position, self.name))
 
     def catch_up(self, events: Sequence[Event]) -> None:
-        """Applies the next events of a parked stream, in one transaction."""
+        """Applies the next events of a parked stream, in one transaction. What is in already is left out."""
         with self.db.transaction():
-            self.apply(events)
-            self.parking.move(events[-1].stream, events[-1].version + 1)
+            parked = self.parking.get(events[0].stream)
+            missing = [] if parked is None else [event for event in events if event.version >= parked.version]
+            if missing:
+                self.apply(missing)
+                self.parking.move(missing[-1].stream, missing[-1].version + 1)
 
     def row_hash(self) -> str:
         """SHA-256 over all rows, each table in the order of its key: equal after a rebuild, on whichever store.

@@ -470,6 +470,37 @@ class Failing:
         return getattr(self._connection, name)
 
 
+class ClumsyLedger(AllergicLedger):
+    """Trips after each commit."""
+
+    def advance(self, events: Sequence[Event]) -> None:
+        before = self.position
+        super().advance(events)
+        if self.position > before:
+            raise ValueError("what nobody has foreseen")
+
+    def catch_up(self, events: Sequence[Event]) -> None:
+        before = self.parking.all()
+        super().catch_up(events)
+        if self.parking.all() != before:
+            raise ValueError("what nobody has foreseen")
+
+
+@pytest.mark.parametrize("batch_max", [1, 3])
+async def test_what_fails_after_its_commit_is_in_and_not_parked(scene: Scene, log: MemoryLog, batch_max: int) -> None:
+    """I9: else it would be applied a second time by a retry, and its stream stand still for nothing."""
+    events = await scene.recorded(log)
+    model = ClumsyLedger(Database(":memory:"))
+    AllergicLedger.poison = {(scene.stream, 2)}
+    runner = await runner_on(log, model, batch_max)
+    await run(runner, events[-1].position)
+    free, parked = free_of(events, AllergicLedger.poison)
+    assert (model.row_hash(), held(model)) == (fold(Ledger, free).row_hash(), parked)
+    AllergicLedger.poison = set()
+    await retry_all(runner, model)
+    assert (model.row_hash(), held(model)) == (fold(Ledger, events).row_hash(), {})
+
+
 @given(bad=st.sets(st.integers(0, 19)), size=st.integers(0, 20))
 def test_as_much_as_can_be_is_applied(bad: set[int], size: int) -> None:
     """Everything before the first event that fails alone, once and in order."""
