@@ -106,7 +106,8 @@ class Handlers:
         marks = await self._states.receipts(command.conversation)
         earlier = None
         if command.after < state.recent.since and state.outcome_of(command) is None:
-            earlier = await self._lookup.find_command(command.conversation, command.id)
+            # All that came after it is known, so this one need not be of late.
+            earlier = await self._lookup.find_command(command.conversation, command.id, upto=state.recent.since)
         return Known(
             device_active=sender.state.has_active(command.device),
             account_version=sender.version,

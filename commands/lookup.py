@@ -13,9 +13,9 @@ _PAGE: Final = 1_000
 
 
 class CommandLookup(Protocol):
-    async def find_command(self, conversation: ConversationId, command_id: CommandId) -> First | None:
-        """The first outcome of the id in this conversation; exact for everything that was committed before the call.
-        Raises StoreUnavailable."""
+    async def find_command(self, conversation: ConversationId, command_id: CommandId, *, upto: int) -> First | None:
+        """The first outcome of the id in this conversation; exact for what has a seq of at most `upto`, which is
+        committed. Raises StoreUnavailable."""
         ...
 
 
@@ -27,11 +27,14 @@ class StreamLookup:
         self._codec = codec
 
     async def find_command(
-        self, conversation: ConversationId, command_id: CommandId, *, after: int = NO_STREAM
+        self, conversation: ConversationId, command_id: CommandId, *, upto: int, after: int = NO_STREAM
     ) -> First | None:
         """`after`: only in events with a greater version."""
         stream = conversation_stream(conversation)
-        while page := await self._log.read_stream(stream, after=after, limit=_PAGE):
+        while (wanted := min(_PAGE, upto - 1 - after)) > 0:
+            page = await self._log.read_stream(stream, after=after, limit=wanted)
+            if not page:
+                break
             for recorded in page:
                 entry = self._codec.decode(recorded).entry
                 if entry.cmd == command_id:

@@ -166,7 +166,7 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
     stack.push_async_callback(delivery.close)
     feed.listen(delivery.receive)
 
-    lookup = ReadModelLookup(feed, runners["messages"], messages, StreamLookup(log))
+    lookup = ReadModelLookup(messages, StreamLookup(log))
     writer = Writer(log, lookup=lookup, keyring=keyring, hand_over=feed.publish, clock=clock, snapshots=snapshots)
     limits = Limits(settings.limits)
     auth = Auth(
@@ -224,7 +224,7 @@ def _uvicorn_config(services: Services) -> uvicorn.Config:
     return uvicorn.Config(
         make_app(services),
         ws=live_protocol(services),
-        http=http_protocol(),
+        http=http_protocol(services.strangers),
         lifespan="off",
         access_log=False,
         log_config=None,

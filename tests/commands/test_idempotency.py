@@ -44,10 +44,10 @@ class CountedLookup(StreamLookup):
         self.asked: list[CommandId] = []
 
     async def find_command(
-        self, conversation: ConversationId, command_id: CommandId, *, after: int = NO_STREAM
+        self, conversation: ConversationId, command_id: CommandId, *, upto: int, after: int = NO_STREAM
     ) -> First | None:
         self.asked.append(command_id)
-        return await super().find_command(conversation, command_id, after=after)
+        return await super().find_command(conversation, command_id, upto=upto, after=after)
 
 
 async def test_repeated_in_the_same_batch(desk: Desk, log: Watched) -> None:

@@ -1,72 +1,50 @@
 """The writer's look-up of old command ids: by the read model, and by the stream where that can't vouch for it (I2)."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import pytest
 
-import ops.lookup
 from commands.lookup import StreamLookup
 from commands.stores.memory import Medium, MemoryLog
-from domain.ids import AccountId, CommandId, ConversationId, conversation_stream
-from domain.log import NO_STREAM
-from domain.recent import First
+from domain.ids import CommandId, conversation_stream
+from domain.log import NO_STREAM, RecordedEvent
 from ops.lookup import ReadModelLookup
 from projections.database import Database
-from projections.feed import Feed
 from projections.messages import Messages
 from projections.parking import failed
-from projections.runner import Runner
 from tests.projections.histories import History, must, record
 
-TIMEOUT_S = 20
 
+class Noted(MemoryLog):
+    """Knows after which versions streams were read, and how many events."""
 
-class Noted(StreamLookup):
-    """The stream, and after which versions it was read."""
+    def __init__(self) -> None:
+        super().__init__(Medium())
+        self.asked: list[tuple[int, int]] = []
 
-    def __init__(self, log: MemoryLog) -> None:
-        super().__init__(log)
-        self.asked: list[int] = []
-
-    async def find_command(
-        self, conversation: ConversationId, command_id: CommandId, *, after: int = NO_STREAM
-    ) -> First | None:
-        self.asked.append(after)
-        return await super().find_command(conversation, command_id, after=after)
+    async def read_stream(self, stream: str, *, after: int = NO_STREAM, limit: int) -> list[RecordedEvent]:
+        self.asked.append((after, limit))
+        return await super().read_stream(stream, after=after, limit=limit)
 
 
 class Scene:
+    """Two messages of one conversation: it is the second one's command that is looked for."""
+
     def __init__(self) -> None:
         self.history = History()
         ann = self.history.register("ann")
-        self.talk = self.history.group(ann, self.history.register("ben"))
-        self.other = self.history.group(ann, AccountId(next(iter(self.history.accounts))))
+        ben = self.history.register("ben")
+        self.talk, self.other = self.history.group(ann, ben), self.history.group(ann, ben)
         self.history.send(self.talk, ann)
         self.id = CommandId(must(self.history.send(self.talk, ann)).entry.cmd)
 
     async def begin(self) -> None:
-        self.log = MemoryLog(Medium())
+        self.log = Noted()
         self.events = await record(self.log, self.history.events)
-        self.feed = Feed(self.log)
-        await self.feed.start()
         self.model = Messages(Database(":memory:"))
-        self.runner = Runner(self.feed, self.model)
-        self.stream = Noted(self.log)
-        self.lookup = ReadModelLookup(self.feed, self.runner, self.model, self.stream)
+        self.lookup = ReadModelLookup(self.model, StreamLookup(self.log))
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.runner.run())
-        await asyncio.wait_for(self.runner.wait(self.feed.head), TIMEOUT_S)
-        yield
-        task.cancel()
-        await asyncio.wait([task])
-
-    async def find(self) -> int | None:
+    async def find(self, *, upto: int = 3) -> int | None:
         """The seq; None: nothing is found."""
-        first = await asyncio.wait_for(self.lookup.find_command(self.talk, self.id), TIMEOUT_S)
+        first = await self.lookup.find_command(self.talk, self.id, upto=upto)
         return None if first is None else first.seq
 
 
@@ -77,27 +55,26 @@ async def scene() -> Scene:
     return scene
 
 
-async def test_a_read_model_that_is_up_to_date_answers(scene: Scene) -> None:
-    async with scene.running():
-        assert (await scene.find(), scene.stream.asked) == (3, [])
-
-
-async def test_where_it_stands_still_the_rest_is_read(scene: Scene) -> None:
-    scene.model.advance(scene.events[:-1])
-    scene.runner.stopped = "shut down"
-    assert (await scene.find(), scene.stream.asked) == (3, [1]), "what the rows have is not read again"
-
-
-async def test_what_stands_in_its_rows_is_right_in_any_case(scene: Scene) -> None:
+async def test_a_read_model_that_has_all_of_it_answers(scene: Scene) -> None:
     scene.model.advance(scene.events)
-    scene.runner.stopped = "shut down"
-    assert (await scene.find(), scene.stream.asked) == (3, [])
+    assert (await scene.find(), scene.log.asked) == (3, [])
+    assert await scene.lookup.find_command(scene.other, scene.id, upto=1) is None
+    assert scene.log.asked == []
 
 
-async def test_one_that_does_not_come_is_not_waited_for_for_ever(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The writer's task waits for it: nobody else's commands would be decided, and it could not stop."""
-    monkeypatch.setattr(ops.lookup, "WAIT_MAX_S", 0.05)
-    assert (await scene.find(), scene.stream.asked) == (3, [-1])
+async def test_what_is_known_anyhow_is_not_waited_for(scene: Scene) -> None:
+    """The state knows what came later, so that a model which stands still is as good as any."""
+    scene.model.advance(scene.events[:-1])
+    assert (await scene.find(upto=2), scene.log.asked) == (None, [])
+
+
+async def test_what_its_rows_lack_is_read(scene: Scene) -> None:
+    scene.model.advance(scene.events[:-1])
+    assert (await scene.find(), scene.log.asked) == (3, [(1, 1)]), "what the rows have is not read again"
+
+
+async def test_an_empty_one_is_as_good(scene: Scene) -> None:
+    assert (await scene.find(), scene.log.asked) == (3, [(-1, 3)])
 
 
 async def test_one_that_lacks_an_event_of_the_conversation_is_not_relied_on(scene: Scene) -> None:
@@ -106,15 +83,12 @@ async def test_one_that_lacks_an_event_of_the_conversation_is_not_relied_on(scen
     *before, sent = scene.events
     scene.model.advance(before)
     scene.model.park(failed(sent, ValueError(), 1))
-    scene.runner = Runner(scene.feed, scene.model)
-    scene.lookup = ReadModelLookup(scene.feed, scene.runner, scene.model, scene.stream)
-    async with scene.running():
-        assert (await scene.find(), scene.stream.asked) == (3, [1])
-        parked = parking.get(stream)
-        assert parked is not None
-        with scene.model.db.transaction():
-            parking.skip(parked, 2)
-        assert parking.get(stream) is None
-        assert (await scene.find(), scene.stream.asked) == (3, [1, -1])
-        await scene.lookup.find_command(scene.other, scene.id)
-        assert scene.stream.asked == [1, -1], "of other conversations it knows all"
+    assert (await scene.find(), scene.log.asked) == (3, [(1, 1)])
+    parked = parking.get(stream)
+    assert parked is not None
+    with scene.model.db.transaction():
+        parking.skip(parked, 2)
+    assert parking.get(stream) is None
+    assert (await scene.find(), scene.log.asked) == (3, [(1, 1), (-1, 3)])
+    await scene.lookup.find_command(scene.other, scene.id, upto=1)
+    assert len(scene.log.asked) == 2, "of other conversations it knows all"
