@@ -74,7 +74,7 @@ class Writer:
         codec: Codec = CODEC,
         waiting_max: int = 20_000,
         batch_max: int = 512,
-        hearers_max: int = 2_048,
+        hearers_max: int = 1_024,
         conflict_tries_max: int = 10,
         unavailable_tries_max: int = 8,
         snapshots: Snapshots | None = None,
@@ -107,6 +107,8 @@ class Writer:
         """When the round's events are recorded."""
         self._hearers = 0
         """How many members its events have so far."""
+        self._in_vain: set[str] = set()
+        """The keys that could not be saved in this round."""
         self.measures = WriterMeasures()
 
     @property
@@ -181,21 +183,20 @@ class Writer:
     async def _round(self) -> None:
         # 2 gather
         retried = self._due()
-        batch = self._queue.take(self._batch_max)
-        if self._keyring.unsaved:
-            batch = await self._save_keys(batch)
-        # 3 decide
         self._now = self._clock()
         groups: dict[str, Group] = {}
         began = perf_counter()
         self._hearers = 0
+        self._in_vain.clear()
         decided = 0
-        for decided, waiting in enumerate(batch, 1):
-            await self._decide(waiting, groups)
+        for waiting in self._queue.take(self._batch_max):
+            decided += 1
+            # 3 decide
+            if not self._keyring.unsaved or await self._is_sealed_for_good(waiting):
+                await self._decide(waiting, groups)
             if self._hearers >= self._hearers_max:
-                self._decide_anew(batch[decided:])
                 break
-        if batch:
+        if decided:
             self.measures.batch_commands.observe(decided)
             self.measures.decide_s.observe(perf_counter() - began)
         ready = [*retried, *self._sort_out(groups.values())]
@@ -218,20 +219,20 @@ class Writer:
         now = asyncio.get_running_loop().time()
         return [each.group for each in self._open.values() if each.due <= now]
 
-    async def _save_keys(self, batch: list[Waiting]) -> list[Waiting]:
-        """The commands whose keys are on disk."""
-        try:
-            await self._keyring.save()
-        except KeyringUnavailable as error:
-            _log.error("%s", error)
-        unsaved = self._keyring.unsaved
-        saved = []
-        for waiting in batch:
-            if unsaved and any(sealed.key in unsaved for sealed in seals_in(waiting.command)):
-                self._reply(waiting, Refused(code=KeyringUnavailable.code))
-            else:
-                saved.append(waiting)
-        return saved
+    async def _is_sealed_for_good(self, waiting: Waiting) -> bool:
+        """Whether the keys that sealed it are on disk; else it is refused. All new keys are saved at once, and what
+        can't be saved is not tried again in the same round."""
+        keys = {sealed.key for sealed in seals_in(waiting.command)}
+        if not self._in_vain.issuperset(keys.intersection(self._keyring.unsaved)):
+            try:
+                await self._keyring.save()
+            except KeyringUnavailable as error:
+                _log.error("%s", error)
+                self._in_vain.update(self._keyring.unsaved)
+        if keys.isdisjoint(self._keyring.unsaved):
+            return True
+        self._reply(waiting, Refused(code=KeyringUnavailable.code))
+        return False
 
     # 3 decide
 

@@ -1,12 +1,18 @@
 """Peers are served turn by turn, and each one's items in order."""
 
 from collections import deque
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from commands.turns import Turns
+
+T = TypeVar("T")
+
+
+def take(turns: Turns[T], most: int) -> list[T]:
+    return list(turns.take(most))
 
 
 def filled(**queues: str) -> Turns[str]:
@@ -18,38 +24,83 @@ def filled(**queues: str) -> Turns[str]:
 
 
 def test_one_of_each_peer_then_a_second_of_each() -> None:
-    assert filled(a="123", b="x", c="pq").take(10) == ["1", "x", "p", "2", "q", "3"]
+    assert take(filled(a="123", b="x", c="pq"), 10) == ["1", "x", "p", "2", "q", "3"]
 
 
 def test_no_more_are_taken_than_asked_for_and_the_next_peer_goes_on() -> None:
     turns = filled(a="123", b="xyz", c="pqr")
-    assert turns.take(2) == ["1", "x"]
-    assert turns.take(4) == ["p", "2", "y", "q"]
-    assert turns.take(0) == []
-    assert turns.take(9) == ["3", "z", "r"]
-    assert turns.take(9) == []
+    assert take(turns, 2) == ["1", "x"]
+    assert take(turns, 4) == ["p", "2", "y", "q"]
+    assert take(turns, 0) == []
+    assert take(turns, 9) == ["3", "z", "r"]
+    assert take(turns, 9) == []
 
 
 def test_it_knows_whether_something_waits() -> None:
     turns = filled(a="1")
     assert turns
-    turns.take(1)
+    take(turns, 1)
     assert not turns
 
 
 def test_what_is_put_back_comes_before_all_else_of_its_peer() -> None:
     turns = filled(a="1234", b="xy")
-    assert turns.take(3) == ["1", "x", "2"]
+    assert take(turns, 3) == ["1", "x", "2"]
     for item in ("2", "1"):
         turns.put_back("a", item)
-    assert turns.take(9) == ["y", "1", "2", "3", "4"]
+    assert take(turns, 9) == ["y", "1", "2", "3", "4"]
 
 
-def test_a_peer_that_had_nothing_left_comes_first_with_what_is_put_back() -> None:
+def test_what_is_put_back_of_a_peer_that_had_nothing_left_waits_for_its_next_turn() -> None:
     turns = filled(a="1", b="xy")
-    assert turns.take(1) == ["1"]
+    assert take(turns, 1) == ["1"]
     turns.put_back("a", "1")
-    assert turns.take(9) == ["1", "x", "y"]
+    assert take(turns, 9) == ["x", "1", "y"]
+
+
+def test_what_is_put_back_when_nothing_waits_keeps_the_order_of_each() -> None:
+    turns = filled(a="12", b="x")
+    for item in reversed(take(turns, 3)):
+        turns.put_back("b" if item == "x" else "a", item)
+    assert [item for item in take(turns, 9) if item != "x"] == ["1", "2"]
+
+
+def test_a_peer_that_had_nothing_comes_before_those_that_have() -> None:
+    turns = filled(a="123", b="xyz")
+    assert take(turns, 1) == ["1"]
+    turns.add("c", "p")
+    assert take(turns, 2) == ["x", "p"]
+    assert take(turns, 1) == ["2"]
+    turns.add("d", "q")
+    assert take(turns, 9) == ["q", "y", "3", "z"]
+
+
+def test_but_once_in_each_turn_of_all() -> None:
+    turns = filled(a="123", b="xyz")
+    assert take(turns, 2) == ["1", "x"]
+    turns.add("c", "p")
+    assert take(turns, 1) == ["p"]
+    turns.add("c", "q")
+    assert take(turns, 9) == ["2", "y", "q", "3", "z"]
+
+
+def test_what_is_added_meanwhile_may_be_taken() -> None:
+    turns = filled(a="12")
+    taken = []
+    for item in turns.take(3):
+        if item == "1":
+            turns.add("b", "x")
+        taken.append(item)
+    assert taken == ["1", "x", "2"]
+
+
+def test_nobody_is_kept_who_has_had_a_turn() -> None:
+    turns: Turns[str] = Turns()
+    for peer in range(100):
+        turns.add(peer, "x")
+        for _ in turns.take(1):
+            break
+    assert len(turns._queues) == len(turns._order) == 1
 
 
 class Take(NamedTuple):
@@ -70,7 +121,7 @@ def test_each_peer_s_order_holds(steps: list[int | Take]) -> None:
             turns.add(step, (step, number))
             waiting[step].append(number)
             continue
-        taken = turns.take(step.most)
+        taken = take(turns, step.most)
         assert len(taken) == min(step.most, sum(map(len, waiting.values())))
         if step.put_back:
             for item in reversed(taken):
