@@ -195,12 +195,13 @@ class SqliteLog:
             self._checkpointing = asyncio.create_task(self._checkpoint("RESTART"))
 
     async def _checkpoint(self, last: Literal["RESTART", "TRUNCATE"]) -> None:
-        """Most of it beside the writer; then the rest, while appends wait. The write-ahead log is written again from
-        its beginning then, not cut: an fsync that need not record a longer file costs half. A failure is only told:
-        nothing is lost by a long write-ahead log."""
+        """Most of it beside the writer, and then what came in meanwhile, so that little is left to be moved while
+        appends wait. The write-ahead log is written again from its beginning then, not cut: an fsync that need not
+        record a longer file costs half. A failure is only told: nothing is lost by a long write-ahead log."""
         checkpoint = partial(self.recorder.checkpoint, lock_timeout_s=CHECKPOINT_LOCK_S)
         try:
-            await asyncio.to_thread(checkpoint, "PASSIVE")
+            for _ in range(2):
+                await asyncio.to_thread(checkpoint, "PASSIVE")
             await self._alone(None, partial(checkpoint, last))
         except apsw.Error as error:
             _log.warning("the write-ahead log could not be moved into the file: %s", _explain(self._path, error))
