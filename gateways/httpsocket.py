@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateways.refusal import Refusal
+from gateways.turnstile import Turnstile
 from gateways.wheel import Wheel
 
 SLICE_BYTES: Final = 16_384
@@ -47,9 +48,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     cycle: RequestResponseCycle | None  # type: ignore[assignment]  # uvicorn's own is None before the first request
 
-    def __init__(self, wheel: Wheel, timeouts: HttpTimeouts, *args: Any, **more: Any) -> None:
+    def __init__(self, wheel: Wheel, strangers: Turnstile, timeouts: HttpTimeouts, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self._wheel = wheel
+        self._strangers = strangers
         self._timeouts = timeouts
         self._later = bytearray()
         """What has come and is not parsed yet."""
@@ -64,7 +66,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.flow = _Flow(transport, self._take_slice)
+        self.flow = _Flow(transport, self._take_slice_soon)
         self._expect(self._timeouts.head)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -73,12 +75,12 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if len(data) <= SLICE_BYTES and not self._later:
+        if len(data) <= SLICE_BYTES and not self._later and self._strangers.admits():
             self._feed(data)
             return
         if not self._later:
             self.flow.hold()
-            self.loop.call_soon(self._take_slice)
+            self._take_slice_soon()
         self._later += data
 
     def pause_writing(self) -> None:
@@ -91,6 +93,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     # Reading
 
+    def _take_slice_soon(self) -> None:
+        self._strangers.wait(self._take_slice)
+
     def _take_slice(self) -> None:
         if not self._later or self.flow.read_paused or self.transport.is_closing():
             return
@@ -100,7 +105,7 @@ class HttpProtocol(HttpToolsProtocol):
         if not self._later:
             self.flow.release()
         elif not self.flow.read_paused:
-            self.loop.call_soon(self._take_slice)
+            self._take_slice_soon()
 
     def _feed(self, data: bytes) -> None:
         if self._expects is None and (self.cycle is None or self.cycle.response_complete):
@@ -204,7 +209,7 @@ class _Flow(FlowControl):
             super().resume_reading()
         elif self.read_paused:
             self.read_paused = False
-            asyncio.get_running_loop().call_soon(self._go_on)
+            self._go_on()
 
 
 def _answer(refusal: Refusal) -> bytes:
@@ -214,13 +219,13 @@ def _answer(refusal: Refusal) -> bytes:
     return STATUS_LINE[status] + head + body
 
 
-def http_protocol(timeouts: HttpTimeouts | None = None) -> type[asyncio.Protocol]:
-    """The class for uvicorn's `http` option."""
+def http_protocol(strangers: Turnstile, timeouts: HttpTimeouts | None = None) -> type[asyncio.Protocol]:
+    """The class for uvicorn's `http` option. `strangers`: whoever sends something goes through it."""
     times = timeouts or HttpTimeouts()
     wheel = Wheel(tick_s=times.tick)
 
     class Http(HttpProtocol):
         def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None):
-            super().__init__(wheel, times, config, server_state, app_state, _loop)
+            super().__init__(wheel, strangers, times, config, server_state, app_state, _loop)
 
     return Http

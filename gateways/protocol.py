@@ -47,6 +47,9 @@ FRAGMENTS_MAX: Final = 256
 EXTRAS_BEFORE_LOGIN_MAX: Final = 32
 """How many extras, frames that are no plain ones (pings, pongs, fragments), a stranger may send."""
 
+SLICE_BYTES: Final = 16_384
+"""How much of what has come is taken at once, about."""
+
 EXTRAS_MAX: Final = 4_096
 """How many extras a device that is logged in may send between two pings of ours."""
 
@@ -113,8 +116,8 @@ class FrameProtocol:
         """What the request's `X-Forwarded-For` says, for whoever believes it."""
 
     def receive(self, data: bytes, most: int) -> list[wire.ClientFrame | Opened]:
-        """What the bytes complete, in order, of up to `most` frames. Where more are whole, the connection is `behind`,
-        and a call without bytes goes on."""
+        """What the bytes complete, in order, of up to `most` frames, and no more of them once `SLICE_BYTES` are taken.
+        Where more are whole, the connection is `behind`, and a call without bytes goes on."""
         received: list[wire.ClientFrame | Opened] = []
         self.behind = False
         if self._rest:
@@ -162,7 +165,7 @@ class FrameProtocol:
             if stop > end:
                 self._wanted = stop - start
                 break
-            if most <= 0:
+            if most <= 0 or start >= SLICE_BYTES:
                 self.behind = True
                 break
             most -= 1

@@ -8,6 +8,7 @@ for others is done here: pings, closing, a deadline for the hello, slow readers,
 import asyncio
 import logging
 import random
+import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -16,10 +17,11 @@ from uvicorn.server import ServerState
 from websockets.frames import CloseCode
 
 from gateways.acks import Acks
-from gateways.connection import COMMANDS_MAX, Connection
+from gateways.connection import Connection
 from gateways.gate import Gate
 from gateways.protocol import END, PING, FrameProtocol, Opened, encode
 from gateways.services import Services
+from gateways.turnstile import Turnstile
 from gateways.wheel import Wheel
 from signet_client import wire
 from signet_client.codes import DISCONNECTS, Disconnect
@@ -28,6 +30,15 @@ _log = logging.getLogger("signet.live")
 
 OUTBOX_BYTES_MAX: Final = 65_536
 """How much may gather in one turn of the loop before it is written."""
+
+FRAMES_MAX: Final = 32
+"""How many frames of a connection are taken in one turn of the loop; where more have come, it is held."""
+
+HELD_PER_TURN: Final = 4
+"""How many of the connections that are held go on in one turn."""
+
+SEND_BUFFER_BYTES: Final = 65_536
+"""Of the kernel, which doubles it. By itself it would take megabytes in before a device that reads nothing shows."""
 
 _REVOKED: Final = DISCONNECTS["revoked"].number
 _CODES: Final = {each.number: each.code for each in DISCONNECTS.values()}
@@ -55,7 +66,7 @@ class Timeouts:
 class _Shared:
     """What all connections of one server share."""
 
-    __slots__ = ("acks", "dirty", "gate", "services", "timeouts", "wheel")
+    __slots__ = ("acks", "dirty", "gate", "held", "services", "timeouts", "wheel")
 
     def __init__(self, services: Services, timeouts: Timeouts) -> None:
         self.services = services
@@ -63,6 +74,7 @@ class _Shared:
         self.acks = Acks(services.writer)
         self.gate = Gate(services.settings, services.server_name)
         self.wheel = Wheel(tick_s=timeouts.tick)
+        self.held = Turnstile(per_turn=HELD_PER_TURN)
         self.dirty: list[LiveProtocol] = []
         """Those that have something to write at the end of this turn of the loop."""
 
@@ -114,6 +126,9 @@ class LiveProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if peer else ""
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn asks for `shutdown` alone
@@ -139,7 +154,7 @@ class LiveProtocol(asyncio.Protocol):
         self._shared.services.counts.slow -= 1
         self._alive = True
         if self._held:
-            asyncio.get_running_loop().call_soon(self._take_more)
+            self._shared.held.wait(self._take_more)
         else:
             self._transport.resume_reading()
         if self._drained is not None:
@@ -194,7 +209,7 @@ class LiveProtocol(asyncio.Protocol):
         if self._stopping:
             self.close(DISCONNECTS["restarting"])
         elif self._held:
-            asyncio.get_running_loop().call_soon(self._take_more)
+            self._shared.held.wait(self._take_more)
 
     def trust(self) -> None:
         self._frames.expect_extras()
@@ -247,7 +262,8 @@ class LiveProtocol(asyncio.Protocol):
 
     def _take(self, data: bytes) -> None:
         """A turn of the loop belongs to all connections: each gets so many frames of it."""
-        for frame in self._frames.receive(data, COMMANDS_MAX if self._connection is None else self._connection.room):
+        most = FRAMES_MAX if self._connection is None else min(FRAMES_MAX, self._connection.room)
+        for frame in self._frames.receive(data, most):
             if isinstance(frame, Opened):
                 self._emit()
                 self._open()

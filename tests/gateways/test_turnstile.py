@@ -1,0 +1,66 @@
+"""So many go through in each turn of the loop, in order, and nobody is forgotten."""
+
+import asyncio
+
+import pytest
+
+from gateways.turnstile import Turnstile
+
+
+async def turns(turnstile: Turnstile, through: list[int]) -> list[list[int]]:
+    """Who went through in each turn, until nobody does any more."""
+    seen = []
+    for _ in range(20):
+        before = len(through)
+        await asyncio.sleep(0)
+        if through[before:]:
+            seen.append(through[before:])
+    return seen
+
+
+async def test_so_many_at_once_and_the_others_in_later_turns() -> None:
+    turnstile, through = Turnstile(per_turn=2), list[int]()
+    assert [turnstile.admits() for _ in range(3)] == [True, True, False]
+    for number in range(5):
+        turnstile.wait(lambda number=number: through.append(number))  # type: ignore[misc]
+    assert through == []
+    assert await turns(turnstile, through) == [[0, 1], [2, 3], [4]]
+
+
+async def test_nobody_overtakes_those_who_wait() -> None:
+    turnstile, admitted = Turnstile(per_turn=1), list[bool]()
+    turnstile.wait(lambda: admitted.append(turnstile.admits()))
+    turnstile.wait(lambda: admitted.append(turnstile.admits()))
+    await turns(turnstile, [])
+    assert admitted == [False, False]
+    assert turnstile.admits()
+
+
+async def test_one_that_fails_or_is_cancelled_holds_up_nobody() -> None:
+    turnstile, through, errors = Turnstile(per_turn=1), list[int](), list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["exception"]))
+
+    def fail() -> None:
+        raise ValueError
+
+    turnstile.wait(fail)
+    cancelled = asyncio.create_task(turnstile.passed())
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    turnstile.wait(lambda: through.append(1))
+    assert await turns(turnstile, through) == [[1]]
+    assert [type(error) for error in errors] == [ValueError]
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+
+
+async def test_it_is_waited_for_in_order() -> None:
+    turnstile, through = Turnstile(per_turn=1), list[int]()
+
+    async def go(number: int) -> None:
+        await turnstile.passed()
+        through.append(number)
+
+    tasks = [asyncio.create_task(go(number)) for number in range(4)]
+    await asyncio.gather(*tasks)
+    assert through == [0, 1, 2, 3]
