@@ -59,7 +59,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._expects: float | None = None
         """The client is to send the rest of its request, within so many seconds."""
-        self._refusal = Refusal("bad_frame", "this is no HTTP/1.1")
+        self._refusal: Refusal | None = None
+        """Why it ends; None: this is no HTTP/1.1."""
+        self._lost = False
         self.wheel_slot = -1
 
     # What the transport calls
@@ -70,9 +72,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._expect(self._timeouts.head)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._wheel.drop(self)
-        self._later.clear()
         super().connection_lost(exc)
+        self._lost = True
+        self._let_go()
 
     def data_received(self, data: bytes) -> None:
         if len(data) <= SLICE_BYTES and not self._later and self._strangers.admits():
@@ -153,9 +155,9 @@ class HttpProtocol(HttpToolsProtocol):
     # What uvicorn calls
 
     def handle_websocket_upgrade(self) -> None:
-        self._expect(None)
-        self._later.clear()  # nobody may send more before the 101
+        # What came later is dropped: nobody may send more before the 101.
         super().handle_websocket_upgrade()
+        self._let_go()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -168,7 +170,7 @@ class HttpProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """What came is no request, or too much of one; while another one is being answered, nothing can be said."""
         if self.cycle is None or self.cycle.response_complete:
-            self.transport.write(_answer(self._refusal))
+            self.transport.write(_answer(self._refusal or Refusal("bad_frame", "this is no HTTP/1.1")))
         self.transport.close()
         self._end_soon()
 
@@ -183,8 +185,18 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _end_soon(self) -> None:
         """Whoever does not take the rest of its answer is not waited for."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() and not self._lost:
             self._wheel.put(self, self._timeouts.answer)
+
+    def _let_go(self) -> None:
+        """Leaves no cycles behind: where many come and go, the garbage collector would stop everybody for long."""
+        self._wheel.drop(self)
+        self._later.clear()
+        self.flow.let_go()
+        self.pipeline.clear()
+        self._refusal = None
+        self.cycle = None
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does
 
 
 class _Flow(FlowControl):
@@ -194,6 +206,9 @@ class _Flow(FlowControl):
         super().__init__(transport)
         self._go_on = go_on
         self._held = False
+
+    def let_go(self) -> None:
+        self._go_on = _nothing
 
     def hold(self) -> None:
         self._held = True
@@ -210,6 +225,10 @@ class _Flow(FlowControl):
         elif self.read_paused:
             self.read_paused = False
             self._go_on()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _answer(refusal: Refusal) -> bytes:

@@ -205,6 +205,13 @@ class FrameProtocol:
         """Bytes for the socket, in order; END comes last."""
         return self._ws.data_to_send()
 
+    def let_go(self) -> None:
+        """Nothing more is received or sent."""
+        self._ended = True
+        # Both refer to their owner, which refers to them: a generator, and the trace of an error.
+        self._ws.parser.close()
+        self._ws.parser_exc = None
+
     def _open(self, request: Request) -> bool:
         try:
             self._check(request)

@@ -174,9 +174,12 @@ class LiveProtocol(asyncio.Protocol):
         self._outbox.clear()
         self._server_state.connections.discard(self)
         self._shared.wheel.drop(self)
+        # No cycles are left behind: where many come and go, the garbage collector would stop everybody for long.
+        self._frames.let_go()
         if self._connection is not None:
             self._shared.services.limits.disconnect(self.address)
             self._connection.end()
+            self._connection = None
 
     # What uvicorn calls
 

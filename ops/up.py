@@ -59,8 +59,8 @@ async def _serve(settings: Settings, *, json: bool) -> None:
 
 
 def _calm_garbage_collector() -> None:
-    """What stands now stays. Of what a message makes nothing is cyclic, so looking for cycles every 700 objects, as is
-    the default, would find nothing and cost a tenth of the CPU."""
+    """What stands now stays. Of what messages, connections and requests make nothing is cyclic, so looking for cycles
+    every 700 objects, as is the default, would find nothing and cost a tenth of the CPU."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

@@ -1,6 +1,7 @@
 """The live path over real sockets, behind a real uvicorn."""
 
 import asyncio
+import gc
 import json
 import os
 import socket
@@ -11,9 +12,11 @@ import msgspec
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
+from websockets.server import ServerProtocol
 
 from commands.stores.memory import Medium
 from gateways.connection import COMMANDS_MAX, Connection
+from gateways.httpsocket import HttpProtocol
 from gateways.protocol import EXTRAS_MAX
 from gateways.websocket import LiveProtocol, Timeouts
 from signet_client import wire
@@ -391,3 +394,39 @@ async def test_a_slow_reader_that_wakes_up_late_is_told_why() -> None:
             while (frame := await next_frame(reader)).startswith(b"{") or not frame:
                 pass  # messages, and pings where this takes long
             assert close_code(frame) == 4000
+
+
+async def test_connections_leave_no_work_to_the_garbage_collector(server: LiveServer) -> None:
+    """Where many come and go, it would stop everybody for long."""
+    ann = await server.engine.person("Ann")
+
+    async def come_and_go() -> None:
+        async with raw_connection(server) as (reader, writer):
+            await log_in(ann, reader, writer)
+            writer.write(masked(b"no json"))
+            while close_code(await next_frame(reader)) is None:
+                pass
+        for bad in (masked(b'{"t":"ping"}'), masked(b"", 0x71)):
+            async with raw_connection(server) as (reader, writer):
+                writer.write(bad)
+                await reader.read()
+        for path in ("/v1/", "/v1/conversations", "/v1/nowhere"):
+            async with httpx.AsyncClient() as http:
+                await http.get(f"http://127.0.0.1:{server.port}{path}")
+        await nobody_is_left(server)
+
+    await come_and_go()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            await come_and_go()
+        await asyncio.sleep(0)
+        left = [
+            each
+            for each in gc.get_objects()
+            if isinstance(each, LiveProtocol | HttpProtocol | Connection | ServerProtocol)
+        ]
+    finally:
+        gc.enable()
+    assert left == []
