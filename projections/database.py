@@ -21,7 +21,7 @@ import apsw
 WAL_PAGES_MAX: Final = 4_096
 """How many pages (of 4 KiB) the write-ahead log grows by before a checkpoint: one that changes often is moved once."""
 
-CACHE_KIB: Final = 16_384
+CACHE_KIB: Final = 8_192
 """How much of a file is kept in memory at most. With SQLite's own 2 MiB the pages where rows are added fall out."""
 
 LOCK_WAIT_MS: Final = 50

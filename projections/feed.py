@@ -47,7 +47,7 @@ class Feed:
     fewer where their texts would be more than `recent_bytes_max`."""
 
     def __init__(
-        self, log: EventLog, codec: Codec = CODEC, *, recent_max: int = 10_000, recent_bytes_max: int = 16_777_216
+        self, log: EventLog, codec: Codec = CODEC, *, recent_max: int = 10_000, recent_bytes_max: int = 4_194_304
     ) -> None:
         self._log = log
         self._codec = codec
