@@ -1,4 +1,4 @@
-"""New ids for what the server makes: events and keys."""
+"""New ids for what the server makes, events and keys, and nonces."""
 
 import os
 from collections.abc import Iterator
@@ -13,14 +13,29 @@ _VARIANT: Final = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
 def new_uuid() -> str:
     """A random uuid (version 4) in its canonical form. For the loop's thread only."""
-    digits = next(_digits)
+    digits = next(_sixteen).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
 
 
-def _draw() -> Iterator[str]:
+def draws(size: int) -> Iterator[bytes]:
+    """Random bytes of the kernel's, `size` at a time, no two the same: a process that is forked off drops those that
+    are drawn already. For one thread only."""
     while True:
-        drawn = os.urandom(16 * _DRAW).hex()
-        yield from (drawn[at : at + 32] for at in range(0, len(drawn), 32))
+        drawn, forks = os.urandom(size * _DRAW), _forks
+        for at in range(0, len(drawn), size):
+            if forks != _forks:
+                break
+            yield drawn[at : at + size]
 
 
-_digits: Final = _draw()
+_sixteen: Final = draws(16)
+_forks = 0
+"""How often this process's line has been forked off."""
+
+
+def _forked() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -1,6 +1,5 @@
 """Sealing of personal texts: libsodium's secretbox (XSalsa20-Poly1305) with a key for each account and month."""
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import ClassVar, Final, Literal
@@ -8,6 +7,7 @@ from typing import ClassVar, Final, Literal
 from nacl.bindings import crypto_secretbox_easy, crypto_secretbox_NONCEBYTES, crypto_secretbox_open_easy
 from nacl.exceptions import CryptoError
 
+from commands.ids import draws
 from commands.keyring import Keyring
 from domain.entry import Sealed
 from domain.ids import AccountId
@@ -48,13 +48,14 @@ class Sealer:
         self._fresh: dict[bytes, tuple[str, str]] = {}
         """Key and text by box: what was sealed and not unsealed yet. Its key is asked for all the same, so an erasure
         holds here."""
+        self._nonces = draws(crypto_secretbox_NONCEBYTES)
         self._day = -1
         self._month = ""
 
     def seal(self, account: AccountId, text: str) -> Sealed:
         """Nothing that holds it may be stored before the keyring is saved. Raises KeyringUnavailable."""
         key = self._keyring.current(account, self._period())
-        nonce = os.urandom(crypto_secretbox_NONCEBYTES)
+        nonce = next(self._nonces)
         sealed = Sealed(key=key.name, box=nonce + crypto_secretbox_easy(text.encode(), nonce, key.key))
         if len(self._fresh) >= FRESH_MAX:
             self._fresh.clear()
