@@ -47,7 +47,7 @@ FRAGMENTS_MAX: Final = 256
 EXTRAS_BEFORE_LOGIN_MAX: Final = 32
 """How many extras, frames that are no plain ones (pings, pongs, fragments), a stranger may send."""
 
-SLICE_BYTES: Final = 16_384
+SLICE_BYTES: Final = 32_768
 """How much of what has come is taken at once, about."""
 
 EXTRAS_MAX: Final = 4_096
