@@ -232,7 +232,8 @@ def _check_place(path: Path, *, read_only: bool) -> None:
         raise StoreError(f"there is no event log at {path}: correct the path, or start the engine, which makes it")
     if not path.parent.is_dir():
         raise StoreError(f"the folder {path.parent} does not exist: make it, or correct the path")
-    if not read_only and path.exists() and not os.access(path, os.W_OK):
+    as_the_kernel_does = os.access in os.supports_effective_ids
+    if not read_only and path.exists() and not os.access(path, os.W_OK, effective_ids=as_the_kernel_does):
         # SQLite would open it, and refuse every append.
         raise StoreError(f"this user may not write {path}: change its rights, or only read it with ?mode=ro")
 

@@ -1,14 +1,20 @@
 """Opening a log: what is wrong is said, and what to do about it."""
 
 import os
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
 
 import apsw
 import pytest
 
 from commands.stores import open_log
 from domain.log import StoreError
+
+NOBODY: Final = 65_534
+"""A user who owns nothing, on every Linux."""
 
 
 @pytest.mark.parametrize(
@@ -60,16 +66,28 @@ def test_a_read_only_log_is_not_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_no_rights(tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir(mode=0o500)
+@pytest.fixture
+def own_folder() -> Iterator[Path]:
+    """Of a user to whom something may be forbidden: where the tests run as root, they are somebody else meanwhile."""
+    with TemporaryDirectory() as folder:
+        user = os.geteuid()
+        if user == 0:
+            os.chown(folder, NOBODY, -1)
+            os.seteuid(NOBODY)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(user)
+
+
+def test_no_rights(own_folder: Path) -> None:
+    (own_folder / "closed").mkdir(mode=0o500)
     with pytest.raises(StoreError, match="this user may read and write there"):
-        open_log(f"sqlite://{tmp_path}/closed/log.db")
+        open_log(f"sqlite://{own_folder}/closed/log.db")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
-async def test_a_file_that_may_only_be_read(tmp_path: Path) -> None:
-    path = tmp_path / "log.db"
+async def test_a_file_that_may_only_be_read(own_folder: Path) -> None:
+    path = own_folder / "log.db"
     await open_log(f"sqlite://{path}").close()
     path.chmod(0o400)
     with pytest.raises(StoreError, match=r"may not write .*: change its rights"):
