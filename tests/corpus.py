@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 DAYS = sorted((ROOT / "tests/data/ubuntu-irc").glob("*.raw.txt"))
 ARCHIVE = ROOT.parent / "shared/data/ubuntu-irc/train.tar.xz"
 
+# 153 days are too many to be copied into the checkout, and a user's machine has nothing beside it.
 needs_corpus = pytest.mark.skipif(
     not ARCHIVE.exists(),
     reason=f"no corpus at {ARCHIVE}: it is data/train of github.com/jkkummerfeld/irc-disentanglement, packed",

@@ -41,7 +41,7 @@ class SlowDisk(Place):
 
     def _slow_commit(self) -> None:
         self.commit_threads.append(threading.get_ident())
-        time.sleep(FSYNC_S)
+        time.sleep(FSYNC_S)  # the disk, which blocks whichever thread waits for it
         self._commit()
 
 

@@ -68,7 +68,7 @@ class SlowDisk:
 
     def _slow_commit(self) -> None:
         self.threads.append(threading.get_ident())
-        time.sleep(0.05)
+        time.sleep(0.05)  # the disk, which blocks whichever thread waits for it
         self._commit()
 
 
