@@ -106,7 +106,7 @@ class Handlers:
         marks = await self._states.receipts(command.conversation)
         earlier = None
         if command.after < state.recent.since and state.outcome_of(command) is None:
-            # All that came after it is known, so this one need not be of late.
+            # The state knows every id after `since`, so the look-up need not be up to date, but only reach that far.
             earlier = await self._lookup.find_command(command.conversation, command.id, upto=state.recent.since)
         return Known(
             device_active=sender.state.has_active(command.device),

@@ -192,7 +192,7 @@ class Writer:
         for waiting in self._queue.take(self._batch_max):
             decided += 1
             # 3 decide
-            if not self._keyring.unsaved or await self._is_sealed_for_good(waiting):
+            if not self._keyring.unsaved or await self._has_its_keys_saved(waiting):
                 await self._decide(waiting, groups)
             if self._hearers >= self._hearers_max:
                 break
@@ -219,7 +219,7 @@ class Writer:
         now = asyncio.get_running_loop().time()
         return [each.group for each in self._open.values() if each.due <= now]
 
-    async def _is_sealed_for_good(self, waiting: Waiting) -> bool:
+    async def _has_its_keys_saved(self, waiting: Waiting) -> bool:
         """Whether the keys that sealed it are on disk; else it is refused. All new keys are saved at once, and what
         can't be saved is not tried again in the same round."""
         keys = {sealed.key for sealed in seals_in(waiting.command)}

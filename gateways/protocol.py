@@ -41,14 +41,14 @@ END: Final = b""
 PING: Final = b"\x89\x00"
 """An empty ping of WebSocket's own, framed."""
 
+SLICE_BYTES: Final = 32_768
+"""How much of what has come is taken at once, about."""
+
 FRAGMENTS_MAX: Final = 256
 """How many frames a message may be made of."""
 
 EXTRAS_BEFORE_LOGIN_MAX: Final = 32
 """How many extras, frames that are no plain ones (pings, pongs, fragments), a stranger may send."""
-
-SLICE_BYTES: Final = 32_768
-"""How much of what has come is taken at once, about."""
 
 EXTRAS_MAX: Final = 4_096
 """How many extras a device that is logged in may send between two pings of ours."""
