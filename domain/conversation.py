@@ -78,7 +78,7 @@ class TitleSet(msgspec.Struct, frozen=True, kw_only=True):
     title: Sealed
 
 
-class MessageSent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class MessageSent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     by: AccountId
     device: DeviceId
     header: str
@@ -161,7 +161,7 @@ class SetTitle(_Command, frozen=True, kw_only=True):
     title: Sealed
 
 
-class SendMessage(_Command, frozen=True, kw_only=True):
+class SendMessage(_Command, frozen=True, kw_only=True, gc=False):
     header: str
     digest: str
     counts: bool
@@ -193,7 +193,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     counts: bool
 
 
-class Known(msgspec.Struct, frozen=True, kw_only=True):
+class Known(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a decision must know of other streams, and of its own stream's past. Facts of other streams only grow, so a
     stale view is safe."""
 

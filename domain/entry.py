@@ -7,7 +7,7 @@ import msgspec
 E = TypeVar("E")
 
 
-class Sealed(msgspec.Struct, frozen=True, kw_only=True):
+class Sealed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A personal text, sealed with a key of the keyring: destroying the key erases it everywhere, and the log stays
     as it is."""
 
@@ -22,7 +22,7 @@ def seals_in(facts: msgspec.Struct) -> list[Sealed]:
     return [value for name in facts.__struct_fields__ if isinstance(value := getattr(facts, name), Sealed)]
 
 
-class Entry(msgspec.Struct, Generic[E], frozen=True, kw_only=True, omit_defaults=True):
+class Entry(msgspec.Struct, Generic[E], frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One event with its provenance, as it stands in the log. `v` comes first, so that an old schema version shows in
     the first bytes."""
 

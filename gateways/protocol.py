@@ -156,7 +156,7 @@ class FrameProtocol:
     def _receive_frames(self, data: bytes, most: int, received: list[wire.ClientFrame | Opened]) -> None:
         start, end = 0, len(data)
         self._wanted = 0
-        while (extent := _extent(data, start)) is not None:
+        while start < end and (extent := _extent(data, start)) is not None:
             body, stop = extent
             if stop - body > self._frame_bytes_max:
                 # It is refused by its head.

@@ -18,6 +18,7 @@ class Header(
     msgspec.Struct,
     frozen=True,
     kw_only=True,
+    gc=False,
     rename={
         "conversation": "c",
         "sender": "s",

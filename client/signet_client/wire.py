@@ -26,7 +26,7 @@ Unreadable = Literal["key_missing", "damaged"]
 """Why the server can't read a text that it has: its key is gone (destroyed, or lost), or text or key are damaged."""
 
 
-class _Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="t"):
+class _Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag_field="t"):
     pass
 
 
