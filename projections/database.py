@@ -34,6 +34,9 @@ Params = Sequence[str | bytes | int | None]
 Row = tuple[Any, ...]
 
 
+_WRITING: Final = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOMUTEX
+"""No mutex: a connection is used by one thread."""
+
 _FILE_TROUBLE: Final = (
     apsw.FullError, apsw.IOError, apsw.BusyError, apsw.LockedError, apsw.ProtocolError, apsw.ReadOnlyError,
     apsw.CantOpenError, apsw.PermissionsError, apsw.CorruptError, apsw.NotADBError, apsw.NoMemError,
@@ -49,21 +52,24 @@ def is_file_trouble(error: Exception) -> bool:
 class Database:
     """One SQLite file. Statements are kept prepared: pass constant SQL with `?` for values."""
 
-    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path | str, *, read_only: bool = False, page_bytes: int = 4_096) -> None:
         """`path`: the file, made where it is missing; ":memory:" for one that nobody keeps. `read_only`: beside whoever
-        writes it, which must exist."""
+        writes it, which must exist. `page_bytes`: of the file where it is made."""
         self.path = str(path)
         if read_only:
             self._connection = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READONLY)
         else:
             if isinstance(path, Path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = apsw.Connection(self.path)
+            self._connection = apsw.Connection(self.path, flags=_WRITING)
+            self._connection.execute(f"PRAGMA page_size={page_bytes}")
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.set_wal_hook(self._note_wal)  # in place of SQLite's own, which makes checkpoints
         self._connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         self._connection.set_busy_timeout(LOCK_WAIT_MS)
+        self.undone = 0
+        """How many transactions have failed."""
         self._wal_pages = 0
         self._checkpoint_at = WAL_PAGES_MAX
 
@@ -102,6 +108,7 @@ class Database:
             yield
             self._connection.execute("COMMIT")
         except BaseException:
+            self.undone += 1
             with suppress(DatabaseError):
                 self._roll_back()
             raise

@@ -63,6 +63,8 @@ class ReadModel(ABC):
     schema: ClassVar[str]
     """SQL statements, each ended by a semicolon."""
     tables: ClassVar[tuple[Table, ...]]
+    page_bytes: ClassVar[int] = 4_096
+    """Of a new file: 4 KiB where small rows change here and there, more where long rows are appended."""
 
     @classmethod
     def file_in(cls, folder: Path) -> Path:
@@ -74,7 +76,7 @@ class ReadModel(ABC):
         """The model in its own file in the folder, made where it is missing. Raises WrongFile."""
         path = cls.file_in(folder)
         try:
-            db = Database(path)
+            db = Database(path, page_bytes=cls.page_bytes)
         except (DatabaseError, OSError) as error:
             raise WrongFile(
                 f"the read model {path} can't be used: {error}. If it is damaged, delete it: it is rebuilt from"
@@ -139,7 +141,7 @@ class ReadModel(ABC):
         digest = hashlib.sha256()
         for table in self.tables:
             names, rows = self.db.scan(f"SELECT * FROM {table.name} ORDER BY {', '.join(table.key)}")
-            hashed = [index for index, name in enumerate(names) if name != "position"]
+            hashed = [index for index, name in enumerate(names) if not name.endswith("position")]
             digest.update(msgspec.msgpack.encode([table.name, [names[index] for index in hashed]]))
             for row in rows:
                 digest.update(msgspec.msgpack.encode([row[index] for index in hashed]))

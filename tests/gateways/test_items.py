@@ -78,7 +78,7 @@ def test_messages() -> None:
     body = SEALER.seal(ANN, "hello")
     sent = message(body)
     stored = StoredMessage(
-        conversation=ROOM, seq=7, at=70, occurred=60, command=CommandId("c-1"), sender=ANN, device=sent.device,
+        conversation=ROOM, seq=7, at=70, occurred=60, command=CommandId("c-1"), sender=ANN,
         ordinal=5, own=2, header=sent.header, body=body, signature="s", signer="d", retracted=None,
     )  # fmt: skip
     expected = wire.Message(

@@ -1,6 +1,7 @@
 """The read model `messages`: pages of history, retractions, look-ups of command ids."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 import pytest
@@ -114,7 +115,7 @@ def expected(conversation: ConversationId, event: Event, retracted: int | None) 
         )  # fmt: skip
     return StoredMessage(
         conversation=conversation, seq=event.version + 1, at=entry.at, occurred=None, command=CommandId(entry.cmd),
-        sender=sent.by, device=sent.device, ordinal=sent.ordinal, own=sent.own, header=sent.header,
+        sender=sent.by, ordinal=sent.ordinal, own=sent.own, header=sent.header,
         body=sent.body if retracted is None else None, signature=None, signer=None, retracted=retracted,
     )  # fmt: skip
 
@@ -135,6 +136,23 @@ async def test_a_retraction_takes_the_body_out_and_stands_for_itself(batch_max: 
     assert (answer.body, answer.retracted) == (seal("what?"), None)
     assert isinstance(retraction, StoredChange)
     assert retraction.event == MessageRetracted(by=ann, target=2, author=ann)
+
+
+async def test_a_batch_that_is_undone_leaves_nothing_behind() -> None:
+    """Neither in the rows nor in memory."""
+    history = History()
+    ann, ben = history.register("ann"), history.register("ben")
+    chat = history.direct(ann, ben)
+    history.send(chat, ann, "hello")
+    model = Messages(Database(":memory:"))
+    with suppress(RuntimeError), model.db.transaction():
+        model.apply(history.events)
+        assert seqs(await all_of(model, chat)) == [1, 2]
+        raise RuntimeError
+    assert await all_of(model, chat) == []
+    model.advance(history.events)
+    assert seqs(await all_of(model, chat)) == [1, 2]
+    assert model.row_hash() == fold(Messages, history.events).row_hash()
 
 
 async def test_who_left_before_a_retraction_hears_of_it_when_it_is_back() -> None:
