@@ -148,7 +148,7 @@ class Connection:
     # Log-in and resume
 
     async def _log_in(self, hello: wire.Hello, nonce: str) -> None:
-        await self._services.strangers.passed()
+        await self._services.turnstiles.strangers.passed()
         try:
             caller = await self._services.auth.log_in(
                 nonce=nonce,

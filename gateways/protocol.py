@@ -41,9 +41,6 @@ END: Final = b""
 PING: Final = b"\x89\x00"
 """An empty ping of WebSocket's own, framed."""
 
-SLICE_BYTES: Final = 32_768
-"""How much of what has come is taken at once, about."""
-
 FRAGMENTS_MAX: Final = 256
 """How many frames a message may be made of."""
 
@@ -115,8 +112,8 @@ class FrameProtocol:
         self.forwarded: Sequence[str] = ()
         """What the request's `X-Forwarded-For` says, for whoever believes it."""
 
-    def receive(self, data: bytes, most: int) -> list[wire.ClientFrame | Opened]:
-        """What the bytes complete, in order, of up to `most` frames, and no more of them once `SLICE_BYTES` are taken.
+    def receive(self, data: bytes, most: int, slice_bytes: int) -> list[wire.ClientFrame | Opened]:
+        """What the bytes complete, in order, of up to `most` frames, and no more of them once `slice_bytes` are taken.
         Where more are whole, the connection is `behind`, and a call without bytes goes on."""
         received: list[wire.ClientFrame | Opened] = []
         self.behind = False
@@ -129,9 +126,9 @@ class FrameProtocol:
         if not self._ended:
             try:
                 if self._opened:
-                    self._receive_frames(data, most, received)
+                    self._receive_frames(data, most, slice_bytes, received)
                 else:
-                    self._receive_request(data, most, received)
+                    self._receive_request(data, most, slice_bytes, received)
             except _Violation as violation:
                 self._fail(violation.number, violation.reason)
         return received
@@ -140,7 +137,9 @@ class FrameProtocol:
         """The device is known, or was pinged: so many extras may come from here on."""
         self._extras = EXTRAS_MAX
 
-    def _receive_request(self, data: bytes, most: int, received: list[wire.ClientFrame | Opened]) -> None:
+    def _receive_request(
+        self, data: bytes, most: int, slice_bytes: int, received: list[wire.ClientFrame | Opened]
+    ) -> None:
         head, end, rest = data.partition(_END_OF_HEAD)
         if not end:
             self._rest += data
@@ -151,9 +150,11 @@ class FrameProtocol:
         self._ended = not self._opened
         if self._opened:
             received.append(OPENED)
-            self._receive_frames(rest, most, received)
+            self._receive_frames(rest, most, slice_bytes, received)
 
-    def _receive_frames(self, data: bytes, most: int, received: list[wire.ClientFrame | Opened]) -> None:
+    def _receive_frames(
+        self, data: bytes, most: int, slice_bytes: int, received: list[wire.ClientFrame | Opened]
+    ) -> None:
         start, end = 0, len(data)
         self._wanted = 0
         while start < end and (extent := _extent(data, start)) is not None:
@@ -165,7 +166,7 @@ class FrameProtocol:
             if stop > end:
                 self._wanted = stop - start
                 break
-            if most <= 0 or start >= SLICE_BYTES:
+            if most <= 0 or start >= slice_bytes:
                 self.behind = True
                 break
             most -= 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from gateways.counts import Counts
 from gateways.refusal import Refusal
-from gateways.turnstile import Turnstile
+from gateways.turnstile import Turnstiles
 from projections.readmodel import ReadModelStopped
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 CATCH_UP_MAX_S: Final = 5.0
 """How long a request waits for each read model to show what it must see; then it is refused as `unavailable`."""
-
-STRANGERS_PER_TURN: Final = 2
-"""How many requests, handshakes and log-ins begin in one turn of the loop: each takes about half a millisecond."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +84,7 @@ class Services:
     readiness: Readiness
     settings: EdgeSettings = field(default_factory=EdgeSettings)
     counts: Counts = field(default_factory=Counts)
-    strangers: Turnstile = field(default_factory=lambda: Turnstile(per_turn=STRANGERS_PER_TURN))
-    """For requests, handshakes and log-ins."""
+    turnstiles: Turnstiles = field(default_factory=Turnstiles)
     commits: Histogram | None = None
     """How long the store's commits took, where it tells."""
 

@@ -2,16 +2,45 @@
 
 A turn of the loop ends when all that has come is dealt with, and whatever comes meanwhile waits for that. A request or
 a handshake takes half a millisecond: where a hundred came in one turn, everybody's messages would wait for all of them.
+
+How many that are depends on who is there. Long turns make large batches, which cost less for each message: right where
+everybody sends as much as is possible. While somebody says little, turns are short.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Final
+
+STRANGERS_PER_TURN: Final = 2
+STRANGERS_PER_SHORT_TURN: Final = 1
+HELD_PER_TURN: Final = 4
+HELD_PER_SHORT_TURN: Final = 1
+
+COURTESY_S: Final = 1.0
+"""How long turns are short after somebody has said little."""
+
+
+class Courtesy:
+    """Whether turns are short."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def heard(self) -> None:
+        """Somebody said one thing, and had nothing else under way."""
+        self._until = asyncio.get_running_loop().time() + COURTESY_S
+
+    @property
+    def due(self) -> bool:
+        return asyncio.get_running_loop().time() < self._until
 
 
 class Turnstile:
-    def __init__(self, *, per_turn: int) -> None:
+    def __init__(self, courtesy: Courtesy, *, per_turn: int, per_short_turn: int) -> None:
+        self._courtesy = courtesy
         self._per_turn = per_turn
+        self._per_short_turn = per_short_turn
         self._left = per_turn
         self._waiting: deque[Callable[[], object]] = deque()
         self._turning = False
@@ -43,10 +72,21 @@ class Turnstile:
 
     def _turn(self) -> None:
         self._turning = False
-        self._left = self._per_turn
+        most = self._left = self._per_short_turn if self._courtesy.due else self._per_turn
         loop = asyncio.get_running_loop()
         while self._left and self._waiting:
             self._left -= 1
             loop.call_soon(self._waiting.popleft())
-        if self._left < self._per_turn:
+        if self._left < most:
             self._turn_soon()
+
+
+class Turnstiles:
+    """Those of one engine."""
+
+    def __init__(self) -> None:
+        self.courtesy = Courtesy()
+        self.strangers = Turnstile(self.courtesy, per_turn=STRANGERS_PER_TURN, per_short_turn=STRANGERS_PER_SHORT_TURN)
+        """For requests, handshakes and log-ins: each takes about half a millisecond."""
+        self.held = Turnstile(self.courtesy, per_turn=HELD_PER_TURN, per_short_turn=HELD_PER_SHORT_TURN)
+        """For live connections that have sent more than is taken at once."""

@@ -17,11 +17,10 @@ from uvicorn.server import ServerState
 from websockets.frames import CloseCode
 
 from gateways.acks import Acks
-from gateways.connection import Connection
+from gateways.connection import COMMANDS_MAX, Connection
 from gateways.gate import Gate
 from gateways.protocol import END, PING, FrameProtocol, Opened, encode
 from gateways.services import Services
-from gateways.turnstile import Turnstile
 from gateways.wheel import Wheel
 from signet_client import wire
 from signet_client.codes import DISCONNECTS, Disconnect
@@ -32,10 +31,13 @@ OUTBOX_BYTES_MAX: Final = 65_536
 """How much may gather in one turn of the loop before it is written."""
 
 FRAMES_MAX: Final = 32
-"""How many frames of a connection are taken in one turn of the loop; where more have come, it is held."""
+SLICE_BYTES: Final = 32_768
+"""How many frames, and about how many bytes, of a connection are taken in one turn of the loop; where more have come,
+it is held."""
 
-HELD_PER_TURN: Final = 4
-"""How many of the connections that are held go on in one turn."""
+FRAMES_FEW: Final = 8
+SLICE_BYTES_FEW: Final = 8_192
+"""Likewise in a short turn."""
 
 SEND_BUFFER_BYTES: Final = 65_536
 """Of the kernel, which doubles it. By itself it would take megabytes in before a device that reads nothing shows."""
@@ -66,7 +68,7 @@ class Timeouts:
 class _Shared:
     """What all connections of one server share."""
 
-    __slots__ = ("acks", "dirty", "gate", "held", "services", "timeouts", "wheel")
+    __slots__ = ("acks", "courtesy", "dirty", "gate", "held", "services", "timeouts", "wheel")
 
     def __init__(self, services: Services, timeouts: Timeouts) -> None:
         self.services = services
@@ -74,7 +76,8 @@ class _Shared:
         self.acks = Acks(services.writer)
         self.gate = Gate(services.settings, services.server_name)
         self.wheel = Wheel(tick_s=timeouts.tick)
-        self.held = Turnstile(per_turn=HELD_PER_TURN)
+        self.held = services.turnstiles.held
+        self.courtesy = services.turnstiles.courtesy
         self.dirty: list[LiveProtocol] = []
         """Those that have something to write at the end of this turn of the loop."""
 
@@ -265,14 +268,19 @@ class LiveProtocol(asyncio.Protocol):
 
     def _take(self, data: bytes) -> None:
         """A turn of the loop belongs to all connections: each gets so many frames of it."""
-        most = FRAMES_MAX if self._connection is None else min(FRAMES_MAX, self._connection.room)
-        for frame in self._frames.receive(data, most):
+        room = COMMANDS_MAX if self._connection is None else self._connection.room
+        short = self._shared.courtesy.due
+        most, slice_bytes = (FRAMES_FEW, SLICE_BYTES_FEW) if short else (FRAMES_MAX, SLICE_BYTES)
+        frames = self._frames.receive(data, min(most, room), slice_bytes)
+        for frame in frames:
             if isinstance(frame, Opened):
                 self._emit()
                 self._open()
             elif self._connection is not None and not self._closing:
                 self._connection.receive(frame)
         self._emit()
+        if len(frames) == 1 and room == COMMANDS_MAX and not self._frames.behind:
+            self._shared.courtesy.heard()
         if self._frames.behind and not self._closing:
             self._hold()
 

@@ -224,7 +224,7 @@ def _uvicorn_config(services: Services) -> uvicorn.Config:
     return uvicorn.Config(
         make_app(services),
         ws=live_protocol(services),
-        http=http_protocol(services.strangers),
+        http=http_protocol(services.turnstiles.strangers),
         lifespan="off",
         access_log=False,
         log_config=None,

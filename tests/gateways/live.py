@@ -235,7 +235,7 @@ async def live_server(
         config = uvicorn.Config(
             make_app(engine.services),
             ws=live_protocol(engine.services, timeouts),
-            http=http_protocol(engine.services.strangers, http_timeouts),
+            http=http_protocol(engine.services.turnstiles.strangers, http_timeouts),
             lifespan="off",
             log_config=None,
             proxy_headers=False,

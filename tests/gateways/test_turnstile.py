@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateways.turnstile import Turnstile
+from gateways.turnstile import Courtesy, Turnstile
 
 
 async def turns(turnstile: Turnstile, through: list[int]) -> list[list[int]]:
@@ -19,7 +19,7 @@ async def turns(turnstile: Turnstile, through: list[int]) -> list[list[int]]:
 
 
 async def test_so_many_at_once_and_the_others_in_later_turns() -> None:
-    turnstile, through = Turnstile(per_turn=2), list[int]()
+    turnstile, through = Turnstile(Courtesy(), per_turn=2, per_short_turn=1), list[int]()
     assert [turnstile.admits() for _ in range(3)] == [True, True, False]
     for number in range(5):
         turnstile.wait(lambda number=number: through.append(number))  # type: ignore[misc]
@@ -27,8 +27,17 @@ async def test_so_many_at_once_and_the_others_in_later_turns() -> None:
     assert await turns(turnstile, through) == [[0, 1], [2, 3], [4]]
 
 
+async def test_turns_are_short_after_somebody_has_said_little() -> None:
+    courtesy, through = Courtesy(), list[int]()
+    turnstile = Turnstile(courtesy, per_turn=3, per_short_turn=1)
+    courtesy.heard()
+    for number in range(3):
+        turnstile.wait(lambda number=number: through.append(number))  # type: ignore[misc]
+    assert await turns(turnstile, through) == [[0], [1], [2]]
+
+
 async def test_nobody_overtakes_those_who_wait() -> None:
-    turnstile, admitted = Turnstile(per_turn=1), list[bool]()
+    turnstile, admitted = Turnstile(Courtesy(), per_turn=1, per_short_turn=1), list[bool]()
     turnstile.wait(lambda: admitted.append(turnstile.admits()))
     turnstile.wait(lambda: admitted.append(turnstile.admits()))
     await turns(turnstile, [])
@@ -37,7 +46,7 @@ async def test_nobody_overtakes_those_who_wait() -> None:
 
 
 async def test_one_that_fails_or_is_cancelled_holds_up_nobody() -> None:
-    turnstile, through, errors = Turnstile(per_turn=1), list[int](), list[object]()
+    turnstile, through, errors = Turnstile(Courtesy(), per_turn=1, per_short_turn=1), list[int](), list[object]()
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["exception"]))
 
     def fail() -> None:
@@ -55,7 +64,7 @@ async def test_one_that_fails_or_is_cancelled_holds_up_nobody() -> None:
 
 
 async def test_it_is_waited_for_in_order() -> None:
-    turnstile, through = Turnstile(per_turn=1), list[int]()
+    turnstile, through = Turnstile(Courtesy(), per_turn=1, per_short_turn=1), list[int]()
 
     async def go(number: int) -> None:
         await turnstile.passed()
