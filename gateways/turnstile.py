@@ -17,8 +17,32 @@ STRANGERS_PER_SHORT_TURN: Final = 1
 HELD_PER_TURN: Final = 4
 HELD_PER_SHORT_TURN: Final = 1
 
+LITTLE_PER_S: Final = 20
+"""How many frames a device that says little sends in a second at most."""
+
 COURTESY_S: Final = 1.0
 """How long turns are short after somebody has said little."""
+
+
+class Voice:
+    """How much one device says."""
+
+    __slots__ = ("_before", "_now", "_second")
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._before = LITTLE_PER_S + 1
+        """How many frames it sent in the second before; of a newcomer nobody knows."""
+        self._now = 0
+
+    def says_little(self, frames: int) -> bool:
+        """To be asked whenever it speaks."""
+        second = int(asyncio.get_running_loop().time())
+        if second != self._second:
+            self._before = self._now if second == self._second + 1 else 0
+            self._second, self._now = second, 0
+        self._now += frames
+        return self._before <= LITTLE_PER_S and self._now <= LITTLE_PER_S
 
 
 class Courtesy:
@@ -28,7 +52,7 @@ class Courtesy:
         self._until = 0.0
 
     def heard(self) -> None:
-        """Somebody said one thing, and had nothing else under way."""
+        """Somebody who says little has spoken."""
         self._until = asyncio.get_running_loop().time() + COURTESY_S
 
     @property

@@ -21,6 +21,7 @@ from gateways.connection import COMMANDS_MAX, Connection
 from gateways.gate import Gate
 from gateways.protocol import END, PING, FrameProtocol, Opened, encode
 from gateways.services import Services
+from gateways.turnstile import Voice
 from gateways.wheel import Wheel
 from signet_client import wire
 from signet_client.codes import DISCONNECTS, Disconnect
@@ -100,7 +101,7 @@ class LiveProtocol(asyncio.Protocol):
 
     __slots__ = (
         "_alive", "_closing", "_connection", "_drained", "_frames", "_held", "_missed", "_outbox", "_outbox_bytes",
-        "_server_state", "_shared", "_stopping", "_transport", "address", "slow", "wheel_slot",
+        "_server_state", "_shared", "_stopping", "_transport", "_voice", "address", "slow", "wheel_slot",
     )  # fmt: skip
 
     def __init__(self, shared: _Shared, server_state: ServerState) -> None:
@@ -120,6 +121,7 @@ class LiveProtocol(asyncio.Protocol):
         self._stopping = False
         self._missed = False
         self._drained: asyncio.Future[None] | None = None
+        self._voice = Voice()
         self.address = ""
         """The client's, behind a trusted proxy too."""
         self.slow = False
@@ -279,7 +281,7 @@ class LiveProtocol(asyncio.Protocol):
             elif self._connection is not None and not self._closing:
                 self._connection.receive(frame)
         self._emit()
-        if len(frames) == 1 and room == COMMANDS_MAX and not self._frames.behind:
+        if frames and self._voice.says_little(len(frames)) and self._connection is not None:
             self._shared.courtesy.heard()
         if self._frames.behind and not self._closing:
             self._hold()

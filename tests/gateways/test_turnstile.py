@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateways.turnstile import Courtesy, Turnstile
+from gateways.turnstile import LITTLE_PER_S, Courtesy, Turnstile, Voice
 
 
 async def turns(turnstile: Turnstile, through: list[int]) -> list[list[int]]:
@@ -34,6 +34,19 @@ async def test_turns_are_short_after_somebody_has_said_little() -> None:
     for number in range(3):
         turnstile.wait(lambda number=number: through.append(number))  # type: ignore[misc]
     assert await turns(turnstile, through) == [[0], [1], [2]]
+
+
+async def test_who_speaks_often_does_not_say_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+    voice = Voice()
+    voice.says_little(1)
+    now = 102.0
+    assert [voice.says_little(1) for _ in range(LITTLE_PER_S + 1)] == [True] * LITTLE_PER_S + [False]
+    now = 103.0
+    assert not voice.says_little(1)
+    now = 104.0
+    assert voice.says_little(1)
 
 
 async def test_nobody_overtakes_those_who_wait() -> None:
