@@ -281,7 +281,9 @@ class LiveProtocol(asyncio.Protocol):
             elif self._connection is not None and not self._closing:
                 self._connection.receive(frame)
         self._emit()
-        if frames and self._voice.says_little(len(frames)) and self._connection is not None:
+        # How long turns are is not for strangers to say.
+        known = self._connection is not None and self._connection.account
+        if frames and known and self._voice.says_little(len(frames)):
             self._shared.courtesy.heard()
         if self._frames.behind and not self._closing:
             self._hold()

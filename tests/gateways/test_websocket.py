@@ -88,6 +88,24 @@ async def test_a_wrong_handshake_is_answered(
     await nobody_is_left(server)
 
 
+async def test_turns_get_short_for_devices_and_not_for_strangers(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateways.turnstile.Voice.says_little", lambda _voice, _frames: True)
+    courtesy = server.engine.services.turnstiles.courtesy
+    async with raw_connection(server) as (reader, writer):
+        writer.write(REQUEST)
+        await reader.readuntil(b"\r\n\r\n")
+        await next_frame(reader)
+        writer.write(masked(b'{"t":"ping"}'))
+        assert close_code(await next_frame(reader)) == 4501
+    assert not courtesy.due
+    ann = await server.engine.person("Ann")
+    async with server.device(ann) as device:
+        await device.round_trip()
+        assert courtesy.due
+
+
 # The handover from uvicorn
 
 
