@@ -18,8 +18,10 @@ from typing import Any, Final
 
 import apsw
 
-WAL_PAGES_MAX: Final = 4_096
-"""How many pages (of 4 KiB) the write-ahead log grows by before a checkpoint: one that changes often is moved once."""
+PAGE_BYTES: Final = 4_096
+
+WAL_BYTES_MAX: Final = 4_096 * PAGE_BYTES
+"""How much the write-ahead log grows by before a checkpoint: a page that changes often is moved once."""
 
 CACHE_KIB: Final = 8_192
 """How much of a file is kept in memory at most. With SQLite's own 2 MiB the pages where rows are added fall out."""
@@ -52,7 +54,7 @@ def is_file_trouble(error: Exception) -> bool:
 class Database:
     """One SQLite file. Statements are kept prepared: pass constant SQL with `?` for values."""
 
-    def __init__(self, path: Path | str, *, read_only: bool = False, page_bytes: int = 4_096) -> None:
+    def __init__(self, path: Path | str, *, read_only: bool = False, page_bytes: int = PAGE_BYTES) -> None:
         """`path`: the file, made where it is missing; ":memory:" for one that nobody keeps. `read_only`: beside whoever
         writes it, which must exist. `page_bytes`: of the file where it is made."""
         self.path = str(path)
@@ -71,7 +73,8 @@ class Database:
         self.undone = 0
         """How many transactions have failed."""
         self._wal_pages = 0
-        self._checkpoint_at = WAL_PAGES_MAX
+        self._wal_pages_max = WAL_BYTES_MAX // page_bytes
+        self._checkpoint_at = self._wal_pages_max
 
     def execute(self, sql: str, params: Params = ()) -> None:
         self._connection.execute(sql, params)
@@ -123,7 +126,7 @@ class Database:
         with closing(apsw.Connection(self.path)) as connection:
             [[busy, pages, _moved]] = connection.execute("PRAGMA wal_checkpoint(RESTART)")
         self._wal_pages = pages if busy else 0
-        self._checkpoint_at = self._wal_pages + WAL_PAGES_MAX
+        self._checkpoint_at = self._wal_pages + self._wal_pages_max
 
     def _roll_back(self) -> None:
         # SQLite may have rolled back by itself, on a full disk for instance.

@@ -15,7 +15,7 @@ from typing import ClassVar, Final, Self
 import msgspec
 
 from domain.codec import Event
-from projections.database import Database, DatabaseError
+from projections.database import PAGE_BYTES, Database, DatabaseError
 from projections.parking import SCHEMA, Failed, Parking
 
 _CATALOGUE: Final = """
@@ -53,8 +53,8 @@ class ReadModel(ABC):
     """Rows that are a function of the events alone: no clock, no randomness, no arrival order, no unsealed text.
     Streams are fed in the order of the log but for parked ones, which come later (`projections/parking.py`).
 
-    A model keeps nothing in memory that a transaction which is rolled back would leave wrong. Only a column named
-    `position` may hold a position of the store: it stays out of the hash, since another store gives other positions.
+    A model keeps nothing in memory that a transaction which is rolled back would leave wrong. Only columns whose names
+    end with `position` may hold positions of the store: they stay out of the hash, since another store gives others.
     When the rows that an event makes change, the model gets a new version, and so a new file.
     """
 
@@ -63,7 +63,7 @@ class ReadModel(ABC):
     schema: ClassVar[str]
     """SQL statements, each ended by a semicolon."""
     tables: ClassVar[tuple[Table, ...]]
-    page_bytes: ClassVar[int] = 4_096
+    page_bytes: ClassVar[int] = PAGE_BYTES
     """Of a new file: 4 KiB where small rows change here and there, more where long rows are appended."""
 
     @classmethod

@@ -21,6 +21,7 @@ _PRAGMAS: Final = (
     "PRAGMA wal_autocheckpoint=0",  # It would hold up the loop in the middle of a commit.
 )
 
+# Without SQLite's mutex: no connection is ever used by two threads at once.
 _FLAGS: Final = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOMUTEX
 
 CREATE_LOCK_S: Final = 5.0

@@ -232,7 +232,7 @@ def test_the_hash_does_not_know_in_which_order_rows_came() -> None:
 def test_after_a_checkpoint_the_write_ahead_log_is_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "WAL_PAGES_MAX", 0)
+    monkeypatch.setattr(database, "WAL_BYTES_MAX", 0)
     db = Database(tmp_path / "some.db")
     wal = tmp_path / "some.db-wal"
     db.execute("CREATE TABLE t (a INTEGER)")
@@ -247,7 +247,7 @@ def test_after_a_checkpoint_the_write_ahead_log_is_written_again(
 
 
 def test_a_checkpoint_that_a_reader_hinders_is_left_for_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "WAL_PAGES_MAX", 0)
+    monkeypatch.setattr(database, "WAL_BYTES_MAX", 0)
     db = Database(tmp_path / "some.db")
     db.execute("CREATE TABLE t (a INTEGER)")
     reader = apsw.Connection(str(tmp_path / "some.db"))
