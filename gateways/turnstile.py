@@ -42,7 +42,12 @@ class Voice:
             self._before = self._now if second == self._second + 1 else 0
             self._second, self._now = second, 0
         self._now += frames
-        return self._before <= LITTLE_PER_S and self._now <= LITTLE_PER_S
+        return not self.says_much
+
+    @property
+    def says_much(self) -> bool:
+        """As of when it last spoke."""
+        return self._before > LITTLE_PER_S or self._now > LITTLE_PER_S
 
 
 class Courtesy:

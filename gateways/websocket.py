@@ -141,7 +141,7 @@ class LiveProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self._closing:
             self._alive = True
-            self._take(data)
+            self._take(data, waited=False)
 
     def pause_writing(self) -> None:
         """The device reads too slowly: pushes to it are dropped, and nothing is read from it, so that answers don't
@@ -268,11 +268,15 @@ class LiveProtocol(asyncio.Protocol):
 
     # Reading
 
-    def _take(self, data: bytes) -> None:
-        """A turn of the loop belongs to all connections: each gets so many frames of it."""
+    def _take(self, data: bytes, *, waited: bool) -> None:
+        """A turn of the loop belongs to all connections: each gets so many frames of it; in a short one, who says much
+        gets some only after it has `waited` for its own."""
         room = COMMANDS_MAX if self._connection is None else self._connection.room
-        short = self._shared.courtesy.due
-        most, slice_bytes = (FRAMES_FEW, SLICE_BYTES_FEW) if short else (FRAMES_MAX, SLICE_BYTES)
+        most, slice_bytes = FRAMES_MAX, SLICE_BYTES
+        if self._shared.courtesy.due:
+            most, slice_bytes = FRAMES_FEW, SLICE_BYTES_FEW
+            if self._voice.says_much and not waited:
+                most = 0
         frames = self._frames.receive(data, min(most, room), slice_bytes)
         for frame in frames:
             if isinstance(frame, Opened):
@@ -299,7 +303,7 @@ class LiveProtocol(asyncio.Protocol):
         if not self._held or self.slow or self._stopping or self._closing:
             return
         self._held = False
-        self._take(b"")
+        self._take(b"", waited=True)
         if not self._held and not self.slow:
             self._transport.resume_reading()
 

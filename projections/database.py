@@ -20,7 +20,7 @@ import apsw
 
 PAGE_BYTES: Final = 4_096
 
-WAL_BYTES_MAX: Final = 4_096 * PAGE_BYTES
+WAL_BYTES_MAX: Final = 2_048 * PAGE_BYTES
 """How much the write-ahead log grows by before a checkpoint: a page that changes often is moved once."""
 
 CACHE_KIB: Final = 8_192

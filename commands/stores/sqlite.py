@@ -44,8 +44,9 @@ POLL_S: Final = 0.1
 PAGE_MAX: Final = 256
 """The most events that a subscription reads at once: about half a millisecond of the loop."""
 
-WAL_EVENTS_MAX: Final = 8_192
-"""After how many events the write-ahead log is moved into the file: it holds some 16 to 32 MB then."""
+WAL_PAGES_MAX: Final = 1_024
+"""By how many pages of 4 KiB the write-ahead log grows before it is moved into the file. A commit that meets a larger
+move waits longer for the disk."""
 
 CHECKPOINT_LOCK_S: Final = 0.02
 """How long the end of a checkpoint waits for readers in other processes, while appends wait for it."""
@@ -91,8 +92,8 @@ class SqliteLog:
         self._path = path
         self._read_only = read_only
         self._stored = Signal()
-        self._unmoved = 0
-        """How many events were written since the write-ahead log was last moved into the file."""
+        self._wal_pages_left = 0
+        """How many the last move had to leave in the write-ahead log, for a reader in another process."""
         self._free = asyncio.Event()
         """Neither a commit nor the end of a checkpoint runs in a thread."""
         self._free.set()
@@ -124,7 +125,7 @@ class SqliteLog:
         except apsw.Error as error:
             return [Unavailable(reason=_explain(self._path, error))] * len(batch)
         self._stored.give()
-        self._checkpoint_when_due(sum(len(append.events) for append in batch))
+        self._checkpoint_when_due()
         return outcomes
 
     async def read_stream(self, stream: str, *, after: int = NO_STREAM, limit: int) -> list[RecordedEvent]:
@@ -189,9 +190,8 @@ class SqliteLog:
             return Unavailable(reason=reason)
         return Unknown(reason=reason)
 
-    def _checkpoint_when_due(self, events: int) -> None:
-        self._unmoved += events
-        if self._unmoved >= WAL_EVENTS_MAX and self._checkpointing is None:
+    def _checkpoint_when_due(self) -> None:
+        if self.recorder.wal_pages - self._wal_pages_left >= WAL_PAGES_MAX and self._checkpointing is None:
             self._checkpointing = asyncio.create_task(self._checkpoint("RESTART"))
 
     async def _checkpoint(self, last: Literal["RESTART", "TRUNCATE"]) -> None:
@@ -205,7 +205,7 @@ class SqliteLog:
             await self._alone(None, partial(checkpoint, last))
         except apsw.Error as error:
             _log.warning("the write-ahead log could not be moved into the file: %s", _explain(self._path, error))
-        self._unmoved = 0
+        self._wal_pages_left = self.recorder.wal_pages
         self._checkpointing = None
 
 

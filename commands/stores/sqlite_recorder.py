@@ -18,7 +18,6 @@ from domain.log import NO_STREAM, START, Append, Appended, Conflict, Outcome, Re
 _PRAGMAS: Final = (
     "PRAGMA synchronous=FULL",  # An fsync for each commit: some builds of SQLite come with less.
     "PRAGMA fullfsync=ON",  # macOS: a plain fsync stops at the disk's own cache.
-    "PRAGMA wal_autocheckpoint=0",  # It would hold up the loop in the middle of a commit.
 )
 
 # Without SQLite's mutex: no connection is ever used by two threads at once.
@@ -52,6 +51,8 @@ class Recorder(SQLiteApplicationRecorder):
         self._uri = uri
         self._connection: apsw.Connection | None = None
         self._reader: apsw.Connection | None = None
+        self.wal_pages = 0
+        """How many the write-ahead log has; 0 when it is to be written from its beginning."""
 
     def create_table(self) -> None:
         """Also makes the file one with a write-ahead log, for good. Waits up to 5 s for another process's lock."""
@@ -126,7 +127,9 @@ class Recorder(SQLiteApplicationRecorder):
         own, so that it may run in another thread."""
         with closing(_connect(self._uri, lock_timeout_s=lock_timeout_s)) as connection:
             connection.execute("PRAGMA fullfsync=ON")
-            connection.execute(f"PRAGMA wal_checkpoint({mode})")
+            [[busy, _pages, _moved]] = connection.execute(f"PRAGMA wal_checkpoint({mode})")
+        if mode != "PASSIVE" and not busy:
+            self.wal_pages = 0
 
     def close(self) -> None:
         """What is called later raises apsw.ConnectionClosedError."""
@@ -140,7 +143,12 @@ class Recorder(SQLiteApplicationRecorder):
             self._connection = _connect(self._uri, lock_timeout_s=0)
             for pragma in _PRAGMAS:
                 self._connection.execute(pragma)
+            self._connection.set_wal_hook(self._note_wal)  # in place of SQLite's own, which makes checkpoints
         return self._connection
+
+    def _note_wal(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self.wal_pages = pages
+        return apsw.SQLITE_OK
 
     def _open_reader(self) -> apsw.Connection:
         if self._reader is None:

@@ -43,10 +43,12 @@ async def test_who_speaks_often_does_not_say_little(monkeypatch: pytest.MonkeyPa
     voice.says_little(1)
     now = 102.0
     assert [voice.says_little(1) for _ in range(LITTLE_PER_S + 1)] == [True] * LITTLE_PER_S + [False]
+    assert voice.says_much
     now = 103.0
     assert not voice.says_little(1)
     now = 104.0
     assert voice.says_little(1)
+    assert not voice.says_much
 
 
 async def test_nobody_overtakes_those_who_wait() -> None:

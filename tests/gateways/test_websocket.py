@@ -5,7 +5,7 @@ import gc
 import json
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 import msgspec
@@ -104,6 +104,30 @@ async def test_turns_get_short_for_devices_and_not_for_strangers(
     async with server.device(ann) as device:
         await device.round_trip()
         assert courtesy.due
+
+
+async def test_in_a_short_turn_who_says_much_waits_for_the_next(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateways.turnstile.Voice.says_much", True)
+    monkeypatch.setattr("gateways.turnstile.Courtesy.due", True)
+    held = server.engine.services.turnstiles.held
+    wait, waited = held.wait, list[object]()
+
+    def note(go_on: Callable[[], object]) -> None:
+        waited.append(go_on)
+        wait(go_on)
+
+    monkeypatch.setattr(held, "wait", note)
+    ann = await server.engine.person("Ann")
+    async with server.device(ann) as device:
+        await device.round_trip()
+        assert len(waited) >= 2, "the hello and the ping"
+        before = len(waited)
+        for number in range(20):
+            await device.say(wire.Ping(id=str(number)))
+        assert [(await device.next(wire.Pong)).id for _ in range(20)] == [str(number) for number in range(20)]
+        assert len(waited) > before
 
 
 # The handover from uvicorn

@@ -126,7 +126,7 @@ async def test_a_slow_commit_that_fails_is_unknown_as_a_fast_one_is(log: SqliteL
 async def test_a_checkpoint_takes_its_turn_between_slow_commits(
     log: SqliteLog, slow: SlowDisk, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapter, "WAL_EVENTS_MAX", 600)
+    monkeypatch.setattr(adapter, "WAL_PAGES_MAX", 40)
     stream, version, sizes = new_stream(), -1, []
     for _ in range(20):
         version = (await must_append(log, new_append(stream, expected=version, events=300))).version
@@ -162,7 +162,7 @@ async def test_a_reader_that_stays_does_not_stop_the_writer(
     log: SqliteLog, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Checkpoints get nowhere meanwhile; the write-ahead log grows."""
-    monkeypatch.setattr(adapter, "WAL_EVENTS_MAX", 1)
+    monkeypatch.setattr(adapter, "WAL_PAGES_MAX", 1)
     stream = new_stream()
     with closing(apsw.Connection(str(path))) as other:
         other.execute("BEGIN")
@@ -220,7 +220,7 @@ def wal_bytes(path: Path) -> int:
 async def test_the_write_ahead_log_stays_small_under_a_writer_that_never_rests(
     log: SqliteLog, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapter, "WAL_EVENTS_MAX", 600)
+    monkeypatch.setattr(adapter, "WAL_PAGES_MAX", 40)
     stream, version, sizes = new_stream(), -1, []
     for _ in range(60):
         version = (await must_append(log, new_append(stream, expected=version, events=300))).version
@@ -244,7 +244,7 @@ async def test_closing_moves_everything_into_the_file(path: Path) -> None:
 async def test_a_checkpoint_that_fails_is_only_told(
     log: SqliteLog, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapter, "WAL_EVENTS_MAX", 1)
+    monkeypatch.setattr(adapter, "WAL_PAGES_MAX", 1)
     await must_append(log, new_append(new_stream()))
     with failing_disk():
         assert log._checkpointing is not None
