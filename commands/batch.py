@@ -34,7 +34,8 @@ class Group:
     """A batch's commands for one stream with their answers to be, and the events of all of them."""
 
     __slots__ = (
-        "answers", "broken", "entries", "events", "expected", "hearers", "positions", "slot", "tries", "uncertain",
+        "answers", "broken", "bytes", "entries", "events", "expected", "hearers", "last", "positions", "slot", "tries",
+        "uncertain",
     )  # fmt: skip
 
     def __init__(self, slot: Slot[Any]) -> None:
@@ -45,6 +46,8 @@ class Group:
         self.answers: list[tuple[Waiting, Answer]] = []
         self.entries: list[Entry[DomainEvent]] = []
         self.events: list[NewEvent] = []
+        self.bytes = 0
+        """How many bytes the events' data have."""
         self.broken = False
         """A bug struck while the state was being changed: nothing of the group may be stored."""
         self.tries = 0
@@ -52,6 +55,8 @@ class Group:
         """Some try of the append ended as Unknown."""
         self.positions: Sequence[int] | None = None
         """Those of the committed events, where the store tells them."""
+        self.last: int | None = None
+        """That of the last one, likewise."""
 
     @property
     def append(self) -> Append:
@@ -60,6 +65,11 @@ class Group:
     @property
     def waiting(self) -> list[Waiting]:
         return [waiting for waiting, _ in self.answers]
+
+    def placed(self, positions: Sequence[int] | None, last: int | None = None) -> None:
+        """The store tells where the events stand."""
+        self.positions = positions
+        self.last = positions[-1] if positions else last
 
     def committed(self) -> list[Event]:
         """The events as they stand in the log; none where the store doesn't tell their positions."""

@@ -59,6 +59,9 @@ PAUSE_FIRST_S: Final = 0.01
 PAUSE_LAST_S: Final = 1.0
 """An append whose outcome is open is tried again after 10 ms, then after twice as long each time, up to a second."""
 
+APPEND_BYTES_MAX: Final = 524_288
+"""How much goes to one stream in one append, about: KurrentDB takes 1 MiB."""
+
 
 class Writer:
     """One for each store partition. `run` is its one task; everything else only adds to its queue."""
@@ -107,6 +110,8 @@ class Writer:
         """When the round's events are recorded."""
         self._hearers = 0
         """How many members its events have so far."""
+        self._append_bytes = 0
+        """How many bytes its largest append has so far."""
         self._in_vain: set[str] = set()
         """The keys that could not be saved in this round."""
         self.measures = WriterMeasures()
@@ -186,7 +191,7 @@ class Writer:
         self._now = self._clock()
         groups: dict[str, Group] = {}
         began = perf_counter()
-        self._hearers = 0
+        self._hearers = self._append_bytes = 0
         self._in_vain.clear()
         decided = 0
         for waiting in self._queue.take(self._batch_max):
@@ -194,7 +199,7 @@ class Writer:
             # 3 decide
             if not self._keyring.unsaved or await self._has_its_keys_saved(waiting):
                 await self._decide(waiting, groups)
-            if self._hearers >= self._hearers_max:
+            if self._hearers >= self._hearers_max or self._append_bytes >= APPEND_BYTES_MAX:
                 break
         if decided:
             self.measures.batch_commands.observe(decided)
@@ -254,6 +259,7 @@ class Writer:
         if decided.events:
             self._hearers += group.hearers
             self._fold(group, waiting, decided.events)
+            self._append_bytes = max(self._append_bytes, group.bytes)
         else:
             group.answers.append((waiting, decided.first))
 
@@ -286,7 +292,9 @@ class Writer:
                 )
                 slot.fold(entry)
                 group.entries.append(entry)
-                group.events.append(self._codec.encode(entry))
+                encoded = self._codec.encode(entry)
+                group.events.append(encoded)
+                group.bytes += len(encoded.data)
         except Exception as error:
             group.broken = True
             self._reply(waiting, _refusal(waiting, error))
@@ -326,7 +334,7 @@ class Writer:
         """Whether the group's events are stored."""
         match outcome:
             case Appended():
-                group.positions = outcome.positions
+                group.placed(outcome.positions, outcome.last)
                 self._decide_anew(self._close(group))
                 return True
             case Conflict():
@@ -361,7 +369,7 @@ class Writer:
     async def _is_stored(self, group: Group) -> bool:
         """Whether the stream shows that an append with a lost answer was stored. Its events carry ids of their own."""
         found = await self._log.read_stream(group.slot.stream, after=group.expected, limit=len(group.events))
-        group.positions = [recorded.position for recorded in found]
+        group.placed([recorded.position for recorded in found])
         return [recorded.data for recorded in found] == [event.data for event in group.events]
 
     def _keep_open(self, group: Group, outcome: Unavailable | Unknown) -> None:
@@ -420,8 +428,8 @@ class Writer:
     async def _position_of(self, done: list[Group]) -> int:
         """Where a reader sees all of it. Where the store doesn't tell positions, nothing goes on until its head is
         known."""
-        if all(group.positions for group in done):
-            return max(group.positions[-1] for group in done if group.positions)
+        if all(group.last is not None for group in done):
+            return max(group.last for group in done if group.last is not None)
         while not self._stopping:
             try:
                 return await self._log.head()

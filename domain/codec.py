@@ -82,7 +82,7 @@ class Codec:
         return self._topics[type(event)][1]
 
     def encode(self, entry: Entry[Any]) -> NewEvent:
-        return NewEvent(id=entry.id, topic=self._topics[type(entry.e)][0], data=self._encode(entry))
+        return NewEvent(id=entry.id, topic=self._topics[type(entry.e)][0], data=self._encode(entry), cause=entry.cmd)
 
     def decode(self, recorded: RecordedEvent) -> Event:
         """Raises UnknownEvent."""

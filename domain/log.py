@@ -24,6 +24,8 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A uuid. An append that is tried again carries the same one."""
     topic: str
     data: bytes
+    cause: str = ""
+    """The id of the command that caused it, for stores that keep it beside the event."""
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -53,6 +55,8 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True):
     """The stream's version now."""
     positions: Sequence[int] | None = None
     """The position of each event, where the store tells them all."""
+    last: int | None = None
+    """That of the last event, where the store tells this alone."""
 
 
 class Conflict(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from commands.keyring import FileKeyring
 from commands.keyring_backup import last_backup, remedy
 from commands.stores import open_log
 from domain.codec import CODEC, Event
+from domain.log import START, StoreError
 from ops.datafolder import DISK_MIN_BYTES, KEYRING, free_bytes, is_owned, read_server_file
 from ops.errors import OpsError
 from ops.settings import Settings
@@ -123,13 +124,14 @@ def check_files(_: Settings) -> Finding:
 
 
 def check_log(settings: Settings) -> Finding:
-    if settings.log_url:
-        return _ok("log", settings.log_url)
-    path = settings.data / "log.db"
-    if not path.exists():
+    """Whether it can be reached and read."""
+    if settings.has_no_log:
         return _ok("log", "there is none yet")
-    last = asyncio.run(_last_event(settings))
-    return _ok("log", "it is empty" if last is None else f"up to position {last.position}")
+    try:
+        head = asyncio.run(_head(settings))
+    except StoreError as error:
+        return _fail("log", str(error), "mend it: without the log nothing goes")
+    return _ok("log", f"{settings.events_shown}: " + ("it is empty" if head == START else f"up to position {head}"))
 
 
 def check_keyring(settings: Settings) -> Finding:
@@ -209,7 +211,7 @@ def check_clock(settings: Settings) -> Finding:
     """It should not stand before what has happened already."""
     now = time.time()
     newest = max((path.stat().st_mtime for path in settings.data.glob("*")), default=0.0)
-    if not settings.log_url and (settings.data / "log.db").exists():
+    if not settings.events and not settings.has_no_log:
         last = asyncio.run(_last_event(settings))
         newest = max(newest, last.entry.at / 1e6 if last is not None else 0)
     if newest > now + CLOCK_OFF_S:
@@ -306,8 +308,16 @@ def _fsyncs(folder: Path) -> Iterator[float]:
             yield (perf_counter() - began) * 1_000
 
 
+async def _head(settings: Settings) -> int:
+    log = open_log(settings.events_url, read_only=True)
+    try:
+        return await log.head()
+    finally:
+        await log.close()
+
+
 async def _last_event(settings: Settings) -> Event | None:
-    log = open_log(f"{settings.event_store_url}?mode=ro")
+    log = open_log(settings.events_url, read_only=True)
     try:
         head = await log.head()
         found = await log.read_all(after=head - 1, limit=1)

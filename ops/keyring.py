@@ -113,7 +113,7 @@ def create(data: DataOption = None) -> None:
 
 
 async def _check(settings: Settings) -> Found:
-    log = open_log(settings.log_url or f"{settings.event_store_url}?mode=ro")
+    log = open_log(settings.events_url, read_only=True)
     keyring = FileKeyring(settings.data / KEYRING, read_only=True)
     sealer = Sealer(keyring, lambda: 0)
     texts = 0

@@ -59,10 +59,13 @@ def clock() -> int:
 class Node:
     """One engine with its edges. `run` serves until `stop`."""
 
-    def __init__(self, *, url: str, services: Services, log: EventLog, server: "_Server", sock: socket.socket) -> None:
+    def __init__(
+        self, *, url: str, services: Services, log: EventLog, follows: bool, server: "_Server", sock: socket.socket
+    ) -> None:
         self.url = url
         self.services = services
         self.log = log
+        self._follows = follows
         self._server = server
         self._sock = sock
 
@@ -89,12 +92,17 @@ class Node:
             url = f"http://{_host_in_url(settings.host)}:{sock.getsockname()[1]}"
             folder.announce(name, url)
             stack.callback(folder.announce, name, None)
-            yield cls(url=url, services=services, log=log, server=_Server(_uvicorn_config(services)), sock=sock)
+            yield cls(
+                url=url, services=services, log=log, follows=not _is_ours_alone(log),
+                server=_Server(_uvicorn_config(services)), sock=sock,
+            )  # fmt: skip
 
     async def run(self) -> None:
         """Serves until `stop`; an error of any part ends the whole."""
         writer = asyncio.create_task(self.services.writer.run())
         runners = [asyncio.create_task(runner.run()) for runner in self.services.runners.values()]
+        if self._follows:
+            runners.append(asyncio.create_task(self.services.feed.follow()))
         edge = asyncio.create_task(self._server.serve(sockets=[self._sock]))
         try:
             # Runners mend themselves, so one that ends has met a bug.
@@ -138,7 +146,7 @@ class _Server(uvicorn.Server):
 
 async def _open_store(settings: Settings, stack: AsyncExitStack) -> EventLog:
     try:
-        log = open_log(settings.event_store_url)
+        log = open_log(settings.events_url)
     except StoreError as error:
         raise OpsError(str(error)) from error
     stack.push_async_callback(log.close)
@@ -167,7 +175,8 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
     feed.listen(delivery.receive)
 
     lookup = ReadModelLookup(messages, StreamLookup(log))
-    writer = Writer(log, lookup=lookup, keyring=keyring, hand_over=feed.publish, clock=clock, snapshots=snapshots)
+    hand_over = feed.publish if _is_ours_alone(log) else None
+    writer = Writer(log, lookup=lookup, keyring=keyring, hand_over=hand_over, clock=clock, snapshots=snapshots)
     limits = Limits(settings.limits)
     auth = Auth(
         server_name=name,
@@ -213,6 +222,12 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
         ),
         invitations=Invitations(settings.data / "invitations.db", clock),
     )
+
+
+def _is_ours_alone(log: EventLog) -> bool:
+    """Whether nobody else writes it, and it tells all positions: then what is committed is handed over in memory, else
+    the log is followed. A file has one owner; to a server others may write."""
+    return isinstance(log, SqliteLog)
 
 
 async def _check_disk(data: Path) -> str:

@@ -180,7 +180,7 @@ async def _events(settings: Settings, wanted: Iterable[ParkedBy | SkippedBy]) ->
     """The events by their version, as they stand in the log."""
     events = {}
     try:
-        log = open_log(settings.log_url or f"{settings.event_store_url}?mode=ro")
+        log = open_log(settings.events_url, read_only=True)
         try:
             for each in wanted:
                 [recorded] = await log.read_stream(each.stream, after=each.version - 1, limit=1)

@@ -108,7 +108,7 @@ async def desk_without_engine(settings: Settings) -> AsyncIterator[ParkingDesk]:
     async with AsyncExitStack() as stack:
         stack.callback(DataFolder(settings.data).close)
         with _explained():
-            log = open_log(settings.event_store_url)
+            log = open_log(settings.events_url)
             stack.push_async_callback(log.close)
             feed = Feed(log)
             await feed.start()

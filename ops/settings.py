@@ -63,8 +63,9 @@ class Settings(BaseSettings):
     `public_url`."""
     trusted_proxies: Names = ()
     """Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
-    log_url: str = ""
-    """The event store; empty: SQLite in the data folder."""
+    events: str = ""
+    """The URL of the event store: sqlite:, postgresql: or kurrentdb:, see docs/stores.md. Empty: SQLite in the data
+    folder."""
     server_name: str | None = Field(default=None, min_length=1, max_length=253)
     """Set at the first start, and never changed: devices sign it. Default: localhost."""
     registration: Literal["auto", "open", "invited", "closed"] = "auto"
@@ -170,8 +171,20 @@ class Settings(BaseSettings):
         )
 
     @property
-    def event_store_url(self) -> str:
-        return self.log_url or f"sqlite:///{self.data / 'log.db'}"
+    def events_url(self) -> str:
+        return self.events or f"sqlite:///{self.data / 'log.db'}"
+
+    @property
+    def events_shown(self) -> str:
+        """The URL without its password."""
+        parts = urlsplit(self.events_url)
+        user, at, place = parts.netloc.rpartition("@")
+        return parts._replace(netloc=f"{user.partition(':')[0]}{at}{place}", query="").geturl()
+
+    @property
+    def has_no_log(self) -> bool:
+        """There is none in the data folder, where it is to be."""
+        return not self.events and not (self.data / "log.db").exists()
 
     @classmethod
     def settings_customise_sources(

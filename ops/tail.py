@@ -51,7 +51,7 @@ def tail(
     Examples: `signet tail` · `signet tail -n 1000 --no-follow --json`
     """
     settings = load_settings(data)
-    if not settings.log_url and not (settings.data / "log.db").exists():
+    if settings.has_no_log:
         raise OpsError(f"there is no log in {settings.data} yet; start an engine: ./signet up --data {settings.data}")
     try:
         asyncio.run(_tail(settings, lines=lines, follow=follow, json=json))
@@ -60,7 +60,7 @@ def tail(
 
 
 async def _tail(settings: Settings, *, lines: int, follow: bool, json: bool) -> None:
-    log = open_log(settings.log_url or f"{settings.event_store_url}?mode=ro")
+    log = open_log(settings.events_url, read_only=True)
     keyring = FileKeyring(settings.data / KEYRING, read_only=True)
     try:
         show: Callable[[Event], Any] = _show_json if json else Describer(log, Sealer(keyring, clock)).show

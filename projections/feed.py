@@ -116,6 +116,10 @@ class Feed:
         """As `read`, of one stream, after a version."""
         return self._decode(await self._log.read_stream(stream, after=after, limit=limit))
 
+    def holds(self, position: int) -> bool:
+        """Whether all that comes after the position is in memory."""
+        return position >= self._recent_since
+
     async def wait_beyond(self, position: int) -> None:
         """Returns when there is an event after the position."""
         while self.head <= position:

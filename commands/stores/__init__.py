@@ -8,13 +8,14 @@ from domain.log import EventLog, StoreError
 __all__ = ["open_log"]
 
 
-def open_log(url: str) -> EventLog:
-    """Opens the log that the URL names, and makes it where there is none yet.
+def open_log(url: str, *, read_only: bool = False) -> EventLog:
+    """Opens the log that the URL names, and makes it where there is none yet; `read_only`: beside a running engine, and
+    it must exist. Raises StoreError.
 
-    `sqlite:///absolute/path/to/log.db`, with `?mode=ro` to read beside a running engine. Raises StoreError.
+    `sqlite:///absolute/path/to/log.db`.
     """
     match urlsplit(url).scheme:
         case "sqlite":
-            return open_sqlite(url)
+            return open_sqlite(url, read_only=read_only)
         case _:
             raise StoreError(f"no event store is known by the URL {url!r}: use sqlite:///absolute/path/to/log.db")

@@ -61,16 +61,16 @@ _REMEDIES: Final = {
     apsw.SQLITE_FULL: "make room on the disk",
     apsw.SQLITE_IOERR: "check the disk and the system's log",
     apsw.SQLITE_NOTADB: "name another path, or move this file away",
-    apsw.SQLITE_READONLY: "give this user the right to write the file and its folder, or leave out ?mode=ro",
+    apsw.SQLITE_READONLY: "give this user the right to write the file and its folder",
 }
 
 _log = logging.getLogger(__name__)
 
 
-def open_sqlite(url: str) -> "SqliteLog":
-    """Opens `sqlite:///absolute/path/to/log.db`, and makes the file where there is none; with `?mode=ro` it must exist
-    and is only read. Raises StoreError."""
-    path, read_only = _parse(url)
+def open_sqlite(url: str, *, read_only: bool = False) -> "SqliteLog":
+    """Opens `sqlite:///absolute/path/to/log.db`, and makes the file where there is none, but not where it is only to be
+    read. Raises StoreError."""
+    path = _parse(url)
     _check_place(path, read_only=read_only)
     log = SqliteLog(path, read_only=read_only)
     try:
@@ -216,13 +216,13 @@ def _timed(work: Callable[[], None]) -> float:
     return perf_counter() - begin
 
 
-def _parse(url: str) -> tuple[Path, bool]:
+def _parse(url: str) -> Path:
     parts = urlsplit(url)
     if parts.scheme != "sqlite" or parts.netloc or not parts.path.strip("/") or parts.fragment:
         raise StoreError(f"{url!r} names no file: write sqlite:///absolute/path/to/log.db")
-    if parts.query not in ("", "mode=ro"):
-        raise StoreError(f"{url!r} has an option that is not known here: there is only ?mode=ro")
-    return Path("/" + unquote(parts.path).lstrip("/")), parts.query == "mode=ro"
+    if parts.query:
+        raise StoreError(f"{url!r} has an option, and none is known here: leave out ?{parts.query}")
+    return Path("/" + unquote(parts.path).lstrip("/"))
 
 
 def _check_place(path: Path, *, read_only: bool) -> None:
@@ -235,7 +235,7 @@ def _check_place(path: Path, *, read_only: bool) -> None:
     as_the_kernel_does = os.access in os.supports_effective_ids
     if not read_only and path.exists() and not os.access(path, os.W_OK, effective_ids=as_the_kernel_does):
         # SQLite would open it, and refuse every append.
-        raise StoreError(f"this user may not write {path}: change its rights, or only read it with ?mode=ro")
+        raise StoreError(f"this user may not write {path}: change its rights")
 
 
 def _explain(path: Path, error: BaseException | None) -> str:

@@ -23,7 +23,7 @@ def write(folder: Path, toml: str) -> Path:
 def test_without_any_the_defaults_hold(tmp_path: Path) -> None:
     settings = load_settings(tmp_path)
     assert (settings.host, settings.port, settings.public_url) == ("127.0.0.1", 8700, None)
-    assert settings.event_store_url == f"sqlite:///{tmp_path / 'log.db'}"
+    assert settings.events_url == f"sqlite:///{tmp_path / 'log.db'}"
     assert settings.data == tmp_path
 
 
@@ -66,7 +66,7 @@ def test_by_default_no_proxy_is_trusted_and_no_name_added(tmp_path: Path) -> Non
 
 
 def test_another_store_is_named_by_its_url(tmp_path: Path) -> None:
-    assert load_settings(tmp_path, log_url="sqlite:///elsewhere/log.db").event_store_url == "sqlite:///elsewhere/log.db"
+    assert load_settings(tmp_path, events="sqlite:///elsewhere/log.db").events_url == "sqlite:///elsewhere/log.db"
 
 
 @pytest.mark.parametrize(

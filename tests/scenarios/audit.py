@@ -158,7 +158,7 @@ async def settled(log: EventLog, clients: Sequence[Client]) -> Ledger:
 
 async def check_all(data: Path, clients: Sequence[Client], said: Sequence[Said], diaries: Sequence[Diary]) -> None:
     """The whole audit of an engine on this data folder, which is up; nobody talks meanwhile."""
-    log = open_log(f"sqlite:///{data / 'log.db'}?mode=ro")
+    log = open_log(f"sqlite:///{data / 'log.db'}", read_only=True)
     try:
         ledger = await settled(log, clients)
     finally:

@@ -87,7 +87,7 @@ async def check_dead(crowd: Crowd, data: Path) -> None:
 
 
 async def read_log(data: Path) -> list[Event]:
-    log = open_log(f"sqlite:///{data / 'log.db'}?mode=ro")
+    log = open_log(f"sqlite:///{data / 'log.db'}", read_only=True)
     try:
         return [CODEC.decode(recorded) for recorded in await log.read_all(limit=1_000_000)]
     finally:

@@ -259,7 +259,7 @@ async def test_a_checkpoint_that_fails_is_only_told(
 async def test_a_read_only_log_follows_the_engine(log: SqliteLog, path: Path) -> None:
     stream = new_stream()
     await must_append(log, new_append(stream))
-    beside = open_sqlite(f"sqlite://{path}?mode=ro")
+    beside = open_sqlite(f"sqlite://{path}", read_only=True)
     seen = asyncio.create_task(follow(beside, {stream}, 3, after=0))
     await must_append(log, new_append(stream, expected=0, events=2))
     assert await seen == await log.read_stream(stream, limit=10) == await beside.read_stream(stream, limit=10)
@@ -273,10 +273,10 @@ async def test_a_read_only_log_writes_nothing(path: Path) -> None:
     await log.close()
     before = digest(path)
 
-    beside = open_sqlite(f"sqlite://{path}?mode=ro")
+    beside = open_sqlite(f"sqlite://{path}", read_only=True)
     [outcome] = await beside.append([new_append(stream, expected=0)])
     assert isinstance(outcome, Unavailable)
-    assert "leave out ?mode=ro" in outcome.reason
+    assert "give this user the right to write" in outcome.reason
     assert len(await beside.read_stream(stream, limit=10)) == 1
     await beside.close()
     assert digest(path) == before
