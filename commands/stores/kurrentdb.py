@@ -1,0 +1,313 @@
+"""The event log in KurrentDB: a node, or a cluster that survives the loss of one.
+
+Positions are KurrentDB's commit positions. An append's answer tells that of its last event alone, and a subscriber may
+see an event before its writer hears of it, so readers are fed by a subscription. Other applications may use the same
+database: only the streams of Signet's categories are read.
+
+A call that doesn't come back must not stay: each has a deadline, and a connection on which one failed is let go, since
+all later calls on it may fail, too.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar, get_args
+from urllib.parse import parse_qs, urlsplit
+
+import grpc
+import grpc.aio
+from kurrentdbclient import AsyncKurrentDBClient
+from kurrentdbclient import RecordedEvent as KurrentEvent
+from kurrentdbclient.exceptions import (
+    AccessDeniedError,
+    DeadlineExceededError,
+    DiscoveryFailedError,
+    InvalidCommitPositionError,
+    KurrentDBClientError,
+    NotFoundError,
+    ServiceUnavailableError,
+    SSLError,
+    UnauthenticatedError,
+)
+from kurrentdbclient.protos.v1 import streams_pb2_grpc
+
+from commands.stores.kurrentdb_append import Broken, append_batch
+from domain.ids import Category
+from domain.log import NO_STREAM, START, Append, Outcome, RecordedEvent, StoreError, StoreUnavailable, Unavailable
+
+SCHEMES: Final = ("kurrentdb", "kurrentdb+discover", "kdb", "kdb+discover")
+
+APPEND_DEADLINE_S: Final = 5.0
+READ_DEADLINE_S: Final = 5.0
+CONNECT_DEADLINE_S: Final = 1.0
+"""How long an append waits for a connection; before there is one, surely nothing is sent."""
+
+KEEPALIVE_MS: Final = 2_000
+"""A connection that is silent for so long is asked whether it lives, and is dead if it says nothing for as long."""
+
+PAGE_MAX: Final = 256
+"""The most events that a subscription hands on at once, and holds for a slow reader."""
+
+_PREFIXES: Final = tuple(f"{category}-" for category in get_args(Category))
+
+_CHANNEL: Final = (
+    # Else all clients of a process share one connection with its 100 calls, and none gets off a dead one.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    # A batch's requests are each below the server's bound of 1 MiB, an answer is a page of events.
+    ("grpc.max_receive_message_length", 17 << 20),
+)
+
+T = TypeVar("T")
+
+
+def open_kurrentdb(url: str) -> "KurrentLog":
+    """`kurrentdb://[user:password@]host:port?Tls=false`, or `kurrentdb+discover://` with the members of a cluster or a
+    name for all of them; the options are those of KurrentDB's connection strings. Connects at the first call. Raises
+    StoreError."""
+    parts = urlsplit(url)
+    try:
+        if not parts.hostname:
+            raise ValueError("it names no host")
+        log = KurrentLog(_with_keepalive(url))
+        log.new_client()
+    except (ValueError, OSError) as error:
+        raise StoreError(
+            f"the URL of KurrentDB is wrong: {error}. Write kurrentdb://host:2113?Tls=false for one node without TLS, "
+            "or kurrentdb+discover://user:password@host:2113?TlsCaFile=/path/to/ca.crt for a cluster"
+        ) from error
+    return log
+
+
+def _with_keepalive(url: str) -> str:
+    named = {name.lower() for name in parse_qs(urlsplit(url).query)}
+    for option in ("KeepAliveInterval", "KeepAliveTimeout"):
+        if option.lower() not in named:
+            url += f"{'&' if '?' in url else '?'}{option}={KEEPALIVE_MS}"
+    return url
+
+
+class KurrentLog:
+    """One connection for reads, one for appends, and one for each subscription."""
+
+    def __init__(self, url: str) -> None:
+        """Only `open_kurrentdb` makes one."""
+        self._url = url
+        self._client: AsyncKurrentDBClient | None = None
+        self._writing: _Writing | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._subscriptions: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def new_client(self) -> AsyncKurrentDBClient:
+        """It connects when it is first used. Raises ValueError and OSError."""
+        client = AsyncKurrentDBClient(self._url)
+        client.grpc_options += _CHANNEL
+        return client
+
+    async def append(self, batch: Sequence[Append]) -> list[Outcome]:
+        if not batch:
+            return []
+        try:
+            writing = await self._write()
+        except StoreUnavailable as error:
+            return [Unavailable(reason=str(error))] * len(batch)
+        try:
+            return await append_batch(
+                writing.stub, batch,
+                deadline_s=APPEND_DEADLINE_S, metadata=writing.metadata, credentials=writing.credentials,
+            )  # fmt: skip
+        except Broken as broken:
+            self._let_go()
+            return broken.outcomes
+
+    async def read_stream(self, stream: str, *, after: int = NO_STREAM, limit: int) -> list[RecordedEvent]:
+        async def read(client: AsyncKurrentDBClient) -> list[RecordedEvent]:
+            try:
+                events = await client.get_stream(
+                    stream, stream_position=after + 1, limit=limit, timeout=READ_DEADLINE_S
+                )
+            except NotFoundError:
+                return []
+            return [_recorded(event) for event in events]
+
+        return await self._read(read) if limit > 0 else []
+
+    async def read_all(self, *, after: int = START, limit: int) -> list[RecordedEvent]:
+        async def read(client: AsyncKurrentDBClient) -> list[RecordedEvent]:
+            # It begins with the event at the position that is named.
+            return [event for event in await self._page(client, after, limit + 1) if event.position > after][:limit]
+
+        return await self._read(read) if limit > 0 else []
+
+    async def head(self) -> int:
+        async def read(client: AsyncKurrentDBClient) -> int:
+            response = await client.read_all(
+                backwards=True, filter_include=_PREFIXES, filter_by_stream_name=True, filter_by_prefix=True, limit=1,
+                timeout=READ_DEADLINE_S,
+            )  # fmt: skip
+            return max([event.commit_position async for event in response], default=START)
+
+        return await self._read(read)
+
+    async def subscribe(self, *, after: int = START) -> AsyncGenerator[list[RecordedEvent], None]:
+        events: asyncio.Queue[RecordedEvent | StoreUnavailable] = asyncio.Queue(PAGE_MAX)
+        pump = asyncio.create_task(self._pump(after, events))
+        self._subscriptions.add(pump)
+        try:
+            while True:
+                batch: list[RecordedEvent] = []
+                following = await events.get()
+                while isinstance(following, RecordedEvent):
+                    batch.append(following)
+                    if events.empty() or len(batch) == PAGE_MAX:
+                        break
+                    following = events.get_nowait()
+                if batch:
+                    yield batch
+                if isinstance(following, StoreUnavailable):
+                    raise following
+        finally:
+            self._subscriptions.discard(pump)
+            pump.cancel()
+            await asyncio.wait([pump])
+
+    async def close(self) -> None:
+        self._closed = True
+        self._let_go()
+        for pump in self._subscriptions:
+            pump.cancel()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    async def _pump(self, after: int, events: "asyncio.Queue[RecordedEvent | StoreUnavailable]") -> None:
+        try:
+            async with self._connected() as client, asyncio.timeout(None) as deadline:
+                deadline.reschedule(asyncio.get_running_loop().time() + READ_DEADLINE_S)
+                await self._check_reaches(client, after)
+                subscription = await client.subscribe_to_all(
+                    commit_position=after or None,
+                    filter_include=_PREFIXES, filter_by_stream_name=True, filter_by_prefix=True,
+                )  # fmt: skip
+                deadline.reschedule(None)
+                async for event in subscription:
+                    if not event.type.startswith("$"):
+                        await events.put(_recorded(event))
+        except (KurrentDBClientError, grpc.RpcError, TimeoutError) as error:
+            await events.put(self._explain(error))
+        except asyncio.CancelledError:
+            if self._closed and not events.full():
+                events.put_nowait(StoreUnavailable("the log was closed"))
+            raise
+        else:
+            await events.put(StoreUnavailable("KurrentDB has ended the subscription"))
+
+    async def _check_reaches(self, client: AsyncKurrentDBClient, after: int) -> None:
+        """From a position beyond the log's end a subscription would swallow all events until the log has passed it."""
+        if after > START and (end := await client.get_commit_position(timeout=READ_DEADLINE_S)) < after:
+            raise InvalidCommitPositionError(f"the log ends at {end}, and it was read up to {after} already")
+
+    async def _page(self, client: AsyncKurrentDBClient, after: int, limit: int) -> list[RecordedEvent]:
+        response = await client.read_all(
+            commit_position=after or None, limit=limit, timeout=READ_DEADLINE_S,
+            filter_include=_PREFIXES, filter_by_stream_name=True, filter_by_prefix=True,
+        )  # fmt: skip
+        return [_recorded(event) async for event in response if not event.type.startswith("$")]
+
+    async def _read(self, work: Callable[[AsyncKurrentDBClient], Awaitable[T]]) -> T:
+        if self._closed:
+            raise StoreUnavailable("the log was closed")
+        if self._client is None:
+            self._client = self.new_client()
+        try:
+            return await work(self._client)
+        except (KurrentDBClientError, grpc.RpcError) as error:
+            self._let_go()
+            raise self._explain(error) from error
+
+    async def _write(self) -> "_Writing":
+        """A connection that stands. Raises StoreUnavailable, and nothing was sent then."""
+        if self._closed:
+            raise StoreUnavailable("the log was closed")
+        if self._writing is None:
+            try:
+                async with self._connected() as client:
+                    await client.connect()
+                    self._writing = _Writing(client)
+            except (KurrentDBClientError, grpc.RpcError) as error:
+                raise self._explain(error) from error
+        writing = self._writing
+        try:
+            async with asyncio.timeout(CONNECT_DEADLINE_S):
+                await writing.channel.channel_ready()
+        except TimeoutError as error:
+            self._let_go()
+            raise self._explain(error) from error
+        return writing
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncKurrentDBClient]:
+        client = self.new_client()
+        try:
+            yield client
+        finally:
+            await client.close()
+
+    def _let_go(self) -> None:
+        """The next call connects anew, and finds out who leads."""
+        client, self._client = self._client, None
+        writing, self._writing = self._writing, None
+        closing = [each.close() for each in (client,) if each is not None]
+        closing += [each.channel.close(grace=0) for each in (writing,) if each is not None]
+        for each in closing:
+            task = asyncio.ensure_future(each)
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    def _explain(self, error: Exception) -> StoreUnavailable:
+        # gRPC's texts are long, and the first line says what is the matter.
+        what = (str(error) or type(error).__name__).splitlines()[0][:200]
+        return StoreUnavailable(f"KurrentDB at {urlsplit(self._url).netloc.rpartition('@')[2]}: {what}{_remedy(error)}")
+
+
+class _Writing:
+    """The connection for appends, to the node that leads."""
+
+    def __init__(self, client: AsyncKurrentDBClient) -> None:
+        spec = client.connection_spec
+        if spec.options.tls:
+            tls = grpc.ssl_channel_credentials(client.root_certificates, client.private_key, client.certificate_chain)
+            self.channel = grpc.aio.secure_channel(client.connection_target, tls, options=client.grpc_options)
+        else:
+            self.channel = grpc.aio.insecure_channel(client.connection_target, options=client.grpc_options)
+        self.stub = streams_pb2_grpc.StreamsStub(self.channel)  # type: ignore[no-untyped-call]  # generated
+        self.metadata = (("connection-name", spec.options.connection_name), ("requires-leader", "true"))
+        self.credentials = client.construct_call_credentials(spec.username, spec.password)
+
+
+def _recorded(event: KurrentEvent) -> RecordedEvent:
+    return RecordedEvent(
+        position=event.commit_position,
+        stream=event.stream_name,
+        version=event.stream_position,
+        topic=event.type,
+        data=event.data,
+    )
+
+
+def _remedy(error: Exception) -> str:
+    match error:
+        case SSLError():
+            return " (its certificate is not trusted: name its authority by TlsCaFile, or Tls=false where it has none)"
+        case ServiceUnavailableError() | DiscoveryFailedError():
+            return " (start it, or correct the URL; it may also be starting)"
+        case UnauthenticatedError() | AccessDeniedError():
+            return " (correct user and password in the URL)"
+        case DeadlineExceededError() | TimeoutError():
+            return " (it does not answer: look at the node and the network)"
+        case InvalidCommitPositionError():
+            return " (it is another log, or an older backup of it: restore the newer one, or rebuild the read models)"
+        case _:
+            return ""
