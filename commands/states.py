@@ -55,7 +55,7 @@ class Slot(Generic[S]):
 
 class States:
     """Slots by stream, in two generations: where `slots_max` are in use, or what they hold has come to `items_max`,
-    those that were not used since the last turn are dropped. The others lose the command ids that they had before it,
+    those that were not used since the last `trim` are dropped. The others lose the command ids that they had before it,
     or the ids of a few thousand busy conversations would fill the memory. Reads raise StoreUnavailable."""
 
     def __init__(
@@ -112,8 +112,8 @@ class States:
     def keep(self, slot: Slot[Any]) -> None:
         self._new[slot.stream] = slot
 
-    def turn(self) -> None:
-        """Between two batches only: nothing tentative may be lost."""
+    def trim(self) -> None:
+        """Begins a new generation where one is due. Between two batches only: nothing tentative may be lost."""
         if len(self._new) > self._slots_max or self.items > self._items_max:
             self._old, self._new = self._new, {}
             self.items = 0

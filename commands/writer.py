@@ -8,8 +8,8 @@ A command's way, and the step's number in the code:
     3 decide     each command against its stream's state, commands of one stream chained on its tentative state
     4 append     all streams in one call; atomic for each stream only
     5 settle     each stream by its own outcome
-    6 answer     after the commit, refusals too: they may rest on what was tentative
-    7 hand over  the committed events to the feed
+    6 answer     after the commit, also refusals that may rest on what was tentative; other refusals are given at once
+    7 hand over  the committed events to the feed (`commands/handover.py`)
 
 How an append ends:
 
@@ -83,8 +83,8 @@ class Writer:
         snapshots: Snapshots | None = None,
         slots_max: int = 20_000,
     ) -> None:
-        """`hand_over` gets the committed events in order of position; None where others write the store too, or it
-        doesn't tell the positions: then the feed follows the log. `clock` gives microseconds since 1970 UTC.
+        """`hand_over` (`Feed.publish`) gets what is committed, in order of position; None where others write the store
+        too, or it doesn't tell the positions: then the feed follows the log. `clock` gives microseconds since 1970 UTC.
         `hearers_max`: how many members the events of one batch may have together, so that pushes to a large group don't
         hold the loop for long. `waiting_max`: how many commands may be without an answer; `slots_max`: how many
         streams' states are kept, twice as many at most."""
@@ -158,7 +158,7 @@ class Writer:
         while self._queue or not self._stopping:
             await self._sleep()
             await self._round()
-            self._states.turn()
+            self._states.trim()
             # An append may finish without suspending: let the loop read sockets in between.
             await asyncio.sleep(0)
         self._leave_open()

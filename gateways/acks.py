@@ -13,8 +13,8 @@ from commands.ids import new_uuid
 from commands.writer import Accepted, Reply, Writer
 from domain.ids import AccountId, CommandId, ConversationId, DeviceId, is_uuid
 from domain.receipts import EXCEPTIONS_MAX, AdvanceReceipts, Receipt
-from gateways.commands import check_signature, is_seq
 from gateways.refusal import Refusal
+from gateways.sends import check_signature, is_seq
 from signet_client import wire
 from signet_client.codes import REPLIES
 
@@ -26,11 +26,11 @@ NAMED_MAX: Final = 2_048
 
 
 class Peer(Protocol):
-    """The connection of the device that states something."""
+    """The connection of the device that states something: `Connection` in gateways/connection.py."""
 
     account: AccountId
     device: DeviceId
-    room: int
+    window: int
     """How many commands it may still give; each command that carries something of it takes one."""
 
     def __hash__(self) -> int: ...
@@ -128,7 +128,7 @@ class _Gathered:
         marks = self._marks.get(key)
         if marks is None:
             marks = self._marks[key] = _Marks(peer)
-            peer.room -= 1
+            peer.window -= 1
         if delivered > marks.delivered:
             marks.delivered = delivered
         if read > marks.read:
@@ -136,7 +136,7 @@ class _Gathered:
 
     def state(self, peer: Peer, receipt: Receipt) -> None:
         self._statements.append((peer, receipt))
-        peer.room -= 1
+        peer.window -= 1
         self._named += len(receipt.undecryptable) + len(receipt.repaired)
 
     def chunks(self) -> Iterator[tuple[list[Peer], list[Receipt]]]:

@@ -16,12 +16,12 @@ from typing import Any, Final, Protocol
 from commands.writer import Accepted, Reply
 from domain.ids import AccountId, ConversationId, DeviceId, account_stream, is_uuid
 from gateways.acks import Acks
-from gateways.commands import SEQ_MAX, is_seq, message_command, parse_header
-from gateways.history import page_of, seen_by
+from gateways.history import inbox_row, page_of
 from gateways.limits import LEASE
 from gateways.protocol import encode
 from gateways.refusal import Refusal
-from gateways.resume import Held, resume
+from gateways.resume import HeldPushes, resume
+from gateways.sends import SEQ_MAX, is_seq, message_command, parse_header
 from gateways.services import Services
 from signet_client import wire
 from signet_client.codes import DISCONNECTS, Disconnect
@@ -38,7 +38,7 @@ OVER_LIMIT_MAX: Final = 1_000
 
 
 class Link(Protocol):
-    """The way back to the device."""
+    """The way back to the device: `LiveProtocol` in gateways/websocket.py."""
 
     @property
     def address(self) -> str:
@@ -77,8 +77,8 @@ class Connection:
     """Attached to the hub from its log-in until `end`."""
 
     __slots__ = (
-        "_acks", "_commands_left", "_held", "_known", "_link", "_lookups", "_nonce", "_over_limit", "_receipts_left",
-        "_room_awaited", "_services", "_tasks", "_welcomed", "account", "device", "room",
+        "_acks", "_commands_leased", "_conversations", "_held_pushes", "_link", "_lookups", "_nonce", "_over_limit",
+        "_receipts_leased", "_services", "_tasks", "_welcomed", "_window_awaited", "account", "device", "window",
     )  # fmt: skip
 
     def __init__(self, services: Services, acks: Acks, link: Link) -> None:
@@ -88,23 +88,24 @@ class Connection:
         self._nonce = ""
         """Of the challenge; empty before it, and once a hello has come."""
         self._welcomed = False
-        self._held: Held | None = None
-        self._known: set[str] = set()
+        self._held_pushes: HeldPushes | None = None
+        """While it resumes."""
+        self._conversations: set[str] = set()
         """Conversations that the account surely is or was in."""
         self._lookups: deque[_Lookup] = deque()
         """What waits for the read models, in order."""
-        self._commands_left = 0
-        self._receipts_left = 0
-        """How many it may send before it needs leave for more."""
+        self._commands_leased = 0
+        self._receipts_leased = 0
+        """How many it may send before it must ask its limits again."""
         self._over_limit = 0
         """How many frames were refused for their number since one was let in."""
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self.account = AccountId("")
         self.device = DeviceId("")
-        self.room = COMMANDS_MAX
+        self.window = COMMANDS_MAX
         """How many commands the device may give before one of those that it gave is answered."""
-        self._room_awaited = 1
-        """So much room makes the link go on."""
+        self._window_awaited = 1
+        """A window of so many makes the link go on."""
 
     def start(self) -> None:
         self._nonce = self._services.auth.challenge()
@@ -160,7 +161,8 @@ class Connection:
             self._services.limits.check_connections(self._services.hub.others(caller.account, caller.device))
             self.account, self.device = caller.account, caller.device
             self._link.trust()
-            self._held = Held()
+            # Until `resume` holds anew: what comes before that is in the read models that it waits for.
+            self._held_pushes = HeldPushes()
             self._services.hub.attach(self)
             await self._check_active()
             await resume(self._services, self, hello.cursors, partial=hello.partial)
@@ -175,9 +177,9 @@ class Connection:
         if row is None or not row.active:
             raise Refusal("device_revoked")
 
-    def hold(self) -> Held:
-        self._held = Held()
-        return self._held
+    def hold(self) -> HeldPushes:
+        self._held_pushes = HeldPushes()
+        return self._held_pushes
 
     def welcome(self, frame: wire.Welcome) -> None:
         self._send(frame)
@@ -189,7 +191,7 @@ class Connection:
 
     def go_live(self, heads: Mapping[ConversationId, int]) -> None:
         self._send(wire.Live())
-        held, self._held = self._held, None
+        held, self._held_pushes = self._held_pushes, None
         if held is not None:
             for data in held.beyond(heads):
                 self._link.write(data)
@@ -197,8 +199,8 @@ class Connection:
     # Pushes
 
     def push(self, conversation: ConversationId, seq: int, data: bytes) -> None:
-        if self._held is not None:
-            self._held.add(conversation, seq, data)
+        if self._held_pushes is not None:
+            self._held_pushes.add(conversation, seq, data)
         elif self._link.slow:
             self._link.miss()
         else:
@@ -213,8 +215,8 @@ class Connection:
             self.refuse(Refusal("bad_header", "it can't be read"))
             return
         try:
-            if self._commands_left:
-                self._commands_left -= 1
+            if self._commands_leased:
+                self._commands_leased -= 1
             else:
                 self._lease_commands()
             command = message_command(
@@ -230,7 +232,7 @@ class Connection:
         except Refusal as refusal:
             self.refuse(refusal, frame_id=header.id, conversation=header.conversation)
             return
-        self.room -= 1
+        self.window -= 1
         reply = partial(self._replied, header.id, header.conversation)
         self._services.writer.submit(command, turn=self, reply=reply)
         if frame.read is not None:
@@ -245,35 +247,37 @@ class Connection:
 
     def answered(self) -> None:
         """One command fewer is without an answer."""
-        self.room += 1
-        if self.room == self._room_awaited:
+        self.window += 1
+        if self.window == self._window_awaited:
             self._link.go_on()
 
     def finish(self) -> bool:
         """Whether no command is without an answer; else the link goes on when that is so."""
-        self._room_awaited = COMMANDS_MAX
-        return self.room == COMMANDS_MAX
+        self._window_awaited = COMMANDS_MAX
+        return self.window == COMMANDS_MAX
 
     def _lease_commands(self) -> None:
-        """Leave for this command, and for those that follow. Raises Refusal."""
-        self._commands_left = self._services.limits.take_commands(self.account, self.device, LEASE) - 1
+        """Asks the limits for this command, and for those that follow. Raises Refusal."""
+        self._commands_leased = self._services.limits.take_commands(self.account, self.device, LEASE) - 1
         self._over_limit = 0
 
     def _take_receipt(self) -> None:
         """Raises Refusal."""
         self._services.counts.receipts += 1
-        if not self._receipts_left:
-            self._receipts_left = self._services.limits.take_receipts(self.account, self.device, LEASE)
+        if not self._receipts_leased:
+            self._receipts_leased = self._services.limits.take_receipts(self.account, self.device, LEASE)
             self._over_limit = 0
-        self._receipts_left -= 1
+        self._receipts_leased -= 1
 
     def _on_statement(self, frame: wire.Ack | wire.Read) -> None:
+        """How far the device has come: the domain's `Receipt`. (The frame `receipt` is none; it tells an author its
+        ticks.)"""
         try:
             self._take_receipt()
         except Refusal as refusal:
             self.refuse(refusal, conversation=frame.c)
             return
-        if frame.c in self._known:
+        if frame.c in self._conversations:
             self._gather(frame)
         else:
             self._on_lookup(frame)
@@ -303,7 +307,7 @@ class Connection:
         self._on_lookup(frame)
 
     def _on_lookup(self, frame: _Lookup) -> None:
-        self.room -= 1
+        self.window -= 1
         self._lookups.append(frame)
         if len(self._lookups) == 1:
             self._start_task(self._serve_lookups)
@@ -320,7 +324,7 @@ class Connection:
 
     async def _fetch(self, frame: wire.Fetch) -> None:
         try:
-            row = await seen_by(self._services, self.account, frame.c)
+            row = await inbox_row(self._services, self.account, frame.c)
             after = min(max(0, frame.after), SEQ_MAX)
             self._send(await page_of(self._services, row, after=after, limit=frame.limit, request_id=frame.id))
         except Refusal as refusal:
@@ -332,12 +336,12 @@ class Connection:
         learns which conversations exist."""
         if is_uuid(frame.c):
             try:
-                await seen_by(self._services, self.account, frame.c)
+                await inbox_row(self._services, self.account, frame.c)
             except Refusal as refusal:
                 if refusal.code != "no_such_conversation":
                     self.refuse(refusal, conversation=frame.c)
                 return
-            self._known.add(frame.c)
+            self._conversations.add(frame.c)
         self._gather(frame)
 
     # Sending

@@ -18,7 +18,7 @@ PAGE_BYTES_MAX: Final = 262_144
 """How long the texts of a page may be together; it ends before the event that would be too much, and `upto` says so."""
 
 
-async def seen_by(services: Services, account: AccountId, conversation: str) -> InboxRow:
+async def inbox_row(services: Services, account: AccountId, conversation: str) -> InboxRow:
     """The conversation as this account may see it, with everything that is published. Raises Refusal:
     `no_such_conversation` to whoever never was in it, whether it exists or not; `unavailable`, also to everybody while
     events of the conversation are parked: nobody knows who is in it."""

@@ -23,7 +23,7 @@ _log = logging.getLogger("signet.hub")
 
 
 class Listener(Protocol):
-    """The connection of one device that is logged in."""
+    """The connection of one device that is logged in: `Connection` in gateways/connection.py."""
 
     account: AccountId
     device: DeviceId

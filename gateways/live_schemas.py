@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from domain.receipts import EXCEPTIONS_MAX
-from gateways.commands import HEADER_CHARS_MAX, SEQ_MAX, SIGNER_CHARS_MAX
 from gateways.history import PAGE_ITEMS_MAX
 from gateways.models import UUID_PATTERN
 from gateways.schemas import schemas_of
+from gateways.sends import HEADER_CHARS_MAX, SEQ_MAX, SIGNER_CHARS_MAX
 from gateways.services import EdgeSettings
 from signet_client import payloads, wire
 

@@ -27,7 +27,7 @@ HELD_BYTES_MAX: Final = 1_048_576
 """How much one connection may hold while it resumes."""
 
 
-class Held:
+class HeldPushes:
     """The pushes of a connection that is resuming."""
 
     __slots__ = ("_bytes", "_pushes", "overflowed")
@@ -56,12 +56,12 @@ class Held:
 
 
 class Device(Protocol):
-    """The connection that resumes."""
+    """The connection that resumes: `Connection` in gateways/connection.py."""
 
     account: AccountId
     device: DeviceId
 
-    def hold(self) -> Held:
+    def hold(self) -> HeldPushes:
         """From here on pushes go there."""
         ...
 

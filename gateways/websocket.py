@@ -97,7 +97,7 @@ class _Shared:
 
 
 class LiveProtocol(asyncio.Protocol):
-    """One connection's socket."""
+    """One connection's socket. What the frames mean, and what goes back, is the affair of its `Connection`."""
 
     __slots__ = (
         "_alive", "_closing", "_connection", "_drained", "_frames", "_held", "_missed", "_outbox", "_outbox_bytes",
@@ -271,13 +271,13 @@ class LiveProtocol(asyncio.Protocol):
     def _take(self, data: bytes, *, waited: bool) -> None:
         """A turn of the loop belongs to all connections: each gets so many frames of it; in a short one, who says much
         gets some only after it has `waited` for its own."""
-        room = COMMANDS_MAX if self._connection is None else self._connection.room
+        window = COMMANDS_MAX if self._connection is None else self._connection.window
         most, slice_bytes = FRAMES_MAX, SLICE_BYTES
         if self._shared.courtesy.due:
             most, slice_bytes = FRAMES_FEW, SLICE_BYTES_FEW
             if self._voice.says_much and not waited:
                 most = 0
-        frames = self._frames.receive(data, min(most, room), slice_bytes)
+        frames = self._frames.receive(data, min(most, window), slice_bytes)
         for frame in frames:
             if isinstance(frame, Opened):
                 self._emit()
@@ -295,7 +295,7 @@ class LiveProtocol(asyncio.Protocol):
     def _hold(self) -> None:
         self._held = True
         self._transport.pause_reading()
-        if self._connection is None or self._connection.room > 0:
+        if self._connection is None or self._connection.window > 0:
             self.go_on()
         # Else the connection says so when an answer has left.
 

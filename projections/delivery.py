@@ -5,9 +5,9 @@ and what is lost here is found by its seq, which leaves a hole.
 
     feed → `receive` → a room for each conversation → pushes → subscribers
 
-All of this happens within the writer's `publish`, without a task switch, but where a conversation is touched whose room
-is not in memory: its events wait, in order, until the room has been made from the two streams in the log; those of
-other conversations go on meanwhile.
+All of this happens within `Feed.publish`, so without a task switch and before any read model has the events, but where
+a conversation is touched whose room (`projections/room.py`) is not in memory: its events wait, in order, until the room
+has been made from the two streams in the log; those of other conversations go on meanwhile.
 """
 
 import asyncio
@@ -211,13 +211,13 @@ class _Batch:
     def take(self, event: Event, conversation: ConversationId, room: Room) -> None:
         fact = event.entry.e
         if isinstance(fact, MessageSent):
-            room.send(event.version + 1, fact)
+            room.fold_message(event.version + 1, fact)
             origin = (fact.by, fact.device)
             self.pushes.append(EventPush(event=event, conversation=conversation, to=room.audience, origin=origin))
         elif isinstance(fact, ReceiptsAdvanced):
             self._touched[conversation] = room
             for receipt in fact.receipts:
-                if room.receive(receipt):
+                if room.fold_receipt(receipt):
                     account = receipt.account
                     push = MarkPush(
                         conversation=conversation, account=account, read=receipt.read, origin=(account, receipt.device)
@@ -231,7 +231,7 @@ class _Batch:
     def finish(self) -> list[Push]:
         """All pushes, the ticks last. Rooms hold no tick back after it."""
         for conversation, room in self._touched.items():
-            for told in room.tick():
+            for told in room.take_ticks():
                 push = TickPush(
                     conversation=conversation,
                     account=told.author,
@@ -247,7 +247,7 @@ class _Batch:
     def _change(self, event: Event, fact: ConversationEvent, room: Room) -> tuple[AccountId, ...]:
         """Whoever leaves or is removed hears of it; newcomers hear of their joining."""
         before = room.audience
-        room.change(event.version + 1, fact)
+        room.fold_change(event.version + 1, fact)
         return before if isinstance(fact, MemberLeft | MemberRemoved) else room.audience
 
 

@@ -307,6 +307,8 @@ class _Lowest(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Tail(msgspec.Struct, frozen=True, gc=False):
+    """How far the last ones of a conversation have come."""
+
     delivered: _Lowest
     read: _Lowest
 

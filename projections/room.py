@@ -17,7 +17,7 @@ from domain.conversation import (
 from domain.ids import AccountId, DeviceId
 from domain.receipts import Marks, Receipt, ReceiptsAdvanced, advance
 from domain.ticks import Lowest, Ticks
-from projections.exceptions import Changes, Exceptions
+from projections.undecryptable import Changes, Undecryptable
 
 _NOTHING: Final = Ticks()
 
@@ -57,9 +57,9 @@ class Room:
         self._told: dict[AccountId, Ticks] = {}
         """What the members that wait for ticks were told; nobody waits whose last message all have read."""
         self._lowest = (0, 0)
-        self._exceptions = Exceptions()
+        self._undecryptable = Undecryptable()
         self._unsure: set[AccountId] = set()
-        """The authors that may have missed what was told of exceptions."""
+        """The authors that may have missed what was told of undecryptable messages."""
 
     @property
     def audience(self) -> tuple[AccountId, ...]:
@@ -72,27 +72,27 @@ class Room:
         """An event of the past, of either stream, that nobody is to hear of."""
         fact = event.entry.e
         if isinstance(fact, MessageSent):
-            self.send(event.version + 1, fact)
+            self.fold_message(event.version + 1, fact)
         elif isinstance(fact, ReceiptsAdvanced):
             for receipt in fact.receipts:
-                self.receive(receipt)
+                self.fold_receipt(receipt)
         else:
-            self.change(event.version + 1, cast("ConversationEvent", fact))
+            self.fold_change(event.version + 1, cast("ConversationEvent", fact))
 
     def settle(self) -> None:
         """After the past has been folded: what authors were to be told of it they have from elsewhere. A room that was
-        let go may have told less of exceptions than there are, though."""
-        for _ in self.tick():
+        let go may have told of fewer undecryptable messages than there are, though."""
+        for _ in self.take_ticks():
             pass
         self._unsure.update(self._wrote)
 
-    def send(self, seq: int, event: MessageSent) -> None:
+    def fold_message(self, seq: int, event: MessageSent) -> None:
         author = event.by
         self._wrote[author] = seq
         if author not in self._told:
             self._told[author] = self._ticks_of(author)
 
-    def change(self, seq: int, event: ConversationEvent) -> None:
+    def fold_change(self, seq: int, event: ConversationEvent) -> None:
         """Any other event of the conversation."""
         match event:
             case ConversationStarted():
@@ -108,12 +108,12 @@ class Room:
             case _:
                 pass
 
-    def receive(self, receipt: Receipt) -> bool:
+    def fold_receipt(self, receipt: Receipt) -> bool:
         """Folds what one device states. True: the account's read mark has moved."""
         account = receipt.account
         marks = self._marks_of(receipt)
-        if receipt.undecryptable or account in self._exceptions:
-            self._exceptions.receive(receipt, self._marks[account], self._joined.get(account))
+        if receipt.undecryptable or account in self._undecryptable:
+            self._undecryptable.receive(receipt, self._marks[account], self._joined.get(account))
         else:
             advance(marks, receipt)
         self._delivered_by.advance(account, receipt.delivered)
@@ -123,10 +123,10 @@ class Room:
         self._read[account] = receipt.read
         return True
 
-    def tick(self) -> Iterator[Told]:
+    def take_ticks(self) -> Iterator[Told]:
         """The authors whose ticks have moved, or with a message that is newly undelivered or repaired, since this was
         last asked. None of the seqs that one is told of need be its own, but it has a message beyond the lowest."""
-        changed = self._exceptions.lowest_change
+        changed = self._undecryptable.lowest_change
         for author in self._candidates(changed is not None):
             ticks, told, wrote = self._ticks_of(author), self._told.get(author), self._wrote[author]
             if told is not None:
@@ -135,10 +135,10 @@ class Room:
                     del self._told[author]
             news: Changes | None = ([], [])
             if changed is not None and changed <= wrote:
-                news = self._exceptions.changes(author, self._visible[author])
+                news = self._undecryptable.changes(author, self._visible[author])
             if news != ([], []) or (told is not None and _moved(told, ticks, wrote)):
                 yield self._to_tell(author, ticks, news)
-        self._exceptions.told()
+        self._undecryptable.told()
 
     def _candidates(self, changed: bool) -> list[AccountId]:
         """While the lowest mark of all stands, only the tick of the one who is behind all others can move."""
@@ -157,7 +157,7 @@ class Room:
     def _to_tell(self, author: AccountId, ticks: Ticks, news: Changes | None) -> Told:
         unsure = author in self._unsure
         self._unsure.discard(author)
-        if news is None or (unsure and self._exceptions):
+        if news is None or (unsure and self._undecryptable):
             return Told(author=author, ticks=ticks, undelivered=[], repaired=[], more=True)
         return Told(author=author, ticks=ticks, undelivered=news[0], repaired=news[1], more=False)
 
@@ -182,7 +182,7 @@ class Room:
         self._changed()
 
     def _leave(self, account: AccountId, seq: int) -> None:
-        self._exceptions.leave(account, self._joined.pop(account))
+        self._undecryptable.leave(account, self._joined.pop(account))
         self._visible[account][-1][1] = seq
         self._delivered_by.leave(account, seq)
         self._read_by.leave(account, seq)

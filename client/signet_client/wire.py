@@ -252,7 +252,8 @@ class Refused(_Frame, frozen=True, kw_only=True, tag="refused"):
 
 
 class Receipt(_Frame, frozen=True, kw_only=True, tag="receipt"):
-    """To an author: how far its messages in this conversation have come. Marks only grow: keep the greater ones."""
+    """To an author, its ticks: how far its messages in this conversation have come. Marks only grow: keep the greater
+    ones."""
 
     c: str
     delivered: int

@@ -19,7 +19,7 @@ from gateways import models
 from gateways.api import examples
 from gateways.api.edge import Edge, QueryId, Talk, Who, answer, body_of, check_text, execute
 from gateways.auth import Caller
-from gateways.history import seen_by
+from gateways.history import inbox_row
 from gateways.items import overview_of, sealed
 from gateways.openapi import operation
 from gateways.refusal import Refusal
@@ -99,7 +99,7 @@ async def show_conversation(services: Edge, who: Who, talk: Talk) -> Response:
 
     A former member sees it as it was when it left, without the members.
     """
-    row = await seen_by(services, who.account, talk)
+    row = await inbox_row(services, who.account, talk)
     await services.catch_up("receipts")
     ticks = await services.receipts.ticks(talk, who.account)
     overview = overview_of(row, ticks, delivered=0, sealer=services.sealer)

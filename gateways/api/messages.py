@@ -12,10 +12,10 @@ from gateways import models
 from gateways.api import examples
 from gateways.api.conversations import change
 from gateways.api.edge import Edge, Talk, Who, answer, body_of
-from gateways.commands import message_command, parse_header
-from gateways.history import PAGE_ITEMS_MAX, page_of, seen_by
+from gateways.history import PAGE_ITEMS_MAX, inbox_row, page_of
 from gateways.openapi import operation
 from gateways.refusal import Refusal
+from gateways.sends import message_command, parse_header
 from projections.inbox import InboxRow
 from projections.visible import sees
 from signet_client import wire
@@ -121,7 +121,7 @@ async def list_events(
     The next page is the one after `upto`; all is read when `upto` is `head`. It has only what the caller may see: what
     was sent while it was no member is missing, and `visible` of the conversation says so.
     """
-    row = await seen_by(services, who.account, talk)
+    row = await inbox_row(services, who.account, talk)
     return answer(await page_of(services, row, after=after, limit=limit))
 
 
@@ -134,7 +134,7 @@ async def list_receipts(services: Edge, who: Who, talk: Talk) -> Response:
 
     What could not be decrypted is named as far as it is among the 2,048 latest of all members and devices.
     """
-    row = await seen_by(services, who.account, talk)
+    row = await inbox_row(services, who.account, talk)
     if row.role is None:
         raise Refusal("not_a_member")
     await services.catch_up("receipts")
@@ -160,7 +160,7 @@ async def list_undelivered(
 
     For authors whose ticks say that there is more than they name. A page may be empty and yet not the last one.
     """
-    await seen_by(services, who.account, talk)
+    await inbox_row(services, who.account, talk)
     await services.catch_up("receipts")
     services.check_whole("receipts", conversation_stream(talk), receipts_stream(talk))
     page = await services.receipts.undelivered(

@@ -63,13 +63,13 @@ async def test_a_dropped_state_is_read_again(log: Watched, talk: ConversationId)
 async def test_where_too_many_are_kept_those_not_used_since_are_dropped(log: Watched, talk: ConversationId) -> None:
     states = States(log, slots_max=2)
     used, unused = await states.account(ANN), await states.account(BEN)
-    states.turn()  # two are not too many
+    states.trim()  # two are not too many
     await states.conversation(talk)
-    states.turn()
+    states.trim()
     assert await states.account(ANN) is used
     await states.receipts(talk)
     await states.account(CAT)
-    states.turn()
+    states.trim()
     assert await states.account(ANN) is used
     assert await states.account(BEN) is not unused
 
@@ -78,15 +78,15 @@ async def test_what_the_states_hold_has_a_bound_too(log: Watched, talk: Conversa
     """However many command ids, members and marks there are in each."""
     states = States(log, items_max=30)
     unused, used = await states.account(BEN), await states.conversation(talk)
-    states.turn()  # they hold few
+    states.trim()  # they hold few
     states.items += 20  # events came
-    states.turn()
+    states.trim()
     assert states.items == 0
     assert await states.conversation(talk) is used
     assert states.items == 4 + 2 * 2 + 1 + 7  # two people, one of whom sent something, seven command ids
     assert used.state.recent.since == 0
     states.items += 20
-    states.turn()
+    states.trim()
     assert await states.conversation(talk) is used
     assert states.items == 4 + 2 * 2 + 1
     assert used.state.recent.since == 7  # ids from before are looked up
@@ -103,7 +103,7 @@ async def test_the_writer_tells_them_how_much_came(desk: Desk, log: Watched) -> 
 async def test_a_state_of_either_generation_is_dropped(log: Watched, talk: ConversationId) -> None:
     states = States(log, slots_max=0)
     slot = await states.conversation(talk)
-    states.turn()
+    states.trim()
     states.drop(slot.stream)
     assert await states.conversation(talk) is not slot
 

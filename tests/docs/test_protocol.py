@@ -15,8 +15,8 @@ from nacl.signing import SigningKey, VerifyKey
 from domain.ids import CommandId, account_id
 from domain.receipts import EXCEPTIONS_MAX
 from gateways import auth, history, httpsocket, protocol
-from gateways.commands import HEADER_CHARS_MAX, SIGNER_CHARS_MAX
 from gateways.connection import COMMANDS_MAX
+from gateways.sends import HEADER_CHARS_MAX, SIGNER_CHARS_MAX
 from gateways.services import EdgeSettings
 from signet_client import payloads, wire
 from signet_client.codes import DISCONNECTS, may_reconnect

@@ -24,10 +24,10 @@ class Peer:
         self.account = AccountId(account)
         self.device = DeviceId(device)
         self.refused: list[tuple[str, str]] = []
-        self.room = 64
+        self.window = 64
 
     def answered(self) -> None:
-        self.room += 1
+        self.window += 1
 
     def refuse(self, refusal: Refusal, *, conversation: str) -> None:
         self.refused.append((refusal.code, conversation))
@@ -187,6 +187,6 @@ async def test_each_command_that_carries_a_statement_takes_room_until_it_is_answ
         gathering.ack(ann, wire.Ack(c=ROOM, upto=seq))
     gathering.ack(ann, wire.Ack(c=OTHER, upto=1))
     gathering.ack(ann, wire.Ack(c=OTHER, upto=1, signature=SIGNED))
-    assert ann.room == 64 - 3
+    assert ann.window == 64 - 3
     await writer.got(2)
-    assert ann.room == 64
+    assert ann.window == 64

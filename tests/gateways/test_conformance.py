@@ -275,7 +275,7 @@ async def test_a_stop_answers_what_was_taken_in_and_says_come_again() -> None:
             said = [send(ann, room, f"{number}") for number in range(10)]
             writer.write(b"".join(masked(msgspec.json.encode(frame)) for frame in said))
             [at_ann] = server.server.server_state.connections
-            await until(lambda: at_ann._connection.room == COMMANDS_MAX - len(said))  # type: ignore[union-attr]
+            await until(lambda: at_ann._connection.window == COMMANDS_MAX - len(said))  # type: ignore[union-attr]
             server.server.should_exit = True
             await until(lambda: at_ann._stopping)  # type: ignore[union-attr]
             writer.write(masked(msgspec.json.encode(send(ann, room, "too late"))))
@@ -295,7 +295,7 @@ async def test_a_stop_does_not_wait_for_a_store_that_is_away() -> None:
             medium.faults.hold_append()
             await device.say(send(ann, room, "hello"))
             [at_ann] = server.server.server_state.connections
-            await until(lambda: at_ann._connection.room < COMMANDS_MAX)  # type: ignore[union-attr]
+            await until(lambda: at_ann._connection.window < COMMANDS_MAX)  # type: ignore[union-attr]
             server.server.should_exit = True
             assert await device.disconnected() == 1012
 

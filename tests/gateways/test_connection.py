@@ -300,9 +300,9 @@ async def test_messages_and_statements_take_room_until_they_are_answered(trio: T
     await ann.round_trip()  # the conversation is known to be Ann's now
     ann.say(send(ann.person, trio.room, "hello again", read=2))
     ann.say(wire.Read(c=trio.room, upto=2, signature=payloads.to_base64(bytes(64))))
-    assert ann.connection.room <= COMMANDS_MAX - 3
+    assert ann.connection.window <= COMMANDS_MAX - 3
     async with asyncio.timeout(WAIT_S):
-        while ann.connection.room < COMMANDS_MAX:  # noqa: ASYNC110  # a number tells nobody
+        while ann.connection.window < COMMANDS_MAX:  # noqa: ASYNC110  # a number tells nobody
             await asyncio.sleep(0.001)
 
 
@@ -314,7 +314,7 @@ async def test_a_strangers_statements_never_reach_the_writer(trio: Trio, monkeyp
         eve.say(wire.Ack(c=conversation, upto=1))
         eve.say(wire.Read(c=conversation, upto=1))
     await eve.round_trip()
-    assert eve.connection.room >= COMMANDS_MAX - 1
+    assert eve.connection.window >= COMMANDS_MAX - 1
     assert eve.take() == []
 
 
@@ -395,9 +395,9 @@ async def test_fetches_take_room_until_they_are_answered(trio: Trio) -> None:
     ann, *_ = await trio.connect()
     for number in range(COMMANDS_MAX):
         ann.say(wire.Fetch(id=f"{number}", c=trio.room, after=0))
-    assert ann.connection.room == 0
+    assert ann.connection.window == 0
     assert [(await ann.next(wire.Page)).id for _ in range(COMMANDS_MAX)] == [f"{n}" for n in range(COMMANDS_MAX)]
-    assert (ann.connection.room >= COMMANDS_MAX - 1, ann.went_on) == (True, 1)
+    assert (ann.connection.window >= COMMANDS_MAX - 1, ann.went_on) == (True, 1)
 
 
 # Slow links

@@ -161,7 +161,7 @@ async def said(scene: Scene, device: MemoryDevice, frame: wire.ClientFrame, head
     """What came of a frame of a device that is live."""
     device.say(frame)
     async with asyncio.timeout(WAIT_S):
-        while device.connection.room < COMMANDS_MAX:  # noqa: ASYNC110  # the writer knows, and tells only the connection
+        while device.connection.window < COMMANDS_MAX:  # noqa: ASYNC110  # the writer knows, and tells only the connection
             await asyncio.sleep(0)
     for each in device.take():
         match each:

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from gateways import history, resume
-from gateways.resume import Held
+from gateways.resume import HeldPushes
 from signet_client import wire
 from tests.gateways.engine import Engine, Person, command
 from tests.gateways.live import MemoryDevice, hello, live_engine
@@ -228,7 +228,7 @@ async def test_a_read_model_that_does_not_come_is_no_reason_to_hang(
 
 
 def test_what_is_held_is_bounded() -> None:
-    held = Held()
+    held = HeldPushes()
     conversation = "c"
     for seq in (1, 2, 0, 3):
         held.add(conversation, seq, b"%d" % seq)  # type: ignore[arg-type]

@@ -242,11 +242,11 @@ async def test_a_connection_has_so_many_unanswered_commands_and_then_waits() -> 
             writer.write(b"".join(masked(msgspec.json.encode(frame)) for frame in said))
             [at_ann] = server.server.server_state.connections
             connection: Connection = at_ann._connection  # type: ignore[union-attr]
-            await until(lambda: connection.room <= 0)
+            await until(lambda: connection.window <= 0)
             # Several keep-alive periods long nothing can be read of it: that is not its fault.
             for _ in range(4):
                 assert await next_frame(reader) == b""
-            assert connection.room == 0
+            assert connection.window == 0
             release.set()
             accepted: list[wire.Accepted] = []
             while len(accepted) < len(said):
@@ -381,10 +381,10 @@ async def test_a_batch_of_large_messages_is_not_queued_for_who_does_not_read() -
                 [connection] = [each._connection for each in connections() if each is not at_bob]
                 assert connection is not None
                 await at_ann.say(send(ann, room, "while this is being stored, the others become one batch"))
-                await until(lambda: connection.room == COMMANDS_MAX - 1)
+                await until(lambda: connection.window == COMMANDS_MAX - 1)
                 for _ in range(COMMANDS_MAX - 1):
                     await at_ann.say(send(ann, room, os.urandom(25_000).hex()))
-                await until(lambda: connection.room == 0)
+                await until(lambda: connection.window == 0)
                 release.set()
                 for _ in range(COMMANDS_MAX):
                     await at_ann.next(wire.Accepted)

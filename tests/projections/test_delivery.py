@@ -16,8 +16,8 @@ from domain.ids import AccountId, ConversationId, DeviceId
 from domain.log import NO_STREAM, Append, RecordedEvent
 from projections.database import Database
 from projections.delivery import Delivery, DeviceRevokedPush, EventPush, MarkPush, Push, TickPush
-from projections.exceptions import CHANGES_MAX
 from projections.receipts import Receipts, TickRow
+from projections.undecryptable import CHANGES_MAX
 from tests.projections.brute import Chat, cut
 from tests.projections.eventful import eventful
 from tests.projections.histories import PHONE, History, must

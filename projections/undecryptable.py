@@ -15,7 +15,7 @@ Changes = tuple[list[int], list[int]]
 """Seqs that a member can't decrypt since, and seqs that all can again; both in order."""
 
 
-class Exceptions:
+class Undecryptable:
     """A receipt costs what it names and what it passes, however much could not be decrypted before."""
 
     def __init__(self) -> None:

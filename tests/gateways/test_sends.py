@@ -11,8 +11,8 @@ from commands.keyring import MemoryKeyring
 from commands.sealing import Sealer
 from domain.conversation import SendMessage
 from domain.ids import AccountId, DeviceId
-from gateways.commands import HEADER_CHARS_MAX, message_command, parse_header
 from gateways.refusal import Refusal
+from gateways.sends import HEADER_CHARS_MAX, message_command, parse_header
 from gateways.services import EdgeSettings
 from signet_client import wire
 from signet_client.payloads import digest_of, to_base64
