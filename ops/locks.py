@@ -20,6 +20,7 @@ DEV_LOCK = "requirements-dev.lock"
 _COMPILE = (
     *(sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--quiet"),
     *("--universal", "--python-version", "3.11", "--generate-hashes", "--no-annotate", "--no-header"),
+    "--no-strip-extras", # pip finds no hash for `name[extra]` where the lock says `name`
     *("--no-emit-package", "signet-client", "--group", "build"),
 )
 
@@ -60,8 +61,9 @@ def _first_line(root: Path) -> str:
     return f"# made by ops/locks.py for {hashlib.sha256(json.dumps(wanted).encode()).hexdigest()}"
 
 
-def _pins(lock: str) -> set[str]:
-    return set(re.findall(r"^[\w.-]+==[^ \\]+", lock, re.MULTILINE))
+def _pins(lock: str) -> set[tuple[str, str]]:
+    """Names and releases. Extras may differ: the tools can ask for more of a package than the engine does."""
+    return set(re.findall(r"^([\w.-]+)(?:\[[^]]*\])?==([^ \\]+)", lock, re.MULTILINE))
 
 
 if __name__ == "__main__":
