@@ -111,8 +111,9 @@ class EventLog(Protocol):
         ...
 
     async def read_all(self, *, after: int = START, limit: int) -> list[RecordedEvent]:
-        """The events of the log with a position greater than `after`, in order of position, at most `limit`. No event
-        ever appears later at a position that a reader has passed. Raises StoreUnavailable."""
+        """The events of the log with a position greater than `after`, in order of position, at most `limit`. `after` is
+        START or a position that the log has told. No event ever appears later at a position that a reader has passed.
+        Raises StoreUnavailable."""
         ...
 
     async def head(self) -> int:

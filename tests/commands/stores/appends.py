@@ -8,7 +8,7 @@ from contextlib import aclosing
 from pathlib import Path
 from uuid import uuid4
 
-from domain.log import NO_STREAM, Append, Appended, EventLog, NewEvent, RecordedEvent
+from domain.log import NO_STREAM, Append, Appended, Conflict, EventLog, NewEvent, RecordedEvent
 
 ROOT = Path(__file__).parents[3]
 
@@ -36,6 +36,16 @@ async def must_append(log: EventLog, append: Append) -> Appended:
     [outcome] = await log.append([append])
     assert isinstance(outcome, Appended), outcome
     return outcome
+
+
+async def must_be_repeated(log: EventLog, append: Append, *, current: int | None = None) -> None:
+    """The append is stored already: the store says so, or that the stream has gone on."""
+    last = append.expected + len(append.events)
+    [outcome] = await log.append([append])
+    if isinstance(outcome, Appended):
+        assert outcome.version == last
+    else:
+        assert outcome == Conflict(expected=append.expected, current=last if current is None else current)
 
 
 async def write(log: EventLog, stream: str, count: int) -> None:

@@ -12,11 +12,13 @@ from domain.log import EventLog
 
 
 class Store(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds events, and outlives the logs that are opened on it. It need not be empty."""
+    """Holds events, and outlives the logs that are opened on it."""
 
     open: Callable[[], EventLog]
     url: str | None = None
     """By which other processes open it, where they can."""
+    fresh: bool = True
+    """It is empty at first."""
 
 
 def memory(_: Path) -> Store:
