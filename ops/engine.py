@@ -30,7 +30,7 @@ class EngineProcess:
 
     def cpu_s(self) -> float:
         """What the engine and its children have used so far, user and system, in seconds of CPU."""
-        return sum(_cpu_s(pid) for pid in _family(self.process.pid))
+        return cpu_of(self.process.pid)
 
 
 @asynccontextmanager
@@ -52,6 +52,11 @@ async def engine(
         yield EngineProcess(await _url_of(process), process)
     finally:
         await _stop(process)
+
+
+def cpu_of(pid: int) -> float:
+    """What a process and its children have used so far, in seconds of CPU."""
+    return sum(_cpu_s(each) for each in _family(pid))
 
 
 async def _url_of(process: asyncio.subprocess.Process) -> str:

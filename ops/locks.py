@@ -20,7 +20,7 @@ DEV_LOCK = "requirements-dev.lock"
 _COMPILE = (
     *(sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--quiet"),
     *("--universal", "--python-version", "3.11", "--generate-hashes", "--no-annotate", "--no-header"),
-    "--no-strip-extras", # pip finds no hash for `name[extra]` where the lock says `name`
+    "--no-strip-extras",  # pip finds no hash for `name[extra]` where the lock says `name`
     *("--no-emit-package", "signet-client", "--group", "build"),
 )
 

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from ops.bench.peer import Peer, Person, connect
+from ops.bench.store import StoreServer
 from ops.engine import EngineProcess
 from ops.errors import OpsError
 from signet_client import payloads, wire
@@ -39,6 +40,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     messages_per_s: float
     p50_ms: float
     p99_ms: float
+    store_us_per_message: float | None = None
+    """Of a store's server, where the store is one on this machine."""
 
 
 def _body() -> str:
@@ -129,7 +132,7 @@ class Sender:
                 self.idle.set()
 
 
-async def measure(kind: Kind, engine: EngineProcess, *, seconds: float) -> Measured:
+async def measure(kind: Kind, engine: EngineProcess, *, seconds: float, store: StoreServer | None = None) -> Measured:
     """One run on a running engine. Raises OpsError where a message was lost, doubled or refused."""
     senders = await _pairs(kind, engine.url)
     try:
@@ -139,7 +142,7 @@ async def measure(kind: Kind, engine: EngineProcess, *, seconds: float) -> Measu
             sender.sending = True
             sender.fill()
         await asyncio.sleep(WARM_UP_S)
-        measured = await _window(senders, engine, seconds)
+        measured = await _window(senders, engine, seconds, store)
         await _drain(senders)
         _check(senders)
         return measured
@@ -149,10 +152,11 @@ async def measure(kind: Kind, engine: EngineProcess, *, seconds: float) -> Measu
                 sender.peer.close()
 
 
-async def _window(senders: list[Sender], engine: EngineProcess, seconds: float) -> Measured:
+async def _window(senders: list[Sender], engine: EngineProcess, seconds: float, store: StoreServer | None) -> Measured:
     for sender in senders:
         sender.latencies.clear()
     before, cpu, began = sum(sender.done for sender in senders), engine.cpu_s(), time.perf_counter()
+    store_cpu = 0.0 if store is None else store.cpu_s()
     await asyncio.sleep(seconds)
     messages = sum(sender.done for sender in senders) - before
     cpu, took = engine.cpu_s() - cpu, time.perf_counter() - began
@@ -166,6 +170,7 @@ async def _window(senders: list[Sender], engine: EngineProcess, seconds: float) 
         messages_per_s=round(messages / took, 1),
         p50_ms=round(latencies[len(latencies) // 2] * 1e3, 2),
         p99_ms=round(latencies[len(latencies) * 99 // 100] * 1e3, 2),
+        store_us_per_message=None if store is None else round((store.cpu_s() - store_cpu) / messages * 1e6, 1),
     )
 
 

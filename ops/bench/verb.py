@@ -5,7 +5,7 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import typer
@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ops.bench.load import BODY_BYTES, PEOPLE, WINDOW, Kind, Measured, measure
+from ops.bench.store import StoreServer
 from ops.engine import engine
 from ops.errors import OpsError
 
+Store = Literal["sqlite", "postgres", "kurrentdb"]
 BENCHES: Final[tuple[Kind, ...]] = ("double_tick", "direct")
 _FIGURES: Final = ("cpu_us_per_message", "messages_per_s", "p50_ms", "p99_ms")
 SECONDS: Final = 10.0
@@ -29,6 +31,8 @@ UNBOUNDED: Final = dict.fromkeys(
 
 def bench(
     names: Annotated[list[str] | None, typer.Argument(help="double_tick, direct [default: both]")] = None,
+    store: Annotated[Store, typer.Option(help="Where the events are kept; all but sqlite need --url")] = "sqlite",
+    url: Annotated[str | None, typer.Option(help="The store's URL, as in SIGNET_EVENTS; it is filled")] = None,
     runs: Annotated[int, typer.Option(min=1, max=50, help="How often each is run, on a fresh engine")] = 5,
     quick: Annotated[bool, typer.Option("--quick", help="One run of 3 s instead of 5 of 10 s")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
@@ -39,18 +43,20 @@ def bench(
     device acknowledges it, and the sender gets its second tick. 40 people in 20 pairs, bodies of 200 bytes, 32 messages
     of each person under way at a time. CPU is that of all the engine's processes, per message. The limits on how much a
     device and an account may send are set too high to be met. A run that lost, doubled or reordered a message gives no
-    figures, and the exit code is 1.
+    figures, and the exit code is 1. The CPU of a store's server is told apart, where it runs on this machine.
 
-    Examples: `signet bench --quick` · `signet bench double_tick --runs 10 --json`
+    Examples: `signet bench --quick` · `signet bench double_tick --runs 10 --json` ·
+    `signet bench --store postgres --url postgresql://signet:secret@127.0.0.1:5432/bench`
     """
     chosen = _chosen(names)
+    place = _place(store, url)
     results: dict[str, list[Measured]] = {}
     for name in chosen:
         results[name] = []
         for run in range(1 if quick else runs):
             print(f"bench: {name}, run {run + 1} …", file=sys.stderr, flush=True)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                results[name].append(runner.run(_run(name, QUICK_SECONDS if quick else SECONDS)))
+                results[name].append(runner.run(_run(name, QUICK_SECONDS if quick else SECONDS, place)))
     if json:
         print(msgspec.json.encode({name: summary(each) for name, each in results.items()}).decode())
     else:
@@ -65,15 +71,30 @@ def _chosen(names: list[str] | None) -> list[Kind]:
     return chosen
 
 
-async def _run(name: Kind, seconds: float) -> Measured:
+def _place(store: Store, url: str | None) -> str:
+    """The URL of the events; empty for SQLite in the data folder."""
+    if store == "sqlite":
+        if url is not None:
+            raise OpsError("sqlite needs no --url: each run has a data folder of its own")
+        return ""
+    scheme = {"postgres": "postgresql", "kurrentdb": "kurrentdb"}[store]
+    if url is None or not url.startswith(scheme):
+        raise OpsError(f"--store {store} needs --url {scheme}://…, a store that may be filled with messages")
+    return url
+
+
+async def _run(name: Kind, seconds: float, place: str) -> Measured:
     with tempfile.TemporaryDirectory(prefix="signet-bench-") as folder:
-        async with engine(Path(folder) / "data", {"log_level": "warning", **UNBOUNDED}) as running:
-            return await measure(name, running, seconds=seconds)
+        settings = {"log_level": "warning", "events": place, **UNBOUNDED}
+        async with engine(Path(folder) / "data", settings) as running:
+            return await measure(name, running, seconds=seconds, store=StoreServer.at(place) if place else None)
 
 
 def summary(runs: list[Measured]) -> dict[str, Any]:
     """The medians, their spread, and every run."""
+    stores = [run.store_us_per_message for run in runs if run.store_us_per_message is not None]
     return {
+        **({"store_us_per_message": statistics.median(stores)} if stores else {}),
         **{figure: statistics.median(getattr(run, figure) for run in runs) for figure in _FIGURES},
         "spread": {
             figure: [min(getattr(run, figure) for run in runs), max(getattr(run, figure) for run in runs)]
@@ -95,5 +116,7 @@ def _show(results: dict[str, list[Measured]]) -> None:
         cells = [
             f"{figures[each]:g} ({figures['spread'][each][0]:g} to {figures['spread'][each][1]:g})" for each in _FIGURES
         ]
+        if "store_us_per_message" in figures:
+            cells[0] += f", store {figures['store_us_per_message']:g}"
         table.add_row(name, *cells, str(len(runs)))
     Console().print(table)
