@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 
-from commands.stores import open_log
 from domain.codec import Event
 from domain.conversation import (
     ConversationStarted,
@@ -23,7 +22,7 @@ from domain.entry import Sealed
 from domain.log import START, EventLog
 from domain.receipts import ReceiptsAdvanced
 from signet_client import Client, Marks, Message, wire
-from tests.scenarios.stage import Diary, Heard, following, unsealing
+from tests.scenarios.stage import Diary, Heard, following, open_events, unsealing
 
 Unseal = Callable[[Sealed], str | None]
 
@@ -158,7 +157,7 @@ async def settled(log: EventLog, clients: Sequence[Client]) -> Ledger:
 
 async def check_all(data: Path, clients: Sequence[Client], said: Sequence[Said], diaries: Sequence[Diary]) -> None:
     """The whole audit of an engine on this data folder, which is up; nobody talks meanwhile."""
-    log = open_log(f"sqlite:///{data / 'log.db'}", read_only=True)
+    log = open_events(data)
     try:
         ledger = await settled(log, clients)
     finally:

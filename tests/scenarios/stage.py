@@ -13,6 +13,7 @@ from typing import Final
 
 from commands.keyring import FileKeyring
 from commands.sealing import Sealer
+from commands.stores import open_log
 from commands.stores.memory import Medium, MemoryLog
 from domain.codec import CODEC
 from domain.codec import Event as StoredEvent
@@ -111,6 +112,11 @@ class Diary:
 
 def conversation_of(item: Message | Change) -> str:
     return item.conversation if isinstance(item, Message) else item.c
+
+
+def open_events(data: Path) -> EventLog:
+    """The log of the server with this data folder, to be read beside its engine."""
+    return open_log(load_settings(data).events_url, read_only=True)
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import Final
 
 import pytest
 
-from commands.stores import open_log
 from domain.codec import CODEC, Event
+from domain.log import START
 from ops.engine import EngineProcess, engine
 from projections.directory import Directory
 from projections.inbox import Inbox
@@ -18,7 +18,7 @@ from projections.readmodel import ReadModel
 from projections.receipts import Receipts
 from tests.scenarios.audit import Ledger, check_stored_once
 from tests.scenarios.crowd import Crowd
-from tests.scenarios.stage import UNBOUNDED, free_port, register, running, seed, unsealing
+from tests.scenarios.stage import UNBOUNDED, free_port, open_events, register, running, seed, unsealing
 
 PEOPLE: Final = 20
 KILLS: Final = 20
@@ -87,9 +87,11 @@ async def check_dead(crowd: Crowd, data: Path) -> None:
 
 
 async def read_log(data: Path) -> list[Event]:
-    log = open_log(f"sqlite:///{data / 'log.db'}", read_only=True)
+    log, events = open_events(data), list[Event]()
     try:
-        return [CODEC.decode(recorded) for recorded in await log.read_all(limit=1_000_000)]
+        while page := await log.read_all(after=events[-1].position if events else START, limit=1_000):
+            events += [CODEC.decode(recorded) for recorded in page]
+        return events
     finally:
         await log.close()
 
