@@ -78,8 +78,8 @@ class Runner:
         if self.position > feed.head:
             raise TrackingAhead(
                 f"the read model {model.name!r} stands at position {self.position}, and the log ends at {feed.head}:"
-                f" it was restored from an older copy, or is another one. Name the right one by SIGNET_EVENTS; or, where"
-                f" this one is to be kept, delete {model.db.path}: it is rebuilt from the log."
+                " it was restored from an older copy, or is another one. Name the right one by SIGNET_EVENTS; or, where"
+                f" it is to be kept, delete {model.db.path}: it is rebuilt from the log."
             )
 
     async def run(self) -> None:

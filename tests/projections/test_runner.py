@@ -353,7 +353,7 @@ async def test_rows_of_a_longer_log_are_refused_with_the_remedy(log: MemoryLog, 
     model.advance(accounts(2))
     feed = Feed(log)
     await feed.start()
-    with pytest.raises(TrackingAhead, match=r"restored from an older copy\. Delete .*ledger-1\.db"):
+    with pytest.raises(TrackingAhead, match=r"restored from an older copy, .*, delete .*ledger-1\.db"):
         Runner(feed, model)
 
 
