@@ -25,6 +25,8 @@ from ops.errors import OpsError
 
 PREFIX: Final = "SIGNET_"
 FILE_NAME: Final = "signet.toml"
+KURRENTDB_MESSAGE_BYTES_MAX: Final = 262_144
+"""It takes 1 MiB in an append, and a message may be twice as long as an event."""
 _NOT_SETTINGS: Final = ("SIGNET_TEST_", "SIGNET_DATA")
 HOME: Final = Path(__file__).resolve().parent.parent
 
@@ -123,6 +125,14 @@ class Settings(BaseSettings):
         if self.registration == "open" and not self.private:
             raise ValueError(
                 "registration = open is only for a server on loopback without a public_url: anybody could register"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _not_too_large_to_store(self) -> "Settings":
+        if self.events.startswith(("kurrentdb", "kdb")) and self.message_bytes_max > KURRENTDB_MESSAGE_BYTES_MAX:
+            raise ValueError(
+                f"message_bytes_max may be {KURRENTDB_MESSAGE_BYTES_MAX} at most where KurrentDB has the log"
             )
         return self
 

@@ -66,7 +66,9 @@ def test_by_default_no_proxy_is_trusted_and_no_name_added(tmp_path: Path) -> Non
 
 
 def test_another_store_is_named_by_its_url(tmp_path: Path) -> None:
-    assert load_settings(tmp_path, events="sqlite:///elsewhere/log.db").events_url == "sqlite:///elsewhere/log.db"
+    settings = load_settings(tmp_path, events="kurrentdb://ann:secret@db.example:2113?Tls=true")
+    assert settings.events_url == "kurrentdb://ann:secret@db.example:2113?Tls=true"
+    assert settings.events_shown == "kurrentdb://ann@db.example:2113"
 
 
 @pytest.mark.parametrize(
@@ -101,6 +103,7 @@ def test_registration_is_open_only_where_nobody_else_reaches_the_server(
         ({"server_name": ""}, "server_name: "),
         ({"host": "0.0.0.0", "registration": "open"}, "anybody could register"),
         ({"public_url": "https://chat.example", "registration": "open"}, "anybody could register"),
+        ({"events": "kurrentdb://127.0.0.1:2113", "message_bytes_max": 300_000}, "may be 262144 at most"),
     ],
 )
 def test_what_can_not_be_is_refused(tmp_path: Path, given: dict[str, object], said: str) -> None:
