@@ -9,9 +9,9 @@ all later calls on it may fail, too.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar, get_args
+from typing import Any, Final, TypeVar, get_args
 from urllib.parse import parse_qs, urlsplit
 
 import grpc
@@ -98,7 +98,7 @@ class KurrentLog:
         self._client: AsyncKurrentDBClient | None = None
         self._writing: _Writing | None = None
         self._closing: set[asyncio.Task[None]] = set()
-        self._subscriptions: set[asyncio.Task[None]] = set()
+        self._subscriptions: set[_Events] = set()
         self._closed = False
 
     def new_client(self) -> AsyncKurrentDBClient:
@@ -153,9 +153,11 @@ class KurrentLog:
         return await self._read(read)
 
     async def subscribe(self, *, after: int = START) -> AsyncGenerator[list[RecordedEvent], None]:
-        events: asyncio.Queue[RecordedEvent | StoreUnavailable] = asyncio.Queue(PAGE_MAX)
+        if self._closed:
+            raise StoreUnavailable("the log was closed")
+        events = _Events(PAGE_MAX)
         pump = asyncio.create_task(self._pump(after, events))
-        self._subscriptions.add(pump)
+        self._subscriptions.add(events)
         try:
             while True:
                 batch: list[RecordedEvent] = []
@@ -170,19 +172,19 @@ class KurrentLog:
                 if isinstance(following, StoreUnavailable):
                     raise following
         finally:
-            self._subscriptions.discard(pump)
+            self._subscriptions.discard(events)
             pump.cancel()
             await asyncio.wait([pump])
 
     async def close(self) -> None:
         self._closed = True
         self._let_go()
-        for pump in self._subscriptions:
-            pump.cancel()
+        for events in self._subscriptions:
+            events.end(StoreUnavailable("the log was closed"))
         if self._closing:
             await asyncio.wait(self._closing)
 
-    async def _pump(self, after: int, events: "asyncio.Queue[RecordedEvent | StoreUnavailable]") -> None:
+    async def _pump(self, after: int, events: "_Events") -> None:
         try:
             async with self._connected() as client, asyncio.timeout(None) as deadline:
                 deadline.reschedule(asyncio.get_running_loop().time() + READ_DEADLINE_S)
@@ -197,10 +199,6 @@ class KurrentLog:
                         await events.put(_recorded(event))
         except (KurrentDBClientError, grpc.RpcError, TimeoutError) as error:
             await events.put(self._explain(error))
-        except asyncio.CancelledError:
-            if self._closed and not events.full():
-                events.put_nowait(StoreUnavailable("the log was closed"))
-            raise
         else:
             await events.put(StoreUnavailable("KurrentDB has ended the subscription"))
 
@@ -253,23 +251,36 @@ class KurrentLog:
         try:
             yield client
         finally:
-            await client.close()
+            self._end(client.close())
 
     def _let_go(self) -> None:
         """The next call connects anew, and finds out who leads."""
-        client, self._client = self._client, None
-        writing, self._writing = self._writing, None
-        closing = [each.close() for each in (client,) if each is not None]
-        closing += [each.channel.close(grace=0) for each in (writing,) if each is not None]
-        for each in closing:
-            task = asyncio.ensure_future(each)
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+        if self._client is not None:
+            self._end(self._client.close())
+        if self._writing is not None:
+            self._end(self._writing.channel.close(grace=0))
+        self._client = self._writing = None
+
+    def _end(self, closing: Coroutine[Any, Any, None]) -> None:
+        """Nobody waits for it: a dead connection takes seconds."""
+        task = asyncio.create_task(closing)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     def _explain(self, error: Exception) -> StoreUnavailable:
         # gRPC's texts are long, and the first line says what is the matter.
         what = (str(error) or type(error).__name__).splitlines()[0][:200]
         return StoreUnavailable(f"KurrentDB at {urlsplit(self._url).netloc.rpartition('@')[2]}: {what}{_remedy(error)}")
+
+
+class _Events(asyncio.Queue[RecordedEvent | StoreUnavailable]):
+    """What a subscription has brought and nobody has taken yet; an error comes last."""
+
+    def end(self, error: StoreUnavailable) -> None:
+        """Whatever waits is dropped: the reader comes again from where it is."""
+        while not self.empty():
+            self.get_nowait()
+        self.put_nowait(error)
 
 
 class _Writing:
