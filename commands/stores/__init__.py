@@ -1,7 +1,5 @@
 """The adapters of the event log, chosen by URL. The port, and what it promises, is `domain.log`."""
 
-from urllib.parse import urlsplit
-
 from commands.stores.sqlite import open_sqlite
 from domain.log import EventLog, StoreError
 
@@ -12,18 +10,23 @@ def open_log(url: str, *, read_only: bool = False) -> EventLog:
     """Opens the log that the URL names, and makes it where there is none yet; `read_only`: beside a running engine, and
     it must exist. Raises StoreError.
 
-    `sqlite:///absolute/path/to/log.db`, `kurrentdb://host:port?Tls=false`, `kurrentdb+discover://…`.
+    `sqlite:///absolute/path/to/log.db`, `postgresql://user:password@host:port/database`, `kurrentdb://host:port` or
+    `kurrentdb+discover://host:port`.
     """
-    match urlsplit(url).scheme:
+    # What the servers' adapters bring (gRPC: 40 MB of memory) is only for those who use them.
+    match url.partition(":")[0]:
         case "sqlite":
             return open_sqlite(url, read_only=read_only)
+        case "postgresql" | "postgres":
+            from commands.stores.postgres import open_postgres
+
+            return open_postgres(url, read_only=read_only)
         case "kurrentdb" | "kurrentdb+discover" | "kdb" | "kdb+discover":
-            # It brings gRPC with 40 MB of memory: only for those who use it.
             from commands.stores.kurrentdb import open_kurrentdb
 
             return open_kurrentdb(url)
-        case _:
+        case scheme:
             raise StoreError(
-                f"no event store is known by the URL {url!r}: use sqlite:///absolute/path/to/log.db or "
-                "kurrentdb://host:2113?Tls=false"
+                f"no event store is known by a URL that begins with {scheme!r}: use sqlite:///absolute/path/to/log.db, "
+                "postgresql://user:password@host:5432/database or kurrentdb://host:2113?Tls=false"
             )

@@ -9,6 +9,7 @@ import pytest
 from commands.stores import open_log
 from commands.stores.memory import Medium, MemoryLog
 from domain.log import EventLog
+from tests.postgres import VERSIONS, shared
 
 
 class Store(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,8 +32,19 @@ def sqlite(folder: Path) -> Store:
     return Store(open=lambda: open_log(url), url=url)
 
 
-STORES: dict[str, Callable[[Path], Store]] = {"memory": memory, "sqlite": sqlite}
-SHARED_STORES = ["sqlite"]
+def postgres(version: int) -> Callable[[Path], Store]:
+    def store(_: Path) -> Store:
+        server = shared(version)
+        url = server.url(server.new_database())
+        return Store(open=lambda: open_log(url), url=url)
+
+    return store
+
+
+STORES: dict[str, Callable[[Path], Store]] = {"memory": memory, "sqlite": sqlite} | {
+    f"postgres-{version}": postgres(version) for version in VERSIONS
+}
+SHARED_STORES = [name for name in STORES if name != "memory"]
 
 
 @pytest.fixture(params=STORES)

@@ -1,0 +1,97 @@
+"""What is looked at, and made where it is missing, when the event log on PostgreSQL is opened."""
+
+import logging
+from typing import Any
+
+import psycopg
+from psycopg.sql import SQL, Identifier
+
+from commands.stores.postgres_errors import explain
+from commands.stores.postgres_recorder import COLUMNS, Recorder
+from commands.stores.postgres_url import Address
+from domain.log import StoreError
+
+SERVER_MIN = 15
+
+_ONE_AT_A_TIME = 0x5369676E6574
+"""The key of the advisory lock under which the table is made: IF NOT EXISTS fails where two begin together."""
+
+_log = logging.getLogger(__name__)
+
+_Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+def prepare(address: Address, recorder: Recorder) -> None:
+    """Makes the table where it is missing, if it may. Blocks until the server has answered. Raises StoreError."""
+    try:
+        with psycopg.connect(address.conninfo, autocommit=True) as connection:
+            _Opening(address, recorder, connection).run()
+    except psycopg.Error as error:
+        raise StoreError(explain(address.place, str(error), error.sqlstate)) from error
+
+
+class _Opening:
+    def __init__(self, address: Address, recorder: Recorder, connection: _Connection) -> None:
+        self._address = address
+        self._recorder = recorder
+        self._connection = connection
+
+    def run(self) -> None:
+        self._check_server()
+        if self._value("SELECT to_regclass(%s) IS NULL", self._recorder.table_name):
+            self._make_table()
+        self._check_table()
+        self._check_rights()
+
+    def _check_server(self) -> None:
+        info = self._connection.info
+        if info.server_version < SERVER_MIN * 10_000:
+            self._refuse(f"it is PostgreSQL {info.server_version // 10_000}: version {SERVER_MIN} or newer is needed")
+        encoding = info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            self._refuse(f"its encoding is {encoding}: make the database with ENCODING 'UTF8'")
+        if not self._address.read_only and self._value("SELECT pg_is_in_recovery()"):
+            self._refuse("it is a standby: name the primary in the URL, or only read it")
+        if self._value("SHOW fsync") == "off":
+            _log.warning("the server of the event log has fsync off: a power cut loses events that were acknowledged")
+
+    def _make_table(self) -> None:
+        if self._address.read_only:
+            self._refuse("there is no event log: correct the URL, or start the engine, which makes it")
+        self._connection.execute(SQL("SET statement_timeout = {}").format(self._address.statement_timeout_ms))
+        with self._connection.transaction():
+            self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ONE_AT_A_TIME,))
+            if self._value("SELECT to_regnamespace(quote_ident(%s)) IS NULL", self._address.schema):
+                self._connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(self._address.schema)))
+            for statement in self._recorder.create_statements:
+                self._connection.execute(statement)
+
+    def _check_table(self) -> None:
+        columns = self._connection.execute(
+            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+            "WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
+            (self._recorder.table_name,),
+        )
+        if not COLUMNS.items() <= dict(columns.fetchall()).items():
+            self._refuse(f"its table {self._recorder.table_name} is another program's: name another database or schema")
+
+    def _check_rights(self) -> None:
+        # LOCK TABLE asks for one of these, beside what INSERT asks for.
+        to_lock = "UPDATE, DELETE, TRUNCATE" + (", MAINTAIN" if self._connection.info.server_version >= 170_000 else "")
+        needed = ["SELECT"] if self._address.read_only else ["SELECT", "INSERT", to_lock]
+        table = self._recorder.table_name
+        missing = [each for each in needed if not self._value("SELECT has_table_privilege(%s, %s)", table, each)]
+        if missing:
+            rights = " and ".join(each.replace(", ", " or ") for each in missing)
+            self._refuse(f"this user lacks rights: GRANT {rights} ON {table} to it, or name another user in the URL")
+        sequence = self._value("SELECT pg_get_serial_sequence(%s, 'notification_id')", table)
+        if not self._address.read_only and not self._value("SELECT has_sequence_privilege(%s, 'USAGE')", sequence):
+            self._refuse(f"this user lacks rights: GRANT USAGE ON SEQUENCE {sequence} to it")
+
+    def _value(self, query: str, *parameters: object) -> Any:
+        row = self._connection.execute(query.encode(), parameters or None).fetchone()
+        assert row is not None
+        return row[0]
+
+    def _refuse(self, reason: str) -> None:
+        raise StoreError(explain(self._address.place, reason, ""))

@@ -1,0 +1,88 @@
+"""What a `postgresql://` URL says: where the server is, and how long it may take."""
+
+import re
+from typing import Final
+from urllib.parse import parse_qsl, quote, urlencode
+
+import msgspec
+import psycopg
+from psycopg import pq
+from psycopg.abc import ConnDict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
+
+from domain.log import StoreError
+
+EXAMPLE: Final = "postgresql://user:password@host:5432/database"
+
+CONNECT_TIMEOUT_S: Final = 3
+"""Of one try at one host; libpq's own option."""
+
+_TIMES_MS: Final = {"lock_timeout_ms": 2_000, "statement_timeout_ms": 4_000, "deadline_ms": 5_000}
+_OWN: Final = ("schema", *_TIMES_MS)
+_DEFAULTS: Final[ConnDict] = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "signet"}
+_FORCED: Final[ConnDict] = {"client_encoding": "UTF8"}
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    conninfo: str
+    """As libpq wants it, with the password."""
+    place: str
+    """For people: without user and password."""
+    schema: str
+    read_only: bool
+    lock_timeout_ms: int
+    """How long an append waits for the appends of others, in the server."""
+    statement_timeout_ms: int
+    """How long a statement may take in the server."""
+    deadline_ms: int
+    """How long an answer may take, seen from here; then the connection is given up."""
+    connect_deadline_s: float
+    """How long it may take to connect, to whichever of the hosts."""
+
+
+def parse(url: str, *, read_only: bool = False) -> Address:
+    """Raises StoreError, which doesn't tell the password."""
+    base, _, query = url.partition("?")
+    given = parse_qsl(query, keep_blank_values=True)
+    own = {name: value for name, value in given if name in _OWN}
+    libpq = [(name, value) for name, value in given if name not in _OWN]
+    _check_names([name for name, _ in libpq], url)
+    try:
+        parts = conninfo_to_dict(base + ("?" + urlencode(libpq, quote_via=quote) if libpq else ""))
+    except psycopg.Error as error:
+        # libpq quotes the URL in some of its messages.
+        raise StoreError(f"{redacted(url)} can't be read: write {EXAMPLE}: {redacted(str(error))}") from None
+    if "dbname" not in parts and "service" not in parts:
+        raise StoreError(f"{redacted(url)} names no database: write {EXAMPLE}")
+    parts = _DEFAULTS | parts | _FORCED
+    times = {name: _milliseconds(name, own.get(name, str(default)), url) for name, default in _TIMES_MS.items()}
+    hosts = str(parts.get("host", "")).count(",") + 1
+    return Address(
+        conninfo=make_conninfo("", **parts),
+        place=f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}",
+        schema=own.get("schema", "public"),
+        read_only=read_only,
+        connect_deadline_s=hosts * timeout_from_conninfo(parts) + times["deadline_ms"] / 1_000,
+        **times,
+    )
+
+
+def redacted(url: str) -> str:
+    """Without the password."""
+    return re.sub(r"(password=)[^&\s]*", r"\1***", re.sub(r"(://[^:/?#\s]*):.*@", r"\1:***@", url))
+
+
+def _check_names(names: list[str], url: str) -> None:
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} - set(_FORCED)
+    for name in names:
+        if name not in known:
+            raise StoreError(
+                f"{redacted(url)} has an option that is not known here, {name!r}: there are "
+                f"{', '.join(_OWN)}, and those of libpq, such as connect_timeout and sslmode"
+            )
+
+
+def _milliseconds(name: str, value: str, url: str) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,6}", value):
+        raise StoreError(f"{redacted(url)}: {name} is a number of milliseconds, and not {value!r}")
+    return int(value)
