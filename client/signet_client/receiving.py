@@ -113,15 +113,15 @@ class Receiving:
         )
 
     def _follow(self, change: wire.Change) -> None:
+        if change.seq <= self._heads.get(change.c, 0):
+            # Up to its head, the welcome has said it; what is read after it may be older than what it was called while
+            # the account was out.
+            return
         known = self.conversations.get(change.c)
         if change.what == "title" and known is not None:
             self.know(msgspec.structs.replace(known, title=change.title))
-        elif (
-            change.what == "added"
-            and self._profile.account in change.accounts
-            and change.seq > self._heads.get(change.c, 0)
-        ):
-            # What it was called before, the account does not see. Up to its head, the welcome has said it.
+        elif change.what == "added" and self._profile.account in change.accounts:
+            # What it was called before, the account does not see.
             self.unknown.add(change.c)
 
     # Ticks and read marks
