@@ -28,6 +28,7 @@ from signet_client.codes import DISCONNECTS, Disconnect
 
 _log = logging.getLogger("signet.live")
 
+EARLY_PINGS_MAX: Final = 32
 COMMANDS_MAX: Final = 64
 """How many commands of one connection may be without an answer; then its reading pauses until an answer has left."""
 
@@ -77,8 +78,9 @@ class Connection:
     """Attached to the hub from its log-in until `end`."""
 
     __slots__ = (
-        "_acks", "_commands_leased", "_conversations", "_held_pushes", "_link", "_lookups", "_nonce", "_over_limit",
-        "_receipts_leased", "_services", "_tasks", "_welcomed", "_window_awaited", "account", "device", "window",
+        "_acks", "_commands_leased", "_conversations", "_early_pings", "_held_pushes", "_link", "_lookups", "_nonce",
+        "_over_limit", "_receipts_leased", "_services", "_tasks", "_welcomed", "_window_awaited", "account", "device",
+        "window",
     )  # fmt: skip
 
     def __init__(self, services: Services, acks: Acks, link: Link) -> None:
@@ -88,6 +90,8 @@ class Connection:
         self._nonce = ""
         """Of the challenge; empty before it, and once a hello has come."""
         self._welcomed = False
+        self._early_pings = EARLY_PINGS_MAX
+        """How many frames `ping` may still come between hello and welcome, from a client that sends them by a clock."""
         self._held_pushes: HeldPushes | None = None
         """While it resumes."""
         self._conversations: set[str] = set()
@@ -134,6 +138,9 @@ class Connection:
         elif self._nonce and isinstance(frame, wire.Hello):
             nonce, self._nonce = self._nonce, ""
             self._start_task(partial(self._log_in, frame, nonce))
+        elif not self._nonce and isinstance(frame, wire.Ping) and self._early_pings:
+            self._early_pings -= 1
+            self._on_ping(frame)
         else:
             self.close(DISCONNECTS["bad_frame"])
 

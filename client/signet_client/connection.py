@@ -36,7 +36,6 @@ _QUIET.setLevel(logging.WARNING)
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 _DECODE: Final = msgspec.json.Decoder(wire.ServerFrame).decode
-_PING: Final = wire.Ping()
 
 ABNORMAL: Final = 1006
 GOING_AWAY: Final = 1001
@@ -207,7 +206,9 @@ class Connection(asyncio.Protocol):
 
     def _ping(self) -> None:
         self._heard = False
-        self.send((_PING,))
+        # Of WebSocket's own: a frame `ping` is for those who have been welcomed.
+        self._protocol.send_ping(b"")
+        self._flush()
         self._timer = asyncio.get_running_loop().call_later(PONG_TIMEOUT_S, self._check_heard)
 
     def _check_heard(self) -> None:

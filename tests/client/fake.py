@@ -212,12 +212,14 @@ class FakeServer:
             await self._resume(hello, send)
             self._connections.add(connection)
             await self._note(None)
+            if self.silent:
+                # Else the library would answer pings.
+                connection.transport.pause_reading()
             async for text in connection:
                 frame = _decode(text)
                 await self._note(frame)
-                if not self.silent:
-                    for answer in self._answers(frame):
-                        await send(answer)
+                for answer in self._answers(frame):
+                    await send(answer)
         except (ConnectionClosed, ConnectionResetError):
             pass
         finally:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from domain.errors import KeyringUnavailable
-from gateways.connection import COMMANDS_MAX
+from gateways.connection import COMMANDS_MAX, EARLY_PINGS_MAX
 from signet_client import payloads, wire
 from tests.gateways.engine import SERVER, Engine, Person, command
 from tests.gateways.live import WAIT_S, MemoryDevice, hello, id_of, live_engine, send, text_of
@@ -121,6 +121,24 @@ async def test_nothing_is_taken_before_the_hello(engine: Engine, frame: wire.Cli
     device.connection.start()
     device.say(frame)
     assert await device.disconnected() == 4501
+
+
+async def test_a_ping_may_overtake_the_welcome(engine: Engine) -> None:
+    """A network that held up the hello brings both at once. Not any number of them."""
+    ann = await engine.person("Ann")
+    device = MemoryDevice(engine, ann)
+    device.connection.start()
+    device.say(hello(ann, await device.next(wire.Challenge)))
+    device.say(wire.Ping(id="1"))
+    assert (await device.next(wire.Pong)).id == "1"
+    await device.next(wire.Live)
+
+    hasty = MemoryDevice(engine, ann)
+    hasty.connection.start()
+    hasty.say(hello(ann, await hasty.next(wire.Challenge)))
+    for number in range(EARLY_PINGS_MAX + 1):
+        hasty.say(wire.Ping(id=str(number)))
+    assert await hasty.disconnected() == 4501
 
 
 async def test_a_second_hello_is_none(engine: Engine) -> None:
