@@ -18,7 +18,7 @@ class Inject(msgspec.Struct, frozen=True, tag="inject"):
 
 
 class Clear(msgspec.Struct, frozen=True, tag="clear"):
-    """No fault is set any more. What hangs goes on hanging."""
+    """No fault is set any more, and what hangs goes on."""
 
 
 class UntilHit(msgspec.Struct, frozen=True, tag="until_hit"):

@@ -111,7 +111,7 @@ class Node:
         return Injected(self, self.tell(Inject(Fault(do=do, **where))).number)
 
     def clear(self) -> None:
-        """No fault is set any more; what hangs goes on hanging."""
+        """No fault is set any more, and what hangs goes on."""
         self.tell(Clear())
 
     def asked(self, kind: CallKind) -> int:

@@ -21,7 +21,7 @@ class Delay(msgspec.Struct, frozen=True, tag="delay"):
 
 
 class Hang(msgspec.Struct, frozen=True, tag="hang"):
-    """It never goes on; it ends when its client gives up."""
+    """The call stands still until the faults are cleared, or its client gives up."""
 
 
 class Cut(msgspec.Struct, frozen=True, tag="cut"):
@@ -95,6 +95,7 @@ class Faults:
         self._passed: Counter[int] = Counter()
         self._count = 0
         self._changed = asyncio.Event()
+        self._cleared = asyncio.Event()
 
     def add(self, fault: Fault) -> int:
         """Its number."""
@@ -104,8 +105,14 @@ class Faults:
         return self._count
 
     def clear(self) -> None:
+        """What hangs goes on."""
         self._set.clear()
         self.are_set = False
+        cleared, self._cleared = self._cleared, asyncio.Event()
+        cleared.set()
+
+    async def until_cleared(self) -> None:
+        await self._cleared.wait()
 
     async def change(self) -> None:
         """Returns when a fault has hit, or a call has begun or ended."""

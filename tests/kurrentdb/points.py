@@ -37,7 +37,7 @@ async def reach(faults: Faults, point: Point, call: Call, sent: int = 0) -> None
         case Delay(seconds=seconds):
             await asyncio.sleep(seconds)
         case Hang():
-            await forever()
+            await faults.until_cleared()
         case Cut():
             cut(call.context.peer())
             await forever()
@@ -72,11 +72,11 @@ async def abort_refused(context: Any, error: Error) -> None:
 def cut(peer: str) -> None:
     """Closes the connection by which this peer of a call came. gRPC has no way to say so: it is found among the
     sockets of this process."""
-    host, _, port = peer.removeprefix("ipv4:").rpartition(":")
+    port = int(peer.rpartition(":")[2])
     for name in os.listdir("/dev/fd"):
         try:
             with socket.socket(fileno=os.dup(int(name))) as connection:
-                if connection.getpeername() == (host, int(port)):
+                if connection.family in (socket.AF_INET, socket.AF_INET6) and connection.getpeername()[1] == port:
                     connection.shutdown(socket.SHUT_RDWR)
                     return
         except OSError:
