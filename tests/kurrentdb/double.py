@@ -11,6 +11,7 @@
 All that waits here blocks; it gives up after `PATIENCE_S`.
 """
 
+import select
 import signal
 import socket
 import subprocess
@@ -77,6 +78,8 @@ class Node:
             stdout=subprocess.PIPE,
         )
         assert self._process.stdout is not None
+        is_there, _, _ = select.select([self._process.stdout], [], [], PATIENCE_S)
+        assert is_there, "the double does not serve"
         line = self._process.stdout.readline()
         assert line, f"the double ended with {self._process.wait()} before it served"
         self._control_port = msgspec.json.decode(line, type=Serving).control_port

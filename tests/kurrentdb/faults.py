@@ -58,6 +58,8 @@ Action = Delay | Hang | Cut | Kill | Fail | NotLeader | Refuse
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """Where several fit, the one that was set first comes, and the next ones when its times are over."""
+
     do: Action
     call: CallKind | None = None
     """None: each one."""
@@ -65,9 +67,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """Only of streams whose names start so; calls to all streams are to `$all`."""
     at: Point = "asked"
     """`asked`: its request is there, and nothing is done yet; `stored`: of a write, its outcome is on disk and shown to
-    readers, but not answered; `sent`: of a read or a subscription, events have been sent."""
+    readers, but not answered; `sent`: of a read or a subscription, events have been sent, but need not have arrived."""
     after: int = 0
-    """With `sent`: so many."""
+    """With `sent`: so many; 0: its confirmation, or nothing."""
     skip: int = 0
     """So many times it is let pass first."""
     times: int | None = 1

@@ -6,6 +6,7 @@ serves it prints a line of JSON: its URI, its port, and the port by which tests 
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import socket
 import sys
@@ -66,7 +67,8 @@ async def serve(folder: Path, port: int, faults: list[Fault], ends_with_stdin: b
     await stopped.wait()
     await server.stop(grace=None)
     writing.cancel()
-    await asyncio.gather(writing, return_exceptions=True)
+    with contextlib.suppress(asyncio.CancelledError):
+        await writing  # it ends by itself only by a fault of ours
     log.close()
 
 

@@ -18,6 +18,7 @@ _FORWARDS: Final = 0
 
 async def read_stream(log: Log, options: Any, sending: Sending, context: Any) -> None:
     """What its metadata hides is left out; a version beyond the end gives nothing."""
+    await sending.begin()
     name = options.stream.stream_identifier.stream_name.decode()
     stream = log.book.stream(name)
     if stream.is_tombstoned:
@@ -37,11 +38,11 @@ async def read_stream(log: Log, options: Any, sending: Sending, context: Any) ->
     for at in range(0, len(versions), PAGE):
         ordinals = [stream.ordinals[version] for version in versions[at : at + PAGE]]
         await sending.events(log.messages(ordinals))
-    await sending.end()
 
 
 async def read_all(log: Log, options: Any, sending: Sending, context: Any) -> None:
     """Forwards with the event at the position, backwards without it."""
+    await sending.begin()
     start = options.all.WhichOneof("all_option")
     position = options.all.position.commit_position
     if start == "position" and not is_position(log, position):
@@ -62,7 +63,6 @@ async def read_all(log: Log, options: Any, sending: Sending, context: Any) -> No
             break
         if not page:
             await asyncio.sleep(0)  # a filter that hides all must not hold up the other calls
-    await sending.end()
 
 
 def is_position(log: Log, position: int) -> bool:

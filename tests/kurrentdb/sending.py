@@ -19,21 +19,21 @@ class Sending:
         self._sent = 0
         self._context: Any = call.context
 
+    async def begin(self) -> None:
+        """No event has been sent yet."""
+        await reach(self._faults, "sent", self._call, self._sent)
+
     async def events(self, messages: Iterable[bytes]) -> None:
         for message in messages:
-            if self._faults.are_set:
-                await reach(self._faults, "sent", self._call, self._sent)
             await self._context.write(message)
             self._sent += 1
-
-    async def end(self) -> None:
-        """No event comes any more."""
-        if self._faults.are_set:
-            await reach(self._faults, "sent", self._call, self._sent)
+            if self._faults.are_set:
+                await reach(self._faults, "sent", self._call, self._sent)
 
     async def confirmation(self, subscription_id: str) -> None:
         confirmation = streams_pb2.ReadResp.SubscriptionConfirmation(subscription_id=subscription_id)
         await self._write(streams_pb2.ReadResp(confirmation=confirmation))
+        await self.begin()
 
     async def checkpoint(self, position: int) -> None:
         checkpoint = streams_pb2.ReadResp.Checkpoint(commit_position=position, prepare_position=position)

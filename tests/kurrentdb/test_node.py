@@ -158,6 +158,19 @@ def test_a_read_is_cut_in_its_middle(node: Node, client: KurrentDBClient) -> Non
     assert len(client.get_stream(stream)) == 200
 
 
+def test_a_subscription_is_cut_after_what_it_has_sent(node: Node, client: KurrentDBClient) -> None:
+    stream = fresh()
+    cut = node.inject(Cut(), call="subscribe", stream=stream, at="sent", after=2)
+    append(client, stream, event())
+    own = own_client(node)
+    tail = own.subscribe_to_stream(stream, timeout=10)
+    client.append_to_stream(stream, current_version=0, events=[event()])
+    with pytest.raises(errors.ServiceUnavailableError):
+        list(tail)
+    cut.until_hit()
+    own.close()
+
+
 def test_other_connections_and_streams_are_not_cut(node: Node, client: KurrentDBClient) -> None:
     stream, other = fresh(), fresh()
     node.inject(Cut(), call="append", stream=stream, times=None)
