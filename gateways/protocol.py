@@ -292,7 +292,7 @@ def _decoded(payload: bytes) -> wire.ClientFrame:
         return _decode(str(payload, "utf-8"))
     except UnicodeDecodeError as error:
         raise _Violation(CloseCode.INVALID_DATA, "this is no UTF-8") from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:  # the latter: arrays in arrays in arrays, a thousand deep
         raise _bad_frame(str(error)) from error
 
 

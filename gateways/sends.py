@@ -4,6 +4,7 @@ The header is the client's text. It is parsed to be checked, and handed on as it
 doesn't know survive, and stay signed.
 """
 
+import re
 from typing import Final
 
 import msgspec
@@ -17,11 +18,16 @@ from gateways.services import EdgeSettings
 from signet_client import payloads, wire
 
 HEADER_CHARS_MAX: Final = 4_096
+HEADER_DEPTH_MAX: Final = 32
+"""How deep a header's arrays and objects may stand in one another. Readers of JSON have such bounds of their own, and
+fail beyond them: nobody may send what the others' clients fail at."""
 SIGNER_CHARS_MAX: Final = 256
 SEQ_MAX: Final = 2**53 - 1
 """The greatest number that every JSON reader takes; what is beyond it is no seq."""
 
 _SIGNATURE_BYTES: Final = 64
+_BRACKETS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]').findall
+"""And strings, whose brackets are none."""
 
 _decode_header: Final = msgspec.json.Decoder(payloads.Header).decode
 
@@ -30,7 +36,7 @@ def parse_header(text: str) -> payloads.Header | None:
     """None: it is none."""
     try:
         return _decode_header(text)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):  # the latter: it is nested a thousand deep
         return None
 
 
@@ -97,8 +103,24 @@ def _check_header(header: payloads.Header, account: AccountId, device: DeviceId)
 def _check_sizes(frame: wire.Send, settings: EdgeSettings) -> None:
     if len(frame.header) > HEADER_CHARS_MAX:
         raise Refusal("too_large", f"a header has at most {HEADER_CHARS_MAX} characters")
+    if _depth(frame.header) > HEADER_DEPTH_MAX:
+        raise Refusal("bad_header", f"its arrays and objects stand in one another at most {HEADER_DEPTH_MAX} deep")
     if frame.signer is not None and len(frame.signer) > SIGNER_CHARS_MAX:
         raise Refusal("too_large", f"a signer's name has at most {SIGNER_CHARS_MAX} characters")
     body = frame.body
     if len(body) > settings.body_bytes_max or (not body.isascii() and len(body.encode()) > settings.body_bytes_max):
         raise Refusal("too_large", f"a body has at most {settings.body_bytes_max} bytes")
+
+
+def _depth(json: str) -> int:
+    """How deep arrays and objects stand in one another, or less where that is surely within the bound."""
+    deepest = depth = 0
+    if json.count("[") + json.count("{") <= HEADER_DEPTH_MAX:
+        return 0
+    for found in _BRACKETS(json):
+        if found in ("[", "{"):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif found in ("]", "}"):
+            depth -= 1
+    return deepest

@@ -90,5 +90,5 @@ def _decode_body(body: str | None) -> Body | None:
         return None
     try:
         return _BODIES.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):  # the latter: it is nested a thousand deep
         return None

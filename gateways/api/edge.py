@@ -102,7 +102,7 @@ def body_of(shape: type[T]) -> Callable[[Request, Services], Awaitable[T]]:
         data = await _read(request, services.settings.frame_bytes_max)
         try:
             return decoder.decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # the last: nested a thousand deep
             raise Refusal("bad_frame", str(error)) from error
 
     return read

@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import signet_client.backoff
@@ -245,6 +246,17 @@ async def test_retraction_blanks_the_body(server: FakeServer, path: Path) -> Non
         (message,) = client.messages(TALK)
         assert (message.text, message.retracted) == (None, 3)
         assert b"oops" not in path.with_name("device.db-wal").read_bytes()[-4096:]
+
+
+async def test_a_body_that_nobody_can_read_is_a_message_without_text(server: FakeServer, path: Path) -> None:
+    """I11: what one sender says stops no client of the others, today or when it starts again."""
+    deep = "[" * 20_000 + "]" * 20_000
+    for body in ("", "{", '{"text":7}', f'{{"kind":"text","text":"deep","salt":"","new":{deep}}}'):
+        server.logs[TALK][-1:] = [msgspec.structs.replace(server.message("?"), body=body)]
+    server.message("after")
+    async with device(server, path) as client:
+        await soon(client.caught_up())
+        assert texts(client) == [None, None, None, None, "after"]
 
 
 async def test_a_page_tells_what_was_retracted_while_the_account_was_away(server: FakeServer, path: Path) -> None:

@@ -16,7 +16,7 @@ from domain.ids import CommandId, account_id
 from domain.receipts import EXCEPTIONS_MAX
 from gateways import auth, history, httpsocket, protocol
 from gateways.connection import COMMANDS_MAX
-from gateways.sends import HEADER_CHARS_MAX, SIGNER_CHARS_MAX
+from gateways.sends import HEADER_CHARS_MAX, HEADER_DEPTH_MAX, SIGNER_CHARS_MAX
 from gateways.services import EdgeSettings
 from signet_client import payloads, wire
 from signet_client.codes import DISCONNECTS, may_reconnect
@@ -128,6 +128,7 @@ def test_the_limits_are_those_in_force() -> None:
         "HTTP requests that wait for the one before them, on one connection": httpsocket.PIPELINED_MAX,
         "a message's body": SETTINGS.body_bytes_max,
         "a header": HEADER_CHARS_MAX,
+        "arrays and objects in one another, in a header": HEADER_DEPTH_MAX,
         "a signer's name": SIGNER_CHARS_MAX,
         "a device's name": auth.DEVICE_CHARS_MAX,
         "an account's name": SETTINGS.name_chars_max,

@@ -250,8 +250,12 @@ async def test_a_wrong_field_is_named(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{", b"[]", b"null", b"\xff", b'{"id":"\xff"}', b"[" * 50_000, b'{"nonce":"\\ud800"}']
-)
+    "data",
+    [
+        b"", b"{", b"[]", b"null", b"\xff", b'{"id":"\xff"}', b"[" * 50_000, b'{"nonce":"\\ud800"}',
+        b'{"new":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+    ],
+)  # fmt: skip
 async def test_what_is_no_json_object_is_refused(engine: Engine, data: bytes) -> None:
     """I11."""
     response = await engine.http.post("/v1/token", content=data)

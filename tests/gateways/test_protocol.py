@@ -189,6 +189,16 @@ def test_bytes_in_frames_out(case: str) -> None:
     assert close_code(protocol) == code
 
 
+def test_a_frame_that_is_nested_a_thousand_deep_is_refused_and_the_one_before_it_taken() -> None:
+    """I11: its depth is the decoder's limit, not an error of the server's."""
+    protocol = FrameProtocol(frame_bytes_max=1_000_000, gate=GATE)
+    receive(protocol, request())
+    protocol.to_send()
+    deep = text('{"t":"ping","new":' + "[" * 100_000 + "]" * 100_000 + "}")
+    assert receive(protocol, text(PING_TEXT) + deep) == [PING_FRAME]
+    assert close_code(protocol) == 4501
+
+
 @given(case=st.sampled_from(sorted(TABLE)), sizes=st.lists(st.integers(1, 40)))
 def test_it_does_not_matter_how_the_bytes_are_cut(case: str, sizes: list[int]) -> None:
     raw, frames, code = TABLE[case]

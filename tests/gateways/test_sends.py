@@ -12,7 +12,7 @@ from commands.sealing import Sealer
 from domain.conversation import SendMessage
 from domain.ids import AccountId, DeviceId
 from gateways.refusal import Refusal
-from gateways.sends import HEADER_CHARS_MAX, message_command, parse_header
+from gateways.sends import HEADER_CHARS_MAX, HEADER_DEPTH_MAX, message_command, parse_header
 from gateways.services import EdgeSettings
 from signet_client import wire
 from signet_client.payloads import digest_of, to_base64
@@ -77,6 +77,20 @@ def test_the_header_is_handed_on_as_it_came_and_the_body_sealed() -> None:
 def test_a_header_that_is_not_what_it_says_is_refused(changed: dict[str, Any], code: str) -> None:
     """I12: the sender is the connection's, whatever the header says."""
     assert refused(wire.Send(header=json.dumps(header_fields(**changed)), body=BODY)) == code
+
+
+def test_a_header_is_nested_as_deep_as_every_reader_of_json_can_read() -> None:
+    """I11: what one device may say must not be what the devices of the others fail at."""
+    fields = json.dumps(header_fields(note='[[{{"' + "[" * HEADER_DEPTH_MAX))[:-1]
+
+    def nested(depth: int) -> wire.Send:
+        arrays = depth - 1  # the header itself is an object
+        return wire.Send(header=f'{fields},"about":{"[" * arrays}{"]" * arrays}}}', body=BODY)
+
+    frame = nested(HEADER_DEPTH_MAX)
+    assert command(frame).header == frame.header
+    assert refused(nested(HEADER_DEPTH_MAX + 1)) == "bad_header"
+    assert parse_header(fields + ',"about":' + "[" * 2_000 + "]" * 2_000 + "}") is None
 
 
 @pytest.mark.parametrize("text", ["", "x", "[]", "{}", '{"id":1}', "null"])
