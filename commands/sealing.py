@@ -14,6 +14,9 @@ from domain.ids import AccountId
 
 FRESH_MAX: Final = 2_048
 """How many texts are remembered between their sealing and their first unsealing, which is their push, soon after."""
+FRESH_BYTES_MAX: Final = 4_194_304
+"""How long their boxes may be together; in memory a text may take four times as much. Those of refused messages, and
+of those whose members are away, are never unsealed."""
 
 
 class Unreadable(Exception):
@@ -48,6 +51,8 @@ class Sealer:
         self._fresh: dict[bytes, tuple[str, str]] = {}
         """Key and text by box: what was sealed and not unsealed yet. Its key is asked for all the same, so an erasure
         holds here."""
+        self._fresh_bytes = 0
+        """How long these boxes are together."""
         self._nonces = draws(crypto_secretbox_NONCEBYTES)
         self._day = -1
         self._month = ""
@@ -57,8 +62,10 @@ class Sealer:
         key = self._keyring.current(account, self._period())
         nonce = next(self._nonces)
         sealed = Sealed(key=key.name, box=nonce + crypto_secretbox_easy(text.encode(), nonce, key.key))
-        if len(self._fresh) >= FRESH_MAX:
+        self._fresh_bytes += len(sealed.box)
+        if len(self._fresh) >= FRESH_MAX or self._fresh_bytes > FRESH_BYTES_MAX:
             self._fresh.clear()
+            self._fresh_bytes = len(sealed.box)
         self._fresh[sealed.box] = (key.name, text)
         return sealed
 
@@ -68,8 +75,10 @@ class Sealer:
         if key is None:
             raise KeyMissing(f"the keyring has no key {sealed.key}")
         fresh = self._fresh.pop(sealed.box, None)
-        if fresh is not None and fresh[0] == sealed.key:
-            return fresh[1]
+        if fresh is not None:
+            self._fresh_bytes -= len(sealed.box)
+            if fresh[0] == sealed.key:
+                return fresh[1]
         nonce, box = sealed.box[:crypto_secretbox_NONCEBYTES], sealed.box[crypto_secretbox_NONCEBYTES:]
         try:
             return crypto_secretbox_open_easy(box, nonce, key).decode()

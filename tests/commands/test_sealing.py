@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from commands.ids import new_uuid
 from commands.keyring import MemoryKeyring
-from commands.sealing import FRESH_MAX, DamagedText, KeyMissing, Sealer
+from commands.sealing import FRESH_BYTES_MAX, FRESH_MAX, DamagedText, KeyMissing, Sealer
 from domain.codec import CODEC
 from domain.conversation import TitleSet
 from domain.entry import Entry, Sealed
@@ -103,6 +103,20 @@ def test_texts_that_nobody_unseals_are_not_kept(sealer: Sealer) -> None:
     for _ in range(3 * FRESH_MAX):
         sealer.seal(ANN, "x")
     assert len(sealer._fresh) <= FRESH_MAX
+
+
+def test_long_texts_that_nobody_unseals_are_kept_within_a_bound(sealer: Sealer) -> None:
+    """I11: whoever sends to a conversation that doesn't exist is refused after its text was sealed."""
+    text = "x" * 65_000
+    sealed = [sealer.seal(ANN, text) for _ in range(300)]
+    assert 1 < len(sealer._fresh) <= FRESH_BYTES_MAX // 65_000
+    assert all(sealer.unseal(each) == text for each in sealed)
+    assert not sealer._fresh
+    # What was unsealed is not counted any more.
+    kept = sealer.seal(ANN, "x")
+    for each in [sealer.seal(ANN, text) for _ in range(50)]:
+        sealer.unseal(each)
+    assert kept.box in sealer._fresh
 
 
 def test_new_ids_are_uuids_of_version_4_and_never_the_same() -> None:
