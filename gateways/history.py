@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import msgspec
+
 from domain.ids import AccountId, ConversationId, conversation_stream, is_uuid, receipts_stream
 from gateways.items import item_of
 from gateways.refusal import Refusal
@@ -15,7 +17,13 @@ PAGE_ITEMS_MAX: Final = 500
 """How many events one page may hold; who asks for more gets as many."""
 
 PAGE_BYTES_MAX: Final = 262_144
-"""How long the texts of a page may be together; it ends before the event that would be too much, and `upto` says so."""
+"""How long the texts of a page may be together, as JSON; it ends before the event that would be too much, and `upto`
+says so. What a device doesn't read waits in memory."""
+
+_FEW: Final = 4
+"""How many events are read first: so many of the longest are about a page."""
+
+_encode: Final = msgspec.json.Encoder().encode
 
 
 async def inbox_row(services: Services, account: AccountId, conversation: str) -> InboxRow:
@@ -40,32 +48,44 @@ async def page_of(services: Services, row: InboxRow, *, after: int, limit: int, 
     # `messages` must not be behind the row, or the page would seem to have everything up to the row's head.
     await services.catch_up("messages")
     services.check_whole("messages", conversation_stream(row.conversation))
-    found = await services.messages.page(row.conversation, intervals=closed(row), after=after, limit=limit)
-    shown = _fitting(found)
-    more = len(shown) < len(found) or len(found) == limit
-    return wire.Page(
-        c=row.conversation,
-        items=[item_of(each, services.sealer) for each in shown if not isinstance(each, UnseenRetraction)],
-        head=row.head,
-        upto=shown[-1].seq if more else row.head,
-        id=request_id,
-        retracted=[
-            [each.target, each.seq]
-            for each in shown
-            if isinstance(each, UnseenRetraction) and sees(row.visible, each.target)
-        ],
-    )
-
-
-def _fitting(found: list[Stored]) -> list[Stored]:
-    """The first ones that fit into a page; one always does."""
+    found, upto = await _read(services, row, after, limit)
+    items: list[wire.Item] = []
+    retracted: list[list[int]] = []
     size = 0
-    for count, each in enumerate(found):
-        if isinstance(each, StoredMessage) and each.body is not None:
-            size += len(each.header) + len(each.body.box)
-        if size > PAGE_BYTES_MAX and count:
-            return found[:count]
-    return found
+    for index, each in enumerate(found):
+        if isinstance(each, UnseenRetraction):
+            if each.target <= after and sees(row.visible, each.target):
+                retracted.append([each.target, each.seq])
+            continue
+        item = item_of(each, services.sealer)
+        size += _weight(item)
+        if size > PAGE_BYTES_MAX and items:
+            upto = found[index - 1].seq
+            break
+        items.append(item)
+    return wire.Page(c=row.conversation, items=items, head=row.head, upto=upto, id=request_id, retracted=retracted)
+
+
+async def _read(services: Services, row: InboxRow, after: int, limit: int) -> tuple[list[Stored], int]:
+    """The events of the page, or some more than fit into it, and up to where they are all. A few at first and then
+    more: where they are long, most of what `limit` asks for would be read in vain."""
+    found: list[Stored] = []
+    size, few = 0, _FEW
+    while len(found) < limit and size <= PAGE_BYTES_MAX:
+        few = min(few, limit - len(found))
+        begin = found[-1].seq if found else after
+        read = await services.messages.page(row.conversation, intervals=closed(row), after=begin, limit=few)
+        found += read
+        if len(read) < few:
+            return found, row.head
+        size += sum(len(each.body.box) for each in read if isinstance(each, StoredMessage) and each.body)
+        few *= 8
+    return found, found[-1].seq
+
+
+def _weight(item: wire.Item) -> int:
+    """How long its texts are as JSON, where a control character takes six bytes."""
+    return len(_encode((item.header, item.body) if isinstance(item, wire.Message) else item))
 
 
 def closed(row: InboxRow) -> list[list[int]]:

@@ -54,7 +54,8 @@ _INSERT_MESSAGE: Final = "INSERT INTO messages VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?
 _INSERT_CHANGE: Final = "INSERT INTO changes VALUES (?,?,?,?,?,?)"
 _RETRACT: Final = "UPDATE messages SET retracted = ? WHERE talk_position = ? AND seq = ?"
 _MESSAGES: Final = """
-SELECT seq, at, occurred, command, sender, ordinal, own, header, body_key, body, signature, signer, retracted
+SELECT seq, at, occurred, command, sender, ordinal, own, header, body_key,
+    CASE WHEN retracted <= ? THEN NULL ELSE body END, signature, signer, retracted
 FROM messages WHERE talk_position = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?
 """
 _CHANGES: Final = """
@@ -259,9 +260,9 @@ class Messages(ReadModel):
         self, conversation: ConversationId, talk: int, low: int, high: int, end: int, limit: int
     ) -> list[StoredMessage | StoredChange]:
         bounds = (talk, low, high, limit)
-        items: list[StoredMessage | StoredChange] = [
-            _stored_message(row, conversation, end) for row in self.db.query(_MESSAGES, bounds)
-        ]
+        # A body that is not to be shown is not read.
+        rows = self.db.query(_MESSAGES, (end, *bounds))
+        items: list[StoredMessage | StoredChange] = [_stored_message(row, conversation, end) for row in rows]
         items += (_stored_change(row, conversation) for row in self.db.query(_CHANGES, bounds))
         # Each of the two has its first `limit`, so the first `limit` of both are among them.
         return sorted(items, key=attrgetter("seq"))[:limit]

@@ -17,7 +17,7 @@ from domain.receipts import AdvanceReceipts, Receipt
 from gateways import models
 from gateways.auth import Caller
 from gateways.http import make_app
-from signet_client import wire
+from signet_client import payloads, wire
 from signet_client.codes import REPLIES
 from tests.gateways.engine import Engine, Person, command, open_engine, sqlite_engine, texts
 from tests.gateways.live import WAIT_S, live_server
@@ -96,6 +96,39 @@ async def test_a_page_of_long_messages_ends_early_and_says_so(engine: Engine) ->
         upto, head, pages = page["upto"], page["head"], pages + 1
     assert seqs == list(range(1, 14))
     assert pages == 3
+
+
+async def test_a_page_is_weighed_as_it_is_sent_and_no_more_is_read_than_that(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I11: a control character is one byte at rest and six in JSON, and a page that nobody reads waits in memory."""
+    anna = await engine.person("Anna")
+    group = await anna.start_group()
+    for number in range(40):
+        sent = anna.message(group, "")
+        body = f"{number} " + "\x01" * 30_000
+        header = {**json.loads(sent["header"]), "h": payloads.digest_of(body)}
+        await anna.do("POST", f"/conversations/{group}/messages", {"header": json.dumps(header), "body": body})
+    read = 0
+    page = engine.services.messages.page
+
+    async def counting(*args: Any, **kwargs: Any) -> Any:
+        nonlocal read
+        found = await page(*args, **kwargs)
+        read += len(found)
+        return found
+
+    monkeypatch.setattr(engine.services.messages, "page", counting)
+    seqs: list[int] = []
+    upto, head = 0, 1
+    while upto < head:
+        read = 0
+        answer = await anna.ask("GET", f"/conversations/{group}/events", after=upto, limit=500)
+        assert len(answer.content) < 300_000
+        assert read <= 36
+        seqs += [item["seq"] for item in answer.json()["items"]]
+        upto, head = answer.json()["upto"], answer.json()["head"]
+    assert seqs == list(range(1, 42))
 
 
 async def test_a_page_is_that_of_the_live_protocol(engine: Engine) -> None:
