@@ -160,6 +160,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._let_go()
 
     def on_response_complete(self) -> None:
+        if self.pipeline and not self.transport.is_closing():
+            # Each waits for its own turn, or sixteen in one packet would go through as one.
+            self._strangers.wait(self._go_on)
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
         super().on_response_complete()
         self._end_soon()
 

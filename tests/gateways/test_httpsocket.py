@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from gateways.httpsocket import HEAD_BYTES_MAX, HEADERS_MAX, PIPELINED_MAX, HttpTimeouts
 from signet_client import wire
 from tests.gateways.live import WAIT_S, LiveServer, live_server
-from tests.gateways.raw import nobody_is_left, raw_connection, small_socket
+from tests.gateways.raw import nobody_is_left, raw_connection, small_socket, until
 
 QUICK = HttpTimeouts(head=0.3, body=0.5, answer=0.5, tick=0.05)
 GET = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
@@ -103,6 +103,24 @@ async def test_pipelined_requests_are_answered_in_order(server: LiveServer) -> N
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = int(head.lower().partition(b"content-length:")[2].split()[0])
                 assert expected in (await reader.readexactly(length)).decode()
+
+
+async def test_each_pipelined_request_waits_for_its_own_turn(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I11: a packet of many requests is not one that goes through as one."""
+    waiting: list[Callable[[], object]] = []
+    async with raw_connection(server) as (reader, writer):
+        monkeypatch.setattr(server.engine.services.turnstiles.strangers, "wait", waiting.append)
+        writer.write(GET * 3)
+        for _ in range(2):
+            async with asyncio.timeout(WAIT_S):
+                await reader.readuntil(b'{"status":"ok"}')
+            await until(lambda: len(waiting) == 1)
+            waiting.pop()()
+        async with asyncio.timeout(WAIT_S):
+            await reader.readuntil(b'{"status":"ok"}')
+        assert not waiting
 
 
 @pytest.mark.parametrize("flood", ["requests", "chunks"])
