@@ -37,13 +37,14 @@ PASSWORD: Final = "correct horse"
 
 START_TIMEOUT_S: Final = 60
 
-_READY: Final = "database system is ready to accept connections"
+_READY: Final = "database system is ready to accept"
 _SETTINGS: Final = (
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
     "shared_buffers=16MB",
     "max_connections=60",
     "lc_messages=C",
+    "fsync=off",  # What a killed process has written is there all the same.
 )
 
 
@@ -83,13 +84,16 @@ class Server:
         """A connection of the superuser, each statement in a transaction of its own."""
         return psycopg.connect(self.url(database, user=ADMIN), autocommit=True)
 
-    def restart(self) -> None:
-        """After `kill`, or for the first time; returns when it accepts connections."""
+    def restart(self, *settings: str, standby: bool = False) -> None:
+        """After `kill`, or for the first time; returns when it accepts connections. As a standby it waits for what a
+        primary would send, and there is none."""
+        if standby:
+            (self.folder / "data/standby.signal").touch()
         ready = threading.Event()
         lines: deque[str] = deque(maxlen=50)
         command: list[str | Path] = [self._bin / "postgres", "-D", self.folder / "data", "-p", str(self.port)]
         self._process = subprocess.Popen(
-            [*command, *(part for setting in _SETTINGS for part in ("-c", setting))],
+            [*command, *(part for setting in (*_SETTINGS, *settings) for part in ("-c", setting))],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -103,8 +107,11 @@ class Server:
 
     def kill(self) -> None:
         """SIGKILL to all its processes; returns when they are gone."""
-        self._signal(signal.SIGKILL)
+        ended = self._signal(signal.SIGKILL)
         self._await_end()
+        # Whoever was connected to them must have heard of it, too.
+        _, alive = psutil.wait_procs(ended, timeout=10)
+        assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
 
     def freeze(self) -> None:
         """Connections stay open, and nobody answers, until `thaw` or `kill`."""
@@ -122,13 +129,15 @@ class Server:
             self._await_end()
         shutil.rmtree(self.folder)
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _signal(self, number: signal.Signals) -> list[psutil.Process]:
         """To the postmaster and its children, each of which is a group of its own."""
         postmaster = psutil.Process(self._process.pid)
         postmaster.suspend()  # It makes no more children meanwhile.
-        for process in [postmaster, *postmaster.children(recursive=True)]:
+        processes = [postmaster, *postmaster.children(recursive=True)]
+        for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
+        return processes
 
     def _await_end(self) -> None:
         self._process.wait()

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 import psycopg
+from psycopg.errors import Diagnostic
 from psycopg.pq import ConnStatus, ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
@@ -62,6 +63,9 @@ class Session:
         """Of the first request that is not answered yet."""
         self.pid = self._pgconn.backend_pid
         """Of the server process."""
+        self._farewell = ""
+        """What the server said, unasked, when it ended the connection."""
+        connection.add_notice_handler(self._note)
         self._pgconn.nonblocking = 1
         self._pgconn.enter_pipeline_mode()
         self._loop.add_reader(self._socket, self._read)
@@ -150,11 +154,15 @@ class Session:
         else:
             lost = ""
         self._settle()  # What came before the end still counts.
-        if lost or self._pgconn.status != ConnStatus.OK:
-            self.end(lost or self._pgconn.get_error_message())
-            return
         while (notification := self._pgconn.notifies()) is not None:
             self._heard(notification.be_pid)
+        if lost or self._farewell or self._pgconn.status != ConnStatus.OK:
+            self.end(self._farewell or lost or self._pgconn.get_error_message())
+
+    def _note(self, notice: Diagnostic) -> None:
+        # The end itself may come a moment later.
+        if notice.severity_nonlocalized == "FATAL":
+            self._farewell = notice.message_primary or "the server ended the connection"
 
     def _settle(self) -> None:
         while self._asked and not self._pgconn.is_busy():
