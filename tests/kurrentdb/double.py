@@ -11,13 +11,18 @@
 All that waits here blocks; it gives up after `PATIENCE_S`.
 """
 
+import atexit
+import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Final, Self
 
 import msgspec
@@ -28,6 +33,19 @@ from tests.kurrentdb.node import HOST, Serving
 
 PATIENCE_S: Final = 30
 _ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+@cache
+def kurrentdb_url() -> str:
+    """A real node where SIGNET_TEST_KURRENTDB names one, else a double that all tests of this process share."""
+    if real := os.environ.get("SIGNET_TEST_KURRENTDB"):
+        return real
+    folder = Path(mkdtemp(prefix="signet-kurrentdb-"))
+    node = Node(folder)
+    node.start()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(node.close)
+    return node.uri
 
 
 class Injected:

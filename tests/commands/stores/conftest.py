@@ -9,6 +9,7 @@ import pytest
 from commands.stores import open_log
 from commands.stores.memory import Medium, MemoryLog
 from domain.log import EventLog
+from tests.kurrentdb.double import kurrentdb_url
 from tests.postgres import VERSIONS, shared
 
 
@@ -41,8 +42,16 @@ def postgres(version: int) -> Callable[[Path], Store]:
     return store
 
 
-STORES: dict[str, Callable[[Path], Store]] = {"memory": memory, "sqlite": sqlite} | {
-    f"postgres-{version}": postgres(version) for version in VERSIONS
+def kurrentdb(_: Path) -> Store:
+    url = kurrentdb_url()
+    return Store(open=lambda: open_log(url), url=url, fresh=False)
+
+
+STORES: dict[str, Callable[[Path], Store]] = {
+    "memory": memory,
+    "sqlite": sqlite,
+    **{f"postgres-{version}": postgres(version) for version in VERSIONS},
+    "kurrentdb": kurrentdb,
 }
 SHARED_STORES = [name for name in STORES if name != "memory"]
 
