@@ -6,7 +6,7 @@ from psycopg.pq import DiagnosticField
 from psycopg.pq.abc import PGresult
 
 _BY_SQLSTATE: Final = {
-    "25006": "it is a standby, or only to be read: name the primary in the URL, or add mode=ro to it",
+    "25006": "it is a standby, or only to be read: name the primary in the URL",
     "42501": "let the table's owner grant this user what is missing, or name another user",
     "42P01": "the table is gone: restore it from a backup",
     "53100": "make room on the server's disk",

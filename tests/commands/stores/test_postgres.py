@@ -64,9 +64,9 @@ def own_server() -> Iterator[Server]:
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[PostgresLog]:
+async def opened(url: str, *, read_only: bool = False) -> AsyncIterator[PostgresLog]:
     """While the loop goes on: there may be a proxy in it."""
-    log = await asyncio.to_thread(open_postgres, url)
+    log = await asyncio.to_thread(open_postgres, url, read_only=read_only)
     try:
         yield log
     finally:
@@ -452,13 +452,13 @@ async def test_a_read_only_log_follows_the_engine_and_writes_nothing(log: Postgr
     with shared(18).admin(database) as admin:
         admin.execute(f"CREATE ROLE {user} LOGIN PASSWORD 'x'".encode())
         admin.execute(f"GRANT SELECT ON stored_events TO {user}".encode())
-    async with opened(shared(18).url(database, user=user, password="x") + "?mode=ro") as beside:
+    async with opened(shared(18).url(database, user=user, password="x"), read_only=True) as beside:
         seen = asyncio.create_task(follow(beside, {stream}, 3, after=0))
         await must_append(log, new_append(stream, expected=0, events=2))
         assert await seen == await log.read_stream(stream, limit=10) == await beside.read_stream(stream, limit=10)
         [outcome] = await beside.append([new_append(stream, expected=2)])
         assert isinstance(outcome, Unavailable)
-        assert "leave out mode=ro" in outcome.reason
+        assert "it was opened to be read only" in outcome.reason
 
 
 async def test_a_standby_can_be_read(url: str) -> None:
@@ -472,7 +472,7 @@ async def test_a_standby_can_be_read(url: str) -> None:
         server.restart(standby=True)
         with pytest.raises(Exception, match="it is a standby"):
             open_log(primary)
-        async with opened(primary + "?mode=ro") as beside:
+        async with opened(primary, read_only=True) as beside:
             assert datas(await follow(beside, {append.stream}, 2, after=0)) == datas(append.events)
     finally:
         server.stop()
