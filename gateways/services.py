@@ -89,9 +89,10 @@ class Services:
     """How long the store's commits took, where it tells."""
 
     async def catch_up(self, *names: str, to: int | None = None) -> None:
-        """Returns when these read models show every event up to position `to`; by default all that are published.
-        Raises Refusal(`unavailable`)."""
-        position = self.feed.head if to is None else to
+        """Returns when these read models show every event up to position `to`; by default all that anybody can know of:
+        what is published, and what the writer has answered, which a feed that follows the log brings later. Raises
+        Refusal(`unavailable`)."""
+        position = max(self.feed.head, self.writer.position) if to is None else to
         for name in names:
             runner = self.runners[name]
             if runner.position < position:

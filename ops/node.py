@@ -181,7 +181,7 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
     auth = Auth(
         server_name=name,
         directory=directory,
-        catch_up=lambda: runners["directory"].wait(feed.head),
+        catch_up=lambda: runners["directory"].wait(max(feed.head, writer.position)),
         clock=clock,
         is_parked=lambda account: runners["directory"].is_parked(account_stream(account)),
         limits=limits,

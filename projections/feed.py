@@ -21,6 +21,8 @@ Listener = Callable[[Sequence[Event]], None]
 
 _RETRY_FIRST_S: Final = 0.1
 _RETRY_MAX_S: Final = 5.0
+_FOLLOW_MAX_S: Final = 1.0
+"""Nobody gets a push meanwhile: a store that is back is to be noticed soon."""
 
 _position_of = attrgetter("position")
 
@@ -77,7 +79,7 @@ class Feed:
                     delays = retry_delays()
             except StoreUnavailable as error:
                 logger.warning("the log can't be followed now: %s", error)
-            await asyncio.sleep(next(delays))
+            await asyncio.sleep(min(next(delays), _FOLLOW_MAX_S))
 
     def publish(self, events: Sequence[Event]) -> None:
         """Hands on what was committed since the last call, in order of position. Gaps between positions are normal."""

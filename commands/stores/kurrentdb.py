@@ -239,8 +239,8 @@ class KurrentLog:
         writing = self._writing
         try:
             async with asyncio.timeout(CONNECT_DEADLINE_S):
-                await writing.channel.channel_ready()
-        except TimeoutError as error:
+                await writing.connected()
+        except (ServiceUnavailableError, TimeoutError) as error:
             self._let_go()
             raise self._explain(error) from error
         return writing
@@ -296,6 +296,13 @@ class _Writing:
         self.stub = streams_pb2_grpc.StreamsStub(self.channel)  # type: ignore[no-untyped-call]  # generated
         self.metadata = (("connection-name", spec.options.connection_name), ("requires-leader", "true"))
         self.credentials = client.construct_call_credentials(spec.username, spec.password)
+
+    async def connected(self) -> None:
+        """Returns when the connection stands. Raises ServiceUnavailableError as soon as a try has failed."""
+        while (state := self.channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                raise ServiceUnavailableError("it can't be connected to")
+            await self.channel.wait_for_state_change(state)
 
 
 def _recorded(event: KurrentEvent) -> RecordedEvent:

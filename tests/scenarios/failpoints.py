@@ -16,6 +16,8 @@ import apsw
 import msgspec
 
 from commands.replies import Reply, ReplyTo
+from commands.stores.kurrentdb import KurrentLog
+from commands.stores.postgres import PostgresLog
 from commands.stores.sqlite import SqliteLog
 from commands.writer import Command, Writer
 from domain.codec import Event
@@ -114,6 +116,8 @@ class Failpoints:
         """In this process, once, before an engine is opened."""
         for part, name, wrapper in (
             (SqliteLog, "append", self._append),
+            (PostgresLog, "append", self._append),
+            (KurrentLog, "append", self._append),
             (Writer, "submit", self._submit),
             (ReadModel, "advance", self._advance),
             (Database, "transaction", self._transaction),

@@ -23,9 +23,9 @@ MESSAGES_AFTER: Final = 40
 @pytest.mark.slow
 @pytest.mark.usefixtures("hasty_clients")
 @pytest.mark.parametrize("point", Point)
-async def test_nothing_is_lost_or_doubled_wherever_it_fails(point: Point, tmp_path: Path) -> None:
+async def test_nothing_is_lost_or_doubled_wherever_it_fails(point: Point, data: Path, tmp_path: Path) -> None:
     """I1, I2, I3, I4, I7: kill, cut, error and surprise, each at a random hit, each followed by an audit."""
-    rng, data, port = random.Random(seed()), tmp_path / "data", free_port()
+    rng, port = random.Random(seed()), free_port()
     async with AsyncExitStack() as engines:
 
         async def start() -> FailingEngine:
