@@ -90,6 +90,19 @@ def test_a_whole_day_at_full_speed(tmp_path: Path) -> None:
     play_and_check(DAYS[0], tmp_path / "journal")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ["postgres", "kurrentdb"], indirect=True)
+async def test_a_whole_day_on_other_stores(data: Path, tmp_path: Path) -> None:
+    """I3, I5, I8: the same with the log elsewhere."""
+    async with engine(data, {"log_level": "error"}):
+        run = await asyncio.to_thread(
+            play, str(DAYS[0]), "--speed", "0", "--data", str(data), "--journal", str(tmp_path / "journal"), "--json"
+        )
+    assert run.returncode == 0, run.stderr
+    verdict = await asyncio.to_thread(check, DAYS[0], tmp_path / "journal")
+    assert verdict["ok"], verdict
+
+
 async def test_what_is_wrong_with_a_client_shows_in_the_figures(tmp_path: Path) -> None:
     log = tmp_path / "day.raw.txt"
     log.write_text("".join(f"[09:0{minute}] <{nick}> {minute}\n" for minute, nick in enumerate("aabbaa")))
