@@ -22,8 +22,7 @@ _BY_TEXT: Final = {
     "no pg_hba.conf entry": "let this user and address in, in the server's pg_hba.conf, or correct the URL",
     "is not permitted to log in": "ALTER ROLE … LOGIN, or name another user",
     "permission denied for database": "GRANT CONNECT ON DATABASE … to this user, or name another user",
-    "database \"": "correct the URL, or make it: CREATE DATABASE … ENCODING 'UTF8'",
-    "role \"": "correct the user in the URL",
+    "too many connections": "end other programs' connections, or raise the limit",
     "too many clients": "end other programs' connections, or raise max_connections",
     "connection slots are reserved": "end other programs' connections, or raise max_connections",
     "starting up": "wait for it",
@@ -34,6 +33,8 @@ _BY_TEXT: Final = {
     "translate host": "correct the host in the URL",
     "timeout expired": "no server answers there: correct host and port in the URL, or see to the network",
     "No such file": "no server is there: start it, or correct the host in the URL",
+    'database "': "correct the URL, or make it: CREATE DATABASE … ENCODING 'UTF8'",
+    'role "': "correct the user in the URL",
     "SSL": "see the options sslmode and sslrootcert of libpq",
 }  # fmt: skip
 

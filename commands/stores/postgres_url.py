@@ -48,13 +48,18 @@ def parse(url: str, *, read_only: bool = False) -> Address:
     libpq = [(name, value) for name, value in given if name not in _OWN]
     _check_names([name for name, _ in libpq], url)
     try:
-        parts = conninfo_to_dict(base + ("?" + urlencode(libpq, quote_via=quote) if libpq else ""))
+        parts = (
+            _DEFAULTS | conninfo_to_dict(base + ("?" + urlencode(libpq, quote_via=quote) if libpq else "")) | _FORCED
+        )
+        connect_timeout_s = timeout_from_conninfo(parts)
     except psycopg.Error as error:
-        # libpq quotes the URL in some of its messages.
-        raise StoreError(f"{redacted(url)} can't be read: write {EXAMPLE}: {redacted(str(error))}") from None
+        # What libpq quotes may be the password.
+        reason = re.sub('"[^"]*"', "…", str(error).strip())
+        raise StoreError(f"{redacted(url)} can't be read: write {EXAMPLE} ({reason})") from None
+    if not re.fullmatch("[0-9,]*", str(parts.get("port", ""))):
+        raise StoreError(f"{redacted(url)} can't be read: write {EXAMPLE} (a port is a number)")
     if "dbname" not in parts and "service" not in parts:
         raise StoreError(f"{redacted(url)} names no database: write {EXAMPLE}")
-    parts = _DEFAULTS | parts | _FORCED
     times = {name: _milliseconds(name, own.get(name, str(default)), url) for name, default in _TIMES_MS.items()}
     hosts = str(parts.get("host", "")).count(",") + 1
     return Address(
@@ -62,7 +67,7 @@ def parse(url: str, *, read_only: bool = False) -> Address:
         place=f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}",
         schema=own.get("schema", "public"),
         read_only=read_only,
-        connect_deadline_s=hosts * timeout_from_conninfo(parts) + times["deadline_ms"] / 1_000,
+        connect_deadline_s=hosts * connect_timeout_s + times["deadline_ms"] / 1_000,
         **times,
     )
 
