@@ -132,11 +132,13 @@ class House:
         author, other = self._devices[:2]
         for each in stated:
             await self._devices[each.device].say(each.frame(group))
+        told: list[wire.ServerFrame] = []
         for device in self._devices:
-            await device.round_trip()
+            heard = await device.round_trip()
+            # It may be told while the others are still heard.
+            told += heard if device is other else []
         # It comes after all that was stated, and the author's other device is told of it.
         await author.say(wire.Read(c=group, upto=HEAD))
-        told: list[wire.ServerFrame] = []
         while not any(isinstance(frame, wire.Mark) and frame.c == group for frame in told):
             told += await other.round_trip()
         shown = (await self._author.do("GET", f"/conversations/{group}"))["overview"]["ticks"]
