@@ -74,8 +74,9 @@ def open_kurrentdb(url: str) -> "KurrentLog":
         log = KurrentLog(_with_keepalive(url))
         log.new_client()
     except (ValueError, OSError) as error:
+        reason = str(error).replace(parts.password or "\n", "***")
         raise StoreError(
-            f"the URL of KurrentDB is wrong: {error}. Write kurrentdb://host:2113?Tls=false for one node without TLS, "
+            f"the URL of KurrentDB is wrong: {reason}. Write kurrentdb://host:2113?Tls=false for one node without TLS, "
             "or kurrentdb+discover://user:password@host:2113?TlsCaFile=/path/to/ca.crt for a cluster"
         ) from error
     return log

@@ -9,6 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 from kurrentdbclient import KurrentDBClient
+from kurrentdbclient.exceptions import (
+    AccessDeniedError,
+    GrpcDeadlineExceededError,
+    KurrentDBClientError,
+    SSLError,
+    UnauthenticatedError,
+)
 
 from commands.stores import kurrentdb as adapter
 from commands.stores import open_log
@@ -248,6 +255,8 @@ async def test_a_log_that_ends_before_its_reader_is_refused(log: EventLog) -> No
         ("kurrentdb://", "it names no host"),
         ("kurrentdb://127.0.0.1:2113?Tsl=false", "TSL"),
         ("kurrentdb://127.0.0.1:2113?Tls=perhaps", "perhaps"),
+        ("kurrentdb://127.0.0.1:2113", "Username and password are required"),
+        ("kurrentdb://ann:secret@127.0.0.1:2113?Tsl=true", "TSL"),
         ("kurrentdb://127.0.0.1:2113?TlsCaFile=/no/such/file", "/no/such/file"),
     ],
 )
@@ -255,6 +264,38 @@ def test_a_wrong_url(url: str, said: str) -> None:
     with pytest.raises(StoreError, match=r"kurrentdb://host:2113\?Tls=false") as refused:
         open_log(url)
     assert said in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (SSLError("handshake"), "TlsCaFile"),
+        (UnauthenticatedError("who?"), "correct user and password"),
+        (AccessDeniedError("no"), "correct user and password"),
+        (GrpcDeadlineExceededError("late"), "it does not answer"),
+        (KurrentDBClientError("odd"), "odd"),
+    ],
+)
+def test_an_error_says_what_to_do(error: Exception, said: str) -> None:
+    log = open_log("kurrentdb://127.0.0.1:1?Tls=false")
+    assert isinstance(log, KurrentLog)
+    assert said in str(log._explain(error))
+
+
+async def test_a_node_without_tls_is_not_reached_by_tls(node: Node, hasty: None) -> None:
+    log = open_log(f"kurrentdb://ann:secret@127.0.0.1:{node.port}?KeepAliveInterval=1000")
+    assert isinstance((await log.append([new_append(new_stream())]))[0], Unavailable)
+    with pytest.raises(StoreUnavailable):
+        await log.head()
+    await log.close()
+
+
+async def test_a_closed_log_is_not_subscribed_to() -> None:
+    log = open_log("kurrentdb://127.0.0.1:1?Tls=false")
+    await log.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await anext(log.subscribe())
 
 
 async def test_no_password_is_told(hasty: None) -> None:
