@@ -50,7 +50,8 @@ async def subscribe_to_all(log: Log, options: Any, sending: Sending, context: An
     start, position = options.all.WhichOneof("all_option"), options.all.position.commit_position
     if start == "position" and not is_position(log, position):
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Trying to read from an invalid position.")
-    after = {"start": -1, "end": log.end, "position": position}[start]
+    last = log.book.positions[log.shown - 1] if log.shown else -1
+    after = {"start": -1, "end": last, "position": position}[start]
     await sending.confirmation(str(uuid.uuid4()))
     await _follow(log, after, options, sending)
 
