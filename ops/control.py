@@ -120,8 +120,9 @@ def ask(folder: Path, verb: str, arguments: msgspec.Struct, result: type[T]) -> 
             raise OpsError(
                 f"the engine on {folder} can't be asked: {error}. Ask as the user that it runs as."
             ) from error
-        sock.sendall(msgspec.json.encode(request) + b"\n")
-        with sock.makefile("rb") as lines:
+        line = b""
+        with contextlib.suppress(ConnectionError), sock.makefile("rb") as lines:
+            sock.sendall(msgspec.json.encode(request) + b"\n")
             line = lines.readline()
     if not line:
         raise OpsError(f"the engine on {folder} stopped before it answered; look what came of it, and ask again")

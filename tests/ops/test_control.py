@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -111,6 +112,17 @@ async def test_a_stop_waits_for_nobody(tmp_path: Path) -> None:
         with pytest.raises(OpsError, match=r"stopped before it answered|no engine runs"):
             await waiting
     assert not (tmp_path / control.FILE_NAME).exists()
+
+
+async def test_a_stop_before_the_request_is_read(tmp_path: Path) -> None:
+    with control._bind(tmp_path / control.FILE_NAME) as bound:
+        bound.listen()
+        waiting = asyncio.create_task(asked(tmp_path, "add"))
+        connection, _ = await asyncio.to_thread(bound.accept)
+        await asyncio.to_thread(connection.recv, 1, socket.MSG_PEEK)
+        connection.close()  # with the request in it: the kernel says that it was reset
+        with pytest.raises(OpsError, match="stopped before it answered"):
+            await waiting
 
 
 async def test_where_no_engine_runs(tmp_path: Path) -> None:
