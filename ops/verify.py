@@ -1,7 +1,6 @@
 """`signet test`: everything that CI checks, in one run, with one summary."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -150,8 +149,7 @@ def run_pytest(options: list[str], folder: Path) -> int:
     """Run pytest in this terminal; its exit code. On Ctrl-C pytest itself winds up, and so its fixtures end servers."""
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        environment = os.environ | {"PYTHONASYNCIODEBUG": "1"}
-        return subprocess.run([BIN / "pytest", *options], cwd=folder, env=environment).returncode
+        return subprocess.run([BIN / "pytest", *options], cwd=folder).returncode
     finally:
         signal.signal(signal.SIGINT, before)
 
