@@ -138,7 +138,9 @@ def check_locks() -> Outcome:
 
 
 def run_tests(selection: list[str], results: Path, coverage: bool) -> Outcome:
-    options = [*selection, "-n", str(WORKERS), "--dist", "loadscope", f"--junitxml={results / 'junit.xml'}"]
+    # In tests/conftest.py's order: else a module of one long test comes last, and a worker has nothing to do.
+    spread = ["-n", str(WORKERS), "--dist", "loadscope", "--no-loadscope-reorder"]
+    options = [*selection, *spread, f"--junitxml={results / 'junit.xml'}"]
     if coverage:
         options += ["--cov", "--cov-report=", f"--cov-report=json:{results / 'coverage.json'}"]
     exit_code = run_pytest(options, locks.ROOT)

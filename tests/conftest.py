@@ -1,8 +1,12 @@
-"""Hypothesis profiles: in CI the same examples each time, by hand new ones; no deadlines on shared machines."""
+"""What holds for all tests.
+
+Hypothesis profiles: in CI the same examples each time, by hand new ones; no deadlines on shared machines.
+"""
 
 import os
 import sys
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
@@ -12,3 +16,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "hand")
 # asyncio's debug mode keeps the stack of every future that is made. CPython 3.11 sometimes makes a ring of the frames
 # where gRPC's coroutines resume them, and without a limit the walk around it never ends.
 sys.tracebacklimit = 100
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The scenarios come first: they take longest, and at the end two workers share best what is short."""
+    items.sort(key=lambda item: "scenarios" not in item.path.parts)
