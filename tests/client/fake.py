@@ -83,7 +83,7 @@ class FakeServer:
     async def listen(self, port: int = 0) -> None:
         self._server = await serve(
             self._serve, "127.0.0.1", port, subprotocols=[Subprotocol(wire.SUBPROTOCOL)], compression=None,
-            ping_interval=None,
+            ping_interval=None, close_timeout=1,
         )  # fmt: skip
 
     async def stop(self) -> None:
