@@ -28,8 +28,6 @@ from tests.commands.stores.appends import (
     must_append,
     new_append,
     new_stream,
-    read_on,
-    start_writer,
     write,
 )
 from tests.commands.stores.wires import Way, Wires
@@ -404,41 +402,6 @@ async def test_a_subscription_without_notifications_looks_by_the_clock(
         await log.head()  # It has read before.
         await must_append(other, append)
         assert datas(await waiting) == datas(append.events)
-
-
-# Order beside writers
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("version", [18, 16])
-async def test_8_writing_processes_for_3_seconds(version: int) -> None:
-    """I3, I4: a reader at the tail misses nothing, and nothing comes late. The writers are killed, which leaves some
-    appends half way."""
-    url = shared(version).url(shared(version).new_database())
-    async with opened(url) as reader, asyncio.timeout(60):
-        streams = {new_stream() for _ in range(8)}
-        writers = [await start_writer(url, stream, 1_000_000) for stream in streams]
-        seen = []
-        loop = asyncio.get_running_loop()
-        async with aclosing(reader.subscribe()) as batches:
-            end = loop.time() + 3
-            async for batch in batches:
-                seen += batch
-                if loop.time() > end and {event.stream for event in seen} == streams:
-                    break
-            for writer in writers:
-                writer.kill()
-                await writer.communicate()
-            # The servers of those that were killed may be busy yet; whoever has the lock now comes after them.
-            last = new_append(new_stream())
-            await must_append(reader, last)
-            while seen[-1].stream != last.stream:
-                seen += await anext(batches)
-        assert seen == await read_on(reader, {*streams, last.stream}, after=0)
-        assert [event.position for event in seen] == sorted({event.position for event in seen})
-        for stream in streams:
-            versions = [event.version for event in seen if event.stream == stream]
-            assert versions == list(range(len(versions)))
 
 
 # Reading beside the engine
