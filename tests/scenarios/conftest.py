@@ -1,5 +1,6 @@
 """Clients that don't wait long, so that many failures fit into a test; and data folders whose log is elsewhere."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Protocol
@@ -9,6 +10,12 @@ import pytest
 from signet_client import backoff, connection, link, live
 from tests.kurrentdb.double import Node
 from tests.postgres import Server, shared
+
+
+@pytest.fixture(autouse=True)
+async def no_debug_mode() -> None:
+    """A scenario is many clients at once: the stacks that are kept for each future would cost more than they do."""
+    asyncio.get_running_loop().set_debug(False)
 
 
 class StoreServer(Protocol):
