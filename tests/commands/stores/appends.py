@@ -55,10 +55,12 @@ async def write(log: EventLog, stream: str, count: int) -> None:
         await asyncio.sleep(0)
 
 
-async def follow(log: EventLog, streams: set[str], count: int, *, after: int) -> list[RecordedEvent]:
+async def follow(
+    log: EventLog, streams: set[str], count: int, *, after: int, patience_s: float = 60
+) -> list[RecordedEvent]:
     """The first `count` events of these streams that a subscription brings."""
     seen: list[RecordedEvent] = []
-    async with asyncio.timeout(60), aclosing(log.subscribe(after=after)) as batches:
+    async with asyncio.timeout(patience_s), aclosing(log.subscribe(after=after)) as batches:
         async for batch in batches:
             assert batch
             seen += [event for event in batch if event.stream in streams]

@@ -73,7 +73,7 @@ async def test_a_reader_catches_up_with_100_000_events(log: EventLog) -> None:
     for expected in range(-1, 9_999, chunk):
         for stream in streams:
             await must_append(log, new_append(stream, expected=expected, events=chunk))
-    reading = asyncio.create_task(follow(log, set(streams), 101_000, after=before))
+    reading = asyncio.create_task(follow(log, set(streams), 101_000, after=before, patience_s=600))
     for number in range(100):
         for stream in streams:
             await must_append(log, new_append(stream, expected=9_999 + number))
