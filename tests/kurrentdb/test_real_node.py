@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+# A real node comes as a container or from a registry of its own, which the machines of CI don't have.
 if "SIGNET_TEST_KURRENTDB" not in os.environ:
     pytest.skip("SIGNET_TEST_KURRENTDB names no real node of KurrentDB", allow_module_level=True)
 

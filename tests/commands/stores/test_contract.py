@@ -315,6 +315,21 @@ async def test_a_reader_beside_8_writers_sees_every_event_once_and_none_late(sto
         await log.close()
 
 
+async def test_a_reader_beside_8_writing_processes_sees_every_event_once_and_none_late(shared_store: Store) -> None:
+    """I3, I4."""
+    assert shared_store.url is not None
+    reader = shared_store.open()
+    before = await reader.head()
+    streams = [new_stream() for _ in range(8)]
+    seen = asyncio.create_task(follow(reader, set(streams), 8 * 40, after=before))
+    writers = [await start_writer(shared_store.url, stream, 40) for stream in streams]
+    await asyncio.gather(*(writer.communicate() for writer in writers))
+    assert [writer.returncode for writer in writers] == [0] * 8
+    assert_each_once_in_order(await seen, set(streams), 40)
+    assert await seen == await read_on(reader, set(streams), after=before)
+    await reader.close()
+
+
 # Restart and close
 
 

@@ -43,6 +43,7 @@ async def read_beside_8_writers(store: Store, *, seconds: float) -> int:
                 seen += [event for event in batch if event.stream in streams]
                 if asyncio.get_running_loop().time() > end and {event.stream for event in seen} == streams:
                     break
+            assert [writer.returncode for writer in writers] == [None] * 8  # each append of theirs has succeeded
         finally:
             for writer in writers:
                 writer.kill()
