@@ -22,7 +22,8 @@ from gateways.protocol import encode
 from gateways.refusal import Refusal
 from gateways.resume import HeldPushes, resume
 from gateways.sends import SEQ_MAX, is_seq, message_command, parse_header
-from gateways.services import Services
+from gateways.services import Services, away
+from projections.database import DatabaseUnavailable
 from signet_client import wire
 from signet_client.codes import DISCONNECTS, Disconnect
 
@@ -175,6 +176,8 @@ class Connection:
             await resume(self._services, self, hello.cursors, partial=hello.partial)
         except Refusal as refusal:
             self.close(_disconnect_for(refusal))
+        except DatabaseUnavailable:
+            self.close(_disconnect_for(away()))
 
     async def _check_active(self) -> None:
         """Once more, now that the hub would hear of it: a revocation may have come since the hello was checked."""
@@ -336,6 +339,8 @@ class Connection:
             self._send(await page_of(self._services, row, after=after, limit=frame.limit, request_id=frame.id))
         except Refusal as refusal:
             self.refuse(refusal, frame_id=frame.id, conversation=frame.c)
+        except DatabaseUnavailable:
+            self.refuse(away(), frame_id=frame.id, conversation=frame.c)
         await self._link.drained()
 
     async def _check_statement(self, frame: wire.Ack | wire.Read) -> None:
@@ -347,6 +352,9 @@ class Connection:
             except Refusal as refusal:
                 if refusal.code != "no_such_conversation":
                     self.refuse(refusal, conversation=frame.c)
+                return
+            except DatabaseUnavailable:
+                self.refuse(away(), conversation=frame.c)
                 return
             self._conversations.add(frame.c)
         self._gather(frame)

@@ -18,7 +18,8 @@ from gateways.gate import GateKeeper
 from gateways.hangup import HangUp
 from gateways.metrics import Metrics
 from gateways.refusal import Refusal
-from gateways.services import EdgeSettings, Services
+from gateways.services import EdgeSettings, Services, away
+from projections.database import DatabaseUnavailable
 from signet_client import wire
 
 _VERSION: Final = "0.1.0"
@@ -72,6 +73,7 @@ def make_app(services: Services) -> FastAPI:
         generate_unique_id_function=_operation_id,
         exception_handlers={
             Refusal: _refused,
+            DatabaseUnavailable: _away,
             RequestValidationError: _bad_parameter,
             HTTPException: _no_route,
             Exception: _failed,
@@ -140,6 +142,11 @@ async def _refused(request: Request, error: Exception) -> Response:
     if error.retry_after_ms:
         return _problem(request.app, error, headers={"retry-after": str(ceil(error.retry_after_ms / 1_000))})
     return _problem(request.app, error)
+
+
+async def _away(request: Request, error: Exception) -> Response:
+    """The read models' database, for a while."""
+    return _problem(request.app, away())
 
 
 async def _bad_parameter(request: Request, error: Exception) -> Response:

@@ -110,6 +110,11 @@ def parked() -> Refusal:
     return Refusal("unavailable", "an event of it could not be applied, and waits for the operator")
 
 
+def away() -> Refusal:
+    """For what can't be read while the read models' database is away."""
+    return Refusal("unavailable", "the read models' database is away")
+
+
 async def shown(waiting: Awaitable[None]) -> None:
     """Waits for a read model, and no longer than `CATCH_UP_MAX_S`. Raises Refusal(`unavailable`)."""
     try:

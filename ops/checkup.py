@@ -30,6 +30,7 @@ from domain.log import START, StoreError
 from ops.datafolder import DISK_MIN_BYTES, KEYRING, free_bytes, is_owned, read_server_file
 from ops.errors import OpsError
 from ops.settings import Settings
+from projections.database import CantOpen
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -132,6 +133,18 @@ def check_log(settings: Settings) -> Finding:
     except StoreError as error:
         return _fail("log", str(error), "mend it: without the log nothing goes")
     return _ok("log", f"{settings.events_shown}: " + ("it is empty" if head == START else f"up to position {head}"))
+
+
+def check_readmodels(settings: Settings) -> Finding:
+    """Whether their place answers; beside a running engine it is only looked at."""
+    if settings.readmodels:
+        from projections.postgres import check_postgres
+
+        try:
+            check_postgres(settings.readmodels)
+        except CantOpen as error:
+            return _fail("read models", str(error), "mend it: nothing can be read without them")
+    return _ok("read models", settings.readmodels_shown)
 
 
 def check_keyring(settings: Settings) -> Finding:
@@ -245,6 +258,7 @@ CHECKS: Final[tuple[Callable[[Settings], Finding], ...]] = (
     check_fsync,
     check_files,
     check_log,
+    check_readmodels,
     check_keyring,
     check_backup,
     check_name,

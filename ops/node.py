@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import uvicorn
 
@@ -45,6 +45,8 @@ from projections.messages import Messages
 from projections.readmodel import ReadModel, ReadModelError
 from projections.receipts import Receipts
 from projections.runner import Runner
+
+M = TypeVar("M", bound=ReadModel)
 
 _log = logging.getLogger("signet.node")
 STOP_MAX_S: Final = 10
@@ -162,13 +164,11 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
     feed = Feed(log)
     await feed.start()
 
-    folder = settings.data / "readmodels"
-    messages, inbox, receipts, directory = (
-        Messages.open(folder), Inbox.open(folder), Receipts.open(folder), Directory.open(folder),
+    place = settings.readmodels_place
+    messages, inbox, receipts, directory = models = (
+        _opened(Messages, place, stack), _opened(Inbox, place, stack), _opened(Receipts, place, stack),
+        _opened(Directory, place, stack),
     )  # fmt: skip
-    models: tuple[ReadModel, ...] = (messages, inbox, receipts, directory)
-    for model in models:
-        stack.callback(model.close)
     runners = {model.name: Runner(feed, model) for model in models}
     delivery = Delivery(log)
     stack.push_async_callback(delivery.close)
@@ -222,6 +222,12 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
         ),
         invitations=Invitations(settings.data / "invitations.db", clock),
     )
+
+
+def _opened(kind: type[M], place: Path | str, stack: AsyncExitStack) -> M:
+    model = kind.open(place)
+    stack.callback(model.close)
+    return model
 
 
 def _is_ours_alone(log: EventLog) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -12,13 +13,15 @@ import typer
 from commands.stores import open_log
 from domain.log import StoreError
 from ops.control import NoEngine, ask
+from ops.datafolder import read_server_file
 from ops.errors import OpsError
 from ops.parking import MODELS, Outcome, ParkingDesk, Which, check_model, desk_without_engine
 from ops.settings import Settings, load_settings
 from ops.terminal import printable
 from ops.up import DataOption
-from projections.database import Database, DatabaseError
+from projections.database import DATABASE_ERRORS
 from projections.parking import Parked, Parking, Skipped, rests_on
+from projections.readmodel import ReadModelError
 
 HELP = """Events that a read model could not apply, and what to do about them.
 
@@ -149,21 +152,23 @@ def _read(settings: Settings, which: Which) -> Report:
 
 def _check_folder(settings: Settings) -> None:
     """A folder that is not the one that is meant would have nothing parked."""
-    if not (settings.data / "readmodels").is_dir():
+    if read_server_file(settings.data) is None:
         raise OpsError(f"no engine has run on {settings.data} yet; name the folder of your server by --data")
 
 
 def _parkings(settings: Settings) -> Iterator[tuple[str, Parking]]:
+    place = settings.readmodels_place
     for model in MODELS:
-        path = model.file_in(settings.data / "readmodels")
-        if not path.exists():
+        if isinstance(place, Path) and not model.file_in(place).exists():
             continue
         try:
-            with closing(Database(path, read_only=True)) as db:
-                if db.query("SELECT 1 FROM sqlite_master WHERE name = 'skipped'"):  # else no engine has opened it since
+            with closing(model.database(place, read_only=True)) as db:
+                if db.has_table("skipped"):  # else no engine has opened it since
                     yield model.name, Parking(db)
-        except DatabaseError as error:
-            raise OpsError(f"{path} can't be read: {error}. If it is damaged, delete it: it is rebuilt.") from error
+        except ReadModelError as error:
+            raise OpsError(str(error)) from error
+        except DATABASE_ERRORS as error:
+            raise OpsError(f"the read model {model.name!r} can't be read: {error}") from error
 
 
 def _parked_by(model: str, parked: Parked, others: dict[str, Parked]) -> ParkedBy:

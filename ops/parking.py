@@ -13,7 +13,7 @@ from ops.control import ControlVerb
 from ops.datafolder import DataFolder
 from ops.errors import OpsError
 from ops.settings import Settings
-from projections.database import DatabaseError
+from projections.database import DATABASE_ERRORS
 from projections.directory import Directory
 from projections.feed import Feed
 from projections.inbox import Inbox
@@ -112,9 +112,10 @@ async def desk_without_engine(settings: Settings) -> AsyncIterator[ParkingDesk]:
             stack.push_async_callback(log.close)
             feed = Feed(log)
             await feed.start()
-            models = [model.open(settings.data / "readmodels") for model in MODELS]
-            for model in models:
-                stack.callback(model.close)
+            models = []
+            for kind in MODELS:
+                models.append(kind.open(settings.readmodels_place))
+                stack.callback(models[-1].close)
             runners = {model.name: Runner(feed, model) for model in models}
         yield ParkingDesk(runners, models)
 
@@ -125,8 +126,10 @@ def _explained() -> Iterator[None]:
         yield
     except (ParkingError, ReadModelError, StoreError) as error:
         raise OpsError(str(error)) from error
-    except (DatabaseError, OSError) as error:
-        raise OpsError(f"a read model can't be read or written: {error}. See to its disk, and ask again.") from error
+    except DATABASE_ERRORS as error:
+        raise OpsError(
+            f"a read model can't be read or written: {error}. See to its disk or server, and ask again."
+        ) from error
 
 
 def _outcome(name: str, stream: str, retried: Retried) -> Outcome:

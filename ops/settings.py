@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     events: str = ""
     """The URL of the event store: sqlite:, postgresql: or kurrentdb:, see docs/stores.md. Empty: SQLite in the data
     folder."""
+    readmodels: str = ""
+    """The URL of the PostgreSQL database that keeps the read models, see docs/stores.md. Empty: SQLite in the data
+    folder."""
     server_name: str | None = Field(default=None, min_length=1, max_length=253)
     """Set at the first start, and never changed: devices sign it. Default: localhost."""
     registration: Literal["auto", "open", "invited", "closed"] = "auto"
@@ -187,9 +190,17 @@ class Settings(BaseSettings):
     @property
     def events_shown(self) -> str:
         """The URL without its password."""
-        parts = urlsplit(self.events_url)
-        user, at, place = parts.netloc.rpartition("@")
-        return parts._replace(netloc=f"{user.partition(':')[0]}{at}{place}", query="").geturl()
+        return _without_password(self.events_url)
+
+    @property
+    def readmodels_place(self) -> Path | str:
+        """A folder, or the URL of a database."""
+        return self.readmodels or self.data / "readmodels"
+
+    @property
+    def readmodels_shown(self) -> str:
+        """The same without the password."""
+        return _without_password(self.readmodels) or str(self.readmodels_place)
 
     @property
     def has_no_log(self) -> bool:
@@ -224,6 +235,12 @@ def load_settings(data: Path | None = None, **given: Any) -> Settings:
 def data_folder(data: Path | None) -> Path:
     """The data folder that is meant: what was given, else SIGNET_DATA, else `.data` in the checkout."""
     return (data or Path(os.environ.get("SIGNET_DATA") or HOME / ".data")).expanduser().absolute()
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    user, at, place = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user.partition(':')[0]}{at}{place}", query="").geturl()
 
 
 def _file_of(given: Mapping[str, Any]) -> Path:

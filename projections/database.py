@@ -1,142 +1,99 @@
-"""The file of one read model: SQL and transactions, and nothing that PostgreSQL lacks.
+"""The database of one read model: SQL and transactions. In SQLite it is a file, in PostgreSQL a schema.
 
-Everything here can be rebuilt from the log, so a commit need not wait for the disk (`synchronous=NORMAL`): after a
-power cut the file is whole, at an earlier position. Each file has one connection, used by the loop's thread alone. A
-transaction is never left open across an `await`, so a query sees whole batches.
+Statements are written once, for both: constant SQL with `?` for values, in the types TEXT, BLOB, INTEGER and BIGINT,
+which hold str, bytes and int. Texts are compared by their bytes. `projections/postgres_sql.py` says in which words
+PostgreSQL gets them. None of the two has what the other lacks: `INSERT … ON CONFLICT`, no `max` of two values, and
+`CAST(? AS BIGINT)` where a value is a column of a union.
 
-Checkpoints wait for the disk (10 to 60 ms were measured under load, against 1 ms for a batch), so SQLite must not make
-them within a commit: `checkpoint` is called in another thread, and does its work on a connection of its own.
+Everything here can be rebuilt from the log, so a commit need not wait for the disk: after a power cut the rows are
+those of an earlier position.
 
-A file may be out of order for a while (full disk, lock, I/O error). `is_file_trouble` tells this apart from what the
-values of a statement are to blame for: the one is tried again later, the other fails each time.
+A database is used by the loop's thread alone. A transaction is never left open across an `await`, so a query sees whole
+batches.
+
+A database may be out of order for a while (full disk, lock, lost connection). `is_file_trouble` tells this apart from
+what the values of a statement are to blame for: the one is tried again later, the other fails each time.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol
 
 import apsw
-
-PAGE_BYTES: Final = 4_096
-
-WAL_BYTES_MAX: Final = 2_048 * PAGE_BYTES
-"""How much the write-ahead log grows by before a checkpoint: a page that changes often is moved once."""
-
-CACHE_KIB: Final = 8_192
-"""How much of a file is kept in memory at most. With SQLite's own 2 MiB the pages where rows are added fall out."""
-
-LOCK_WAIT_MS: Final = 50
-"""How long a statement waits for a lock of somebody else's. Short, since it waits in the loop's thread."""
-
-DatabaseError = apsw.Error
-"""What every method raises; also opening a damaged or forbidden file."""
 
 Params = Sequence[str | bytes | int | None]
 Row = tuple[Any, ...]
 
 
-_WRITING: Final = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOMUTEX
-"""No mutex: a connection is used by one thread."""
+class DatabaseUnavailable(Exception):
+    """PostgreSQL can't be read or written now, whatever the statement: it may be all right later."""
+
+
+class StatementFailed(Exception):
+    """PostgreSQL can't do this, with these values."""
+
+
+class CantOpen(Exception):
+    """What is wrong, and what to do."""
+
+
+DATABASE_ERRORS: Final = (apsw.Error, DatabaseUnavailable, StatementFailed, OSError)
+"""What methods raise where it fails."""
 
 _FILE_TROUBLE: Final = (
     apsw.FullError, apsw.IOError, apsw.BusyError, apsw.LockedError, apsw.ProtocolError, apsw.ReadOnlyError,
     apsw.CantOpenError, apsw.PermissionsError, apsw.CorruptError, apsw.NotADBError, apsw.NoMemError,
-    apsw.InterruptError, apsw.AbortError, apsw.InternalError, OSError, MemoryError,
+    apsw.InterruptError, apsw.AbortError, apsw.InternalError, DatabaseUnavailable, OSError, MemoryError,
 )  # fmt: skip
 
 
 def is_file_trouble(error: Exception) -> bool:
-    """Whether the file can't be read or written, whatever the statement: it may be all right later."""
+    """Whether the database can't be read or written, whatever the statement: it may be all right later."""
     return isinstance(error, _FILE_TROUBLE)
 
 
-class Database:
-    """One SQLite file. Statements are kept prepared: pass constant SQL with `?` for values."""
-
-    def __init__(self, path: Path | str, *, read_only: bool = False, page_bytes: int = PAGE_BYTES) -> None:
-        """`path`: the file, made where it is missing; ":memory:" for one that nobody keeps. `read_only`: beside whoever
-        writes it, which must exist. `page_bytes`: of the file where it is made."""
-        self.path = str(path)
-        if read_only:
-            self._connection = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READONLY)
-        else:
-            if isinstance(path, Path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = apsw.Connection(self.path, flags=_WRITING)
-            self._connection.execute(f"PRAGMA page_size={page_bytes}")
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._connection.set_wal_hook(self._note_wal)  # in place of SQLite's own, which makes checkpoints
-        self._connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-        self._connection.set_busy_timeout(LOCK_WAIT_MS)
-        self.undone = 0
-        """How many transactions have failed."""
-        self._wal_pages = 0
-        self._wal_pages_max = WAL_BYTES_MAX // page_bytes
-        self._checkpoint_at = self._wal_pages_max
+class Database(Protocol):
+    place: str
+    """For people: where the rows are."""
+    remedy: str
+    """How they are thrown away, so that they are rebuilt from the log."""
+    undone: int
+    """How many times what was written was undone, or may have been: a transaction failed, or the connection was lost
+    (then also commits, the last ones, may be gone)."""
+    lost: bool
+    """There is no connection: everything raises DatabaseUnavailable, until `reconnect` has succeeded. A file is never
+    lost."""
+    on_lost: Callable[[], None]
+    """Is called when the connection is lost."""
 
     def execute(self, sql: str, params: Params = ()) -> None:
-        self._connection.execute(sql, params)
+        """Within a transaction it may be done, and fail, as late as the next query or the commit."""
 
     def executemany(self, sql: str, rows: Iterable[Params]) -> None:
-        self._connection.executemany(sql, rows)
+        """One after the other, in few trips to the database. Fails like `execute`."""
 
-    def query(self, sql: str, params: Params = ()) -> list[Row]:
-        return self._connection.execute(sql, params).fetchall()
+    def query(self, sql: str, params: Params = ()) -> list[Row]: ...
 
     def query_one(self, sql: str, params: Params = ()) -> Row | None:
         """The first row, if there is any."""
-        return next(iter(self._connection.execute(sql, params)), None)
 
-    def scan(self, sql: str, params: Params = ()) -> tuple[list[str], Iterator[Row]]:
+    def query_each(self, sql: str, rows: Iterable[Params]) -> list[list[Row]]:
+        """The answer to each, in few trips to the database."""
+
+    def scan(self, sql: str) -> tuple[list[str], Iterator[Row]]:
         """The names of the columns, and the rows, read as they are asked for: for tables that don't fit into memory."""
-        names: list[str] = []
 
-        def note(cursor: apsw.Cursor, _sql: str, _params: Any) -> bool:
-            names.extend(column[0] for column in cursor.get_description())
-            return True
+    def has_table(self, name: str) -> bool: ...
 
-        cursor = self._connection.cursor()
-        cursor.exec_trace = note  # The names of a result without rows can only be asked for before the first step.
-        cursor.execute(sql, params)
-        return names, cursor
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """Everything in it or nothing. Transactions don't nest."""
-        self._roll_back()  # one that could not be undone when it failed
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            self.undone += 1
-            with suppress(DatabaseError):
-                self._roll_back()
-            raise
 
-    def checkpoint_is_due(self) -> bool:
-        return self._wal_pages > self._checkpoint_at
+    async def reconnect(self) -> None:
+        """After it was lost. The rows may be those of an earlier position. Raises DatabaseUnavailable."""
+
+    def checkpoint_is_due(self) -> bool: ...
 
     def checkpoint(self) -> None:
-        """Moves the write-ahead log into the file; it is then written again from its beginning, since a file that need
-        not grow costs less. May be called in any thread, while nobody writes; whoever reads is not disturbed. A reader
-        in another process may keep a part of it from being moved: then it is for next time."""
-        with closing(apsw.Connection(self.path)) as connection:
-            [[busy, pages, _moved]] = connection.execute("PRAGMA wal_checkpoint(RESTART)")
-        self._wal_pages = pages if busy else 0
-        self._checkpoint_at = self._wal_pages + self._wal_pages_max
+        """Where one is due: may be called in any thread, while nobody writes; whoever reads is not disturbed."""
 
-    def _roll_back(self) -> None:
-        # SQLite may have rolled back by itself, on a full disk for instance.
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
-
-    def _note_wal(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
-        """Called by SQLite after each commit."""
-        self._wal_pages = pages
-        return apsw.SQLITE_OK
-
-    def close(self) -> None:
-        self._connection.close()
+    def close(self) -> None: ...

@@ -13,7 +13,7 @@ in it. Whoever has left counts as retracted what was so before (I8). A conversat
 batch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 import msgspec
@@ -246,7 +246,7 @@ class Inbox(ReadModel):
         return self._count(_SHARED, (other, one, limit))
 
     def _count(self, sql: str, params: tuple[str | int, ...]) -> int:
-        row = self.db.query_one(f"SELECT count(*) FROM ({sql})", params)
+        row = self.db.query_one(f"SELECT count(*) FROM ({sql}) listed", params)
         assert row is not None
         counted: int = row[0]
         return counted
@@ -332,11 +332,13 @@ class _Batch:
         db.executemany(_RETRACTED, self._retracted)
         self._intervals.write(db)
 
-    def _counted_rows(self, db: Database) -> Iterator[tuple[int, int, int, int]]:
-        for key, messages in self._counted.items():
-            [(position, number)] = db.query(_SENDER, key)
-            for seq, own in messages:
-                yield position, number, seq, own
+    def _counted_rows(self, db: Database) -> list[tuple[int, int, int, int]]:
+        senders = db.query_each(_SENDER, self._counted)
+        return [
+            (position, number, seq, own)
+            for [(position, number)], messages in zip(senders, self._counted.values(), strict=True)
+            for seq, own in messages
+        ]
 
 
 def _by_conversation(rows: list[Row]) -> list[InboxRow]:

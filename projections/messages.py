@@ -67,8 +67,9 @@ ORDER BY retracted LIMIT ?
 """
 _INDEX_BLOCK: Final = """
 INSERT INTO commands
-SELECT talk_position, ?, command, seq FROM messages WHERE talk_position = ? AND seq BETWEEN ? AND ?
-UNION ALL SELECT talk_position, ?, command, seq FROM changes WHERE talk_position = ? AND seq BETWEEN ? AND ?
+SELECT talk_position, CAST(? AS BIGINT), command, seq FROM messages WHERE talk_position = ? AND seq BETWEEN ? AND ?
+UNION ALL
+SELECT talk_position, CAST(? AS BIGINT), command, seq FROM changes WHERE talk_position = ? AND seq BETWEEN ? AND ?
 ORDER BY 3, 4 ON CONFLICT DO NOTHING
 """
 _LAST_BLOCK: Final = "SELECT COALESCE(MAX(block), -1) FROM commands WHERE talk_position = ?"
@@ -161,15 +162,15 @@ class Messages(ReadModel):
         changes: list[Params] = []
         retractions: list[Params] = []
         blocks: list[Params] = []
-        talks = self._known_talks()
+        started: list[Params] = []
+        events = [event for event in events if event.stream.startswith(_PREFIX)]
+        talks = self._talks_of({event.stream[len(_PREFIX) :] for event in events})
         for event in events:
-            if not event.stream.startswith(_PREFIX):
-                continue
-            conversation = ConversationId(event.stream[len(_PREFIX) :])
-            talk = talks.get(conversation) or self._talk(conversation)
+            conversation = event.stream[len(_PREFIX) :]
+            talk = talks.get(conversation)
             if talk is None:
-                talk = event.position
-                self.db.execute(_INSERT_TALK, (conversation, talk))
+                talk = talks[conversation] = event.position
+                started.append((conversation, talk))
             if (event.version + 1) % BLOCK == 0:
                 blocks.append(_block(talk, event.version + 1))
             facts = event.entry.e
@@ -179,7 +180,12 @@ class Messages(ReadModel):
             changes.append(_change_row(event, talk))
             if isinstance(facts, MessageRetracted):
                 retractions.append((event.version + 1, talk, facts.target))
-        self._write(messages, changes, retractions, blocks)
+        # Messages come first: one may be sent, retracted and indexed within a batch, and always in this order.
+        self.db.executemany(_INSERT_TALK, started)
+        self.db.executemany(_INSERT_MESSAGE, messages)
+        self.db.executemany(_INSERT_CHANGE, changes)
+        self.db.executemany(_RETRACT, retractions)
+        self.db.executemany(_INDEX_BLOCK, blocks)
 
     async def page(
         self, conversation: ConversationId, *, intervals: Sequence[Sequence[int]], after: int, limit: int
@@ -228,20 +234,20 @@ class Messages(ReadModel):
             talk = talks[conversation] = row[0]
         return talk
 
+    def _talks_of(self, conversations: set[str]) -> dict[str, int]:
+        """The positions of all of them that have rows, and of others."""
+        talks = self._known_talks()
+        unknown = [(conversation,) for conversation in conversations if conversation not in talks]
+        for (conversation,), rows in zip(unknown, self.db.query_each(_TALK, unknown), strict=True):
+            if rows:
+                talks[conversation] = rows[0][0]
+        return talks
+
     def _known_talks(self) -> dict[str, int]:
         if self._undone != self.db.undone or len(self._talks) >= _KNOWN_MAX:
             self._talks.clear()
             self._undone = self.db.undone
         return self._talks
-
-    def _write(
-        self, messages: list[Params], changes: list[Params], retractions: list[Params], blocks: list[Params]
-    ) -> None:
-        # Messages come first: one may be sent, retracted and indexed within a batch, and always in this order.
-        self.db.executemany(_INSERT_MESSAGE, messages)
-        self.db.executemany(_INSERT_CHANGE, changes)
-        self.db.executemany(_RETRACT, retractions)
-        self.db.executemany(_INDEX_BLOCK, blocks)
 
     def _seq_of(self, talk: int, command_id: CommandId) -> int | None:
         """That of the first event of the command."""

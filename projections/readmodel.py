@@ -1,7 +1,7 @@
 """What a read model is: rows made from events, which may be thrown away and made again (I9).
 
-ReadModelError
-├── WrongFile           the file holds another read model, or another version
+ReadModelError          the place of the read models can't be used
+├── WrongFile           the file or schema can't be used, or holds another read model, or another version
 ├── TrackingAhead       the rows come from a log that is longer than the one at hand
 └── ReadModelStopped    the model stands still for now; who waits for it is told why
 """
@@ -15,8 +15,9 @@ from typing import ClassVar, Final, Self
 import msgspec
 
 from domain.codec import Event
-from projections.database import PAGE_BYTES, Database, DatabaseError
+from projections.database import CantOpen, Database, DatabaseUnavailable
 from projections.parking import SCHEMA, Failed, Parking
+from projections.sqlite import PAGE_BYTES, open_sqlite
 
 _CATALOGUE: Final = """
 CREATE TABLE IF NOT EXISTS readmodel (name TEXT PRIMARY KEY, version INTEGER NOT NULL, position BIGINT NOT NULL);
@@ -39,6 +40,11 @@ class TrackingAhead(ReadModelError):
 
 class ReadModelStopped(ReadModelError):
     pass
+
+
+Place = Path | str
+"""Where read models are kept: a folder for SQLite's files, or the URL of a PostgreSQL database, which has a schema for
+each."""
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -64,7 +70,7 @@ class ReadModel(ABC):
     """SQL statements, each ended by a semicolon."""
     tables: ClassVar[tuple[Table, ...]]
     page_bytes: ClassVar[int] = PAGE_BYTES
-    """Of a new file: 4 KiB where small rows change here and there, more where long rows are appended."""
+    """Of a new file of SQLite: 4 KiB where small rows change here and there, more where long rows are appended."""
 
     @classmethod
     def file_in(cls, folder: Path) -> Path:
@@ -72,20 +78,38 @@ class ReadModel(ABC):
         return folder / f"{cls.name}-{cls.version}.db"
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """The model in its own file in the folder, made where it is missing. Raises WrongFile."""
-        path = cls.file_in(folder)
+    def schema_name(cls) -> str:
+        """Where this version of the model stands in a PostgreSQL database."""
+        return f"{cls.name}_{cls.version}"
+
+    @classmethod
+    def open(cls, place: Place) -> Self:
+        """The model in its own file or schema, made where it is missing. Raises ReadModelError."""
+        db = cls.database(place)
         try:
-            db = Database(path, page_bytes=cls.page_bytes)
-        except (DatabaseError, OSError) as error:
-            raise WrongFile(
-                f"the read model {path} can't be used: {error}. If it is damaged, delete it: it is rebuilt from"
-                " the log."
-            ) from error
-        return cls(db)
+            return cls(db)
+        except DatabaseUnavailable as error:
+            db.close()
+            raise WrongFile(str(error)) from error
+        except BaseException:
+            db.close()
+            raise
+
+    @classmethod
+    def database(cls, place: Place, *, read_only: bool = False) -> Database:
+        """`read_only`: beside the engine that writes it; it may be without tables yet. Raises ReadModelError."""
+        try:
+            if isinstance(place, Path):
+                return open_sqlite(cls.file_in(place), read_only=read_only, page_bytes=cls.page_bytes)
+            # Only for those who use it: the driver is 10 MB of memory.
+            from projections.postgres import open_postgres
+
+            return open_postgres(place, cls.schema_name(), read_only=read_only)
+        except CantOpen as error:
+            raise WrongFile(str(error)) from error
 
     def __init__(self, db: Database) -> None:
-        """Makes the tables where the file is empty. Raises WrongFile."""
+        """Makes the tables where there are none. Raises WrongFile."""
         self.db = db
         self.parking = Parking(db)
         with db.transaction():
@@ -97,7 +121,7 @@ class ReadModel(ABC):
 
     @property
     def position(self) -> int:
-        """The position up to which events are in the rows, as the file has it."""
+        """The position up to which events are in the rows, as the database has it."""
         row = self.db.query_one("SELECT position FROM readmodel WHERE name = ?", (self.name,))
         assert row is not None
         position: int = row[0]
@@ -158,8 +182,8 @@ class ReadModel(ABC):
             self.db.execute("INSERT INTO readmodel VALUES (?, ?, 0)", (self.name, self.version))
         elif stands != (self.name, self.version):
             raise WrongFile(
-                f"{self.db.path} holds version {stands[1]} of the read model {stands[0]!r} instead of version"
-                f" {self.version} of {self.name!r}. Delete the file: it is rebuilt from the log."
+                f"{self.db.place} holds version {stands[1]} of the read model {stands[0]!r} instead of version"
+                f" {self.version} of {self.name!r}. To have it rebuilt from the log, {self.db.remedy}."
             )
 
     def _execute(self, statements: str) -> None:

@@ -9,6 +9,8 @@ What can go wrong:
     the store can't be read,      the batch is tried again, after 0.1 s and then less and less often, up to every 5 s;
     the file can't be written     from the `TRIES_IN_SILENCE`th failure on, whoever waits for the model is told
     a checkpoint fails            it is tried again after `CHECKPOINT_PAUSE_S`
+    the database's connection     it is made anew, and the batches go on after the position that is found there: what
+    is lost                       the server had not on disk yet when it died, is fed again
 """
 
 import asyncio
@@ -66,6 +68,9 @@ class Runner:
         self._writing = asyncio.Lock()
         """Held by whoever writes the file: the runner, a checkpoint, or an operator's retry."""
         self._behind = False
+        self._idle: asyncio.Timeout | None = None
+        """While it waits for events."""
+        model.db.on_lost = self._hear_of_loss
         self._checkpoint_from = 0.0
         self.position = model.position
         """All events up to it are in the rows, or parked."""
@@ -75,12 +80,7 @@ class Runner:
         """How often the batch at hand has failed."""
         self.stopped: str | None = None
         """Why the model stands still; None while it goes on, or has just begun to try again."""
-        if self.position > feed.head:
-            raise TrackingAhead(
-                f"the read model {model.name!r} stands at position {self.position}, and the log ends at {feed.head}:"
-                " it was restored from an older copy, or is another one. Name the right one by SIGNET_EVENTS; or, where"
-                f" it is to be kept, delete {model.db.path}: it is rebuilt from the log."
-            )
+        self._check_not_ahead()
 
     async def run(self) -> None:
         self.stopped = None
@@ -153,8 +153,11 @@ class Runner:
     # A batch
 
     async def _step(self) -> None:
-        if not self._behind:
+        if not (self._behind or self._model.db.lost):
             await self._gather()
+        if self._model.db.lost:
+            await self._reconnect()
+            return
         # What fails is tried again at once, without gathering.
         self._behind = True
         async with self._writing:
@@ -167,12 +170,40 @@ class Runner:
         await asyncio.sleep(0)
 
     async def _gather(self) -> None:
-        await self._feed.wait_beyond(self.position)
+        try:
+            async with asyncio.timeout(None) as self._idle:
+                await self._feed.wait_beyond(self.position)
+        except TimeoutError:
+            return  # The connection is lost.
+        finally:
+            self._idle = None
         try:
             async with asyncio.timeout(self._gather_s):
                 await self._hurry.wait()
         except TimeoutError:
             pass
+
+    def _hear_of_loss(self) -> None:
+        if self._idle is not None:
+            self._idle.reschedule(asyncio.get_running_loop().time())
+
+    async def _reconnect(self) -> None:
+        async with self._writing:
+            await self._model.db.reconnect()
+            # Nobody else has had the loop since then: whoever reads now finds the position that belongs to the rows.
+            self.position = self._model.position
+            self._count()
+        self._check_not_ahead()
+        self._behind = self._feed.head > self.position
+        logger.warning("the read model %r is connected again, at position %d", self._model.name, self.position)
+
+    def _check_not_ahead(self) -> None:
+        if self.position > self._feed.head:
+            raise TrackingAhead(
+                f"the read model {self._model.name!r} stands at position {self.position}, and the log ends at"
+                f" {self._feed.head}: it was restored from an older copy, or is another one. Name the right one by"
+                f" SIGNET_EVENTS; or, where it is to be kept, {self._model.db.remedy}: it is rebuilt from the log."
+            )
 
     async def _advance(self) -> None:
         try:
@@ -222,7 +253,7 @@ class Runner:
         name, position = self._model.name, self.position
         # The 1st, 2nd, 4th, 8th … time.
         if self.tries.bit_count() == 1:
-            expected = isinstance(error, StoreUnavailable | ParkedFull) or is_file_trouble(error)
+            expected = isinstance(error, StoreUnavailable | ParkedFull | TrackingAhead) or is_file_trouble(error)
             logger.warning(
                 "the read model %r stands at position %d (try %d): %r", name, position, self.tries, error,
                 exc_info=None if expected else error,

@@ -28,7 +28,6 @@ from gateways.invitations import Invitations
 from gateways.limits import Limits, LimitSettings
 from gateways.readiness import Readiness, engine_probes
 from gateways.services import EdgeSettings, Services
-from projections.database import Database
 from projections.delivery import Delivery
 from projections.directory import Directory
 from projections.feed import Feed
@@ -36,6 +35,7 @@ from projections.inbox import Inbox
 from projections.messages import Messages
 from projections.receipts import Receipts
 from projections.runner import Runner
+from projections.sqlite import SqliteDatabase
 from signet_client import payloads
 
 SERVER = "signet.test"
@@ -250,8 +250,8 @@ async def open_engine(
         yield Engine(services, clock, http)
 
 
-def _in_memory() -> Database:
-    return Database(":memory:")
+def _in_memory() -> SqliteDatabase:
+    return SqliteDatabase(":memory:")
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -7,9 +7,9 @@ from commands.stores.memory import Medium, MemoryLog
 from domain.ids import CommandId, conversation_stream
 from domain.log import NO_STREAM, RecordedEvent
 from ops.lookup import ReadModelLookup
-from projections.database import Database
 from projections.messages import Messages
 from projections.parking import failed
+from projections.sqlite import SqliteDatabase
 from tests.projections.histories import History, must, record
 
 
@@ -39,7 +39,7 @@ class Scene:
     async def begin(self) -> None:
         self.log = Noted()
         self.events = await record(self.log, self.history.events)
-        self.model = Messages(Database(":memory:"))
+        self.model = Messages(SqliteDatabase(":memory:"))
         self.lookup = ReadModelLookup(self.model, StreamLookup(self.log))
 
     async def find(self, *, upto: int = 3) -> int | None:

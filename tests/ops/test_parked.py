@@ -231,7 +231,7 @@ def full(events: Sequence[Event]) -> None:
 
 def test_a_damaged_file_is_told(place: Place, terminal: Terminal) -> None:
     Inbox.file_in(place.data / "readmodels").write_text("this is no database, and longer than a header")
-    with pytest.raises(OpsError, match=r"can't be read: .*it is rebuilt"):
+    with pytest.raises(OpsError, match=r"can't be used: .*it is rebuilt"):
         terminal.text(parked.show_all)
 
 

@@ -9,9 +9,10 @@ import apsw
 import pytest
 
 from domain.codec import Event
-from projections import database
-from projections.database import Database, is_file_trouble
+from projections import sqlite
+from projections.database import is_file_trouble
 from projections.readmodel import ReadModel, Table, WrongFile
+from projections.sqlite import SqliteDatabase
 from tests.projections.histories import History
 
 
@@ -48,7 +49,7 @@ def events_of(*names: str) -> list[Event]:
 
 
 def test_a_transaction_that_fails_leaves_nothing() -> None:
-    db = Database(":memory:")
+    db = SqliteDatabase(":memory:")
     db.execute("CREATE TABLE t (a INTEGER NOT NULL)")
     with pytest.raises(apsw.ConstraintError), db.transaction():
         db.executemany("INSERT INTO t VALUES (?)", [(1,), (None,)])
@@ -59,7 +60,7 @@ def test_a_transaction_that_fails_leaves_nothing() -> None:
 
 def test_a_commit_that_fails_leaves_nothing() -> None:
     """A full disk is often noticed there only; the next transaction must not fall into this one."""
-    db = Database(":memory:")
+    db = SqliteDatabase(":memory:")
     for statement in (
         "PRAGMA foreign_keys = ON",
         "CREATE TABLE t (a INTEGER PRIMARY KEY)",
@@ -74,7 +75,7 @@ def test_a_commit_that_fails_leaves_nothing() -> None:
 
 
 def test_a_transaction_that_can_t_be_undone_is_undone_before_the_next() -> None:
-    db = Database(":memory:")
+    db = SqliteDatabase(":memory:")
     db.execute("CREATE TABLE t (a INTEGER NOT NULL)")
     real = db._connection
     db._connection = Stubborn(real)  # type: ignore[assignment]
@@ -101,7 +102,7 @@ class Stubborn:
 
 
 def provoked(*statements: tuple[str, Sequence[Any]]) -> Exception:
-    db = Database(":memory:")
+    db = SqliteDatabase(":memory:")
     db.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT NOT NULL)")
     try:
         for sql, params in statements:
@@ -147,9 +148,9 @@ def test_what_the_values_are_to_blame_for(error: Exception) -> None:
 
 
 def test_a_file_is_read_beside_its_writer(tmp_path: Path) -> None:
-    writer = Database(tmp_path / "a b%.db")
+    writer = SqliteDatabase(tmp_path / "a b%.db")
     writer.execute("CREATE TABLE t (a INTEGER)")
-    reader = Database(tmp_path / "a b%.db", read_only=True)
+    reader = SqliteDatabase(tmp_path / "a b%.db", read_only=True)
     with writer.transaction():
         writer.execute("INSERT INTO t VALUES (1)")
         assert reader.query("SELECT a FROM t") == []
@@ -157,7 +158,7 @@ def test_a_file_is_read_beside_its_writer(tmp_path: Path) -> None:
     with pytest.raises(apsw.ReadOnlyError, match="readonly"):
         reader.execute("INSERT INTO t VALUES (2)")
     with pytest.raises(apsw.CantOpenError, match="unable to open"):
-        Database(tmp_path / "nothing.db", read_only=True)
+        SqliteDatabase(tmp_path / "nothing.db", read_only=True)
 
 
 def test_a_model_keeps_its_rows_and_position_in_a_file_of_its_version(tmp_path: Path) -> None:
@@ -176,7 +177,7 @@ def test_a_model_keeps_its_rows_and_position_in_a_file_of_its_version(tmp_path: 
 
 
 def model_hash(events: Sequence[Event], model_type: type[Streams] = Streams) -> str:
-    model = model_type(Database(":memory:"))
+    model = model_type(SqliteDatabase(":memory:"))
     model.advance(events)
     return model.row_hash()
 
@@ -184,7 +185,7 @@ def model_hash(events: Sequence[Event], model_type: type[Streams] = Streams) -> 
 def test_a_file_of_another_version_is_refused_with_the_remedy(tmp_path: Path) -> None:
     Streams.open(tmp_path).close()
     (tmp_path / "streams-1.db").rename(tmp_path / "streams-2.db")
-    with pytest.raises(WrongFile, match=re.escape("streams-2.db holds version 1") + ".*Delete the file"):
+    with pytest.raises(WrongFile, match=re.escape("streams-2.db holds version 1") + ".*delete "):
         NewerStreams.open(tmp_path)
 
 
@@ -203,7 +204,7 @@ def test_a_schema_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_batch_fed_twice_changes_nothing() -> None:
     """I9: an event at or before the tracked position is never applied again."""
     events = events_of("ann", "ben", "cem")
-    model = Streams(Database(":memory:"))
+    model = Streams(SqliteDatabase(":memory:"))
     model.advance(events[:4])
     model.advance(events[:4])
     assert model.row_hash() == model_hash(events[:4])
@@ -223,7 +224,7 @@ def test_the_hash_tells_rows_and_types_apart_and_leaves_positions_out() -> None:
 
 def test_the_hash_does_not_know_in_which_order_rows_came() -> None:
     events = events_of("ann", "ben")
-    one, other = Streams(Database(":memory:")), Streams(Database(":memory:"))
+    one, other = Streams(SqliteDatabase(":memory:")), Streams(SqliteDatabase(":memory:"))
     one.apply(events)
     other.apply(list(reversed(events)))
     assert one.row_hash() == other.row_hash()
@@ -232,8 +233,8 @@ def test_the_hash_does_not_know_in_which_order_rows_came() -> None:
 def test_after_a_checkpoint_the_write_ahead_log_is_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "WAL_BYTES_MAX", 0)
-    db = Database(tmp_path / "some.db")
+    monkeypatch.setattr(sqlite, "WAL_BYTES_MAX", 0)
+    db = SqliteDatabase(tmp_path / "some.db")
     wal = tmp_path / "some.db-wal"
     db.execute("CREATE TABLE t (a INTEGER)")
     size = wal.stat().st_size
@@ -247,8 +248,8 @@ def test_after_a_checkpoint_the_write_ahead_log_is_written_again(
 
 
 def test_a_checkpoint_that_a_reader_hinders_is_left_for_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "WAL_BYTES_MAX", 0)
-    db = Database(tmp_path / "some.db")
+    monkeypatch.setattr(sqlite, "WAL_BYTES_MAX", 0)
+    db = SqliteDatabase(tmp_path / "some.db")
     db.execute("CREATE TABLE t (a INTEGER)")
     reader = apsw.Connection(str(tmp_path / "some.db"))
     reader.execute("BEGIN")
@@ -263,7 +264,7 @@ def test_a_checkpoint_that_a_reader_hinders_is_left_for_later(tmp_path: Path, mo
 
 
 def test_a_database_in_memory_needs_no_checkpoint() -> None:
-    assert not Database(":memory:").checkpoint_is_due()
+    assert not SqliteDatabase(":memory:").checkpoint_is_due()
 
 
 def test_to_delete_the_file_beside_its_write_ahead_log_is_enough(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from domain.codec import CODEC, Event
 from domain.conversation import MessageSent
 from domain.ids import AccountId, ConversationId, DeviceId
 from domain.log import NO_STREAM, Append, RecordedEvent
-from projections.database import Database
 from projections.delivery import Delivery, DeviceRevokedPush, EventPush, MarkPush, Push, TickPush
 from projections.receipts import Receipts, TickRow
+from projections.sqlite import SqliteDatabase
 from projections.undecryptable import CHANGES_MAX
 from tests.projections.brute import Chat, cut
 from tests.projections.eventful import eventful
@@ -121,7 +121,7 @@ async def test_authors_know_their_ticks_after_every_batch(history: History, size
     delivery = Delivery(MemoryLog(Medium()))
     heard: list[Push] = []
     delivery.subscribe(heard.extend)
-    model = Receipts(Database(":memory:"))
+    model = Receipts(SqliteDatabase(":memory:"))
     told: dict[tuple[ConversationId, AccountId], TickRow] = {}
     done: list[Event] = []
     for batch in cut(history.events, sizes):

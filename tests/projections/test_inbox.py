@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from domain.codec import Event
 from domain.ids import ConversationId, DeviceId
 from projections import inbox
-from projections.database import Database
 from projections.inbox import Inbox, InboxRow
+from projections.sqlite import SqliteDatabase
 from tests.projections.brute import Chat, cut, expand
 from tests.projections.eventful import eventful
 from tests.projections.histories import History, must, seal
@@ -20,7 +20,7 @@ batches = st.lists(st.integers(min_value=1, max_value=20), min_size=1, max_size=
 
 
 def model() -> Inbox:
-    return Inbox(Database(":memory:"))
+    return Inbox(SqliteDatabase(":memory:"))
 
 
 def fed(events: Sequence[Event], sizes: Sequence[int] = (500,)) -> Inbox:
@@ -202,6 +202,7 @@ def test_a_batch_writes_a_conversation_s_head_once() -> None:
         statements.append(statement)
         return True
 
+    assert isinstance(made.db, SqliteDatabase)
     made.db._connection.exec_trace = note
     made.advance(history.events)
     assert sum(statement.startswith("UPDATE conversations") for statement in statements) == 1

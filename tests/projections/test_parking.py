@@ -26,6 +26,7 @@ from projections.parking import HeldBack, NotParked, Parked, ParkedFull, rests_o
 from projections.readmodel import ReadModel, Table
 from projections.receipts import Receipts
 from projections.runner import Runner, apply_until_failure
+from projections.sqlite import SqliteDatabase
 from tests.projections.eventful import eventful
 from tests.projections.histories import History, fold, record
 
@@ -170,7 +171,7 @@ async def test_without_what_is_parked_and_then_with_it(
     poison = {where(events[pick % len(events)]) for pick in picks}
     free, parked = free_of(events, poison)
     model_type.poison = poison
-    model = model_type(Database(":memory:"))
+    model = model_type(SqliteDatabase(":memory:"))
     runner = await runner_on(log, model, sizes[0])
     await run(runner, events[len(events) // 2].position)
     runner = await runner_on(log, model, sizes[1])  # a restart
@@ -244,7 +245,7 @@ def log() -> MemoryLog:
 async def test_a_parked_event_is_told_with_all_that_an_operator_needs(scene: Scene, log: MemoryLog) -> None:
     events = await scene.recorded(log)
     AllergicInbox.poison = {(scene.stream, 2)}
-    model = AllergicInbox(Database(":memory:"))
+    model = AllergicInbox(SqliteDatabase(":memory:"))
     runner = await runner_on(log, model)
     await run(runner, events[-1].position)
     [bad] = [event for event in events if where(event) == (scene.stream, 2)]
@@ -261,7 +262,7 @@ async def test_a_parked_event_is_told_with_all_that_an_operator_needs(scene: Sce
 async def test_what_comes_later_waits_too(scene: Scene, log: MemoryLog) -> None:
     AllergicInbox.poison = {(scene.stream, 1)}
     events = await scene.recorded(log)
-    model = AllergicInbox(Database(":memory:"))
+    model = AllergicInbox(SqliteDatabase(":memory:"))
     await run(await runner_on(log, model), events[-1].position)
     done = len(scene.history.events)
     scene.history.send(scene.group, scene.ben)
@@ -278,14 +279,14 @@ async def test_receipts_may_be_parked_alone(scene: Scene, log: MemoryLog) -> Non
     """Nothing rests on them: marks only grow, so they may come late."""
     events = await scene.recorded(log)
     AllergicInbox.poison = {(receipts_stream(scene.group), 0)}
-    model = AllergicInbox(Database(":memory:"))
+    model = AllergicInbox(SqliteDatabase(":memory:"))
     await run(await runner_on(log, model), events[-1].position)
     assert held(model) == {receipts_stream(scene.group): (0, 0)}
 
 
 async def test_a_retry_stops_at_the_first_that_fails_again(scene: Scene, log: MemoryLog) -> None:
     events = await scene.recorded(log)
-    model = AllergicLedger(Database(":memory:"))
+    model = AllergicLedger(SqliteDatabase(":memory:"))
     AllergicLedger.poison = {(scene.stream, 1)}
     runner = await runner_on(log, model, 2)
     await run(runner, events[-1].position)
@@ -304,7 +305,7 @@ async def test_a_retry_stops_at_the_first_that_fails_again(scene: Scene, log: Me
 async def test_what_rests_on_a_parked_stream_is_not_retried_before_it(scene: Scene, log: MemoryLog) -> None:
     events = await scene.recorded(log)
     AllergicInbox.poison = {(scene.stream, 1)}
-    model = AllergicInbox(Database(":memory:"))
+    model = AllergicInbox(SqliteDatabase(":memory:"))
     runner = await runner_on(log, model)
     await run(runner, events[-1].position)
     for verb in (runner.retry, runner.skip):
@@ -322,7 +323,7 @@ async def test_a_skipped_event_is_gone_and_remembered(scene: Scene, log: MemoryL
     """I2: whoever looks a command up must know that the rows lack one."""
     events = await scene.recorded(log)
     AllergicMessages.poison = {(scene.stream, 1), (scene.stream, 3)}
-    model = AllergicMessages(Database(":memory:"))
+    model = AllergicMessages(SqliteDatabase(":memory:"))
     runner = await runner_on(log, model)
     await run(runner, events[-1].position)
     skipped = await runner.skip(scene.stream)
@@ -361,7 +362,7 @@ async def test_an_event_of_a_newer_release_is_parked(scene: Scene, log: MemoryLo
     done = len(scene.history.events)
     scene.history.send(scene.other, scene.ben)
     await record(log, scene.history.events[done:])
-    model = Ledger(Database(":memory:"))
+    model = Ledger(SqliteDatabase(":memory:"))
     runner = await runner_on(log, model)
     await run(runner, await log.head())
     [parked] = model.parking.all()
@@ -384,7 +385,7 @@ async def test_a_follower_passes_over_what_it_can_t_decode(scene: Scene, log: Me
     scene.history.send(scene.other, scene.ben)
     events += await record(log, scene.history.events[done:])
     following = asyncio.create_task(feed.follow())
-    model = Ledger(Database(":memory:"))
+    model = Ledger(SqliteDatabase(":memory:"))
     runner = Runner(feed, model, gather_ms=1, clock=lambda: NOW)
     await run(runner, await log.head())
     following.cancel()
@@ -401,7 +402,7 @@ async def test_a_reason_may_quote_what_no_file_can_hold(log: MemoryLog) -> None:
     history = History()
     history.register("ann")
     events = await record(log, history.events)
-    model = Quoting(Database(":memory:"))
+    model = Quoting(SqliteDatabase(":memory:"))
     await run(await runner_on(log, model), events[-1].position)
     assert len(model.parking.all()[0].reason or "") == parking.REASON_CHARS_MAX
 
@@ -416,7 +417,7 @@ async def test_a_model_that_parks_too_much_stands_still(
         history.register(f"account {index}")
     events = await record(log, history.events)
     AllergicLedger.poison = {where(event) for event in events if event.version == 0}
-    model = AllergicLedger(Database(":memory:"))
+    model = AllergicLedger(SqliteDatabase(":memory:"))
     runner = await runner_on(log, model)
     with pytest.raises(Exception, match="no fault of single events"):
         await run(runner, events[-1].position)
@@ -455,6 +456,7 @@ class Failing:
     """Makes the first statement of this kind fail once, as a full disk does."""
 
     def __init__(self, db: Database, statement: str) -> None:
+        assert isinstance(db, SqliteDatabase)
         self.happened = asyncio.Event()
         self._statement = statement
         self._connection = db._connection
@@ -490,7 +492,7 @@ class ClumsyLedger(AllergicLedger):
 async def test_what_fails_after_its_commit_is_in_and_not_parked(scene: Scene, log: MemoryLog, batch_max: int) -> None:
     """I9: else it would be applied a second time by a retry, and its stream stand still for nothing."""
     events = await scene.recorded(log)
-    model = ClumsyLedger(Database(":memory:"))
+    model = ClumsyLedger(SqliteDatabase(":memory:"))
     AllergicLedger.poison = {(scene.stream, 2)}
     runner = await runner_on(log, model, batch_max)
     await run(runner, events[-1].position)
@@ -561,7 +563,8 @@ async def test_whatever_is_parked_healed_and_retried_in_whatever_order(
     await feed.start()
     events = await record(log, history.events)
     model_type.poison = set()
-    model = model_type(Database(":memory:"))
+    model = model_type(SqliteDatabase(":memory:"))
+    assert isinstance(model.db, SqliteDatabase)
     disk = model.db._connection
     runner = Runner(feed, model, batch_max=7, clock=lambda: NOW)
     with pytest.MonkeyPatch.context() as patch:

@@ -11,8 +11,8 @@ from domain.codec import Event
 from domain.ids import AccountId, ConversationId, DeviceId
 from domain.receipts import EXCEPTIONS_MAX, Marks, Receipt, ReceiptsAdvanced
 from projections import receipts
-from projections.database import Database
 from projections.receipts import NAMED_MAX, Receipts, TickRow
+from projections.sqlite import SqliteDatabase
 from tests.projections.brute import Chat, cut
 from tests.projections.eventful import eventful
 from tests.projections.histories import PHONE, History, must
@@ -22,7 +22,7 @@ batches = st.lists(st.integers(min_value=1, max_value=20), min_size=1, max_size=
 
 
 def model() -> Receipts:
-    return Receipts(Database(":memory:"))
+    return Receipts(SqliteDatabase(":memory:"))
 
 
 def fed(events: Sequence[Event], sizes: Sequence[int] = (500,)) -> Receipts:

@@ -11,12 +11,13 @@ import pytest
 
 from commands.stores.memory import Medium, MemoryLog
 from domain.codec import Event
-from projections import database
 from projections import runner as runner_module
+from projections import sqlite
 from projections.database import Database
 from projections.feed import Feed
 from projections.readmodel import ReadModel, ReadModelStopped, Table, TrackingAhead
 from projections.runner import Runner
+from projections.sqlite import SqliteDatabase
 from tests.projections.histories import History, fold, record
 
 TIMEOUT_S = 20
@@ -73,7 +74,7 @@ def feed(log: MemoryLog) -> Feed:
 
 @pytest.fixture
 def ledger() -> Ledger:
-    return Ledger(Database(":memory:"))
+    return Ledger(SqliteDatabase(":memory:"))
 
 
 @asynccontextmanager
@@ -360,7 +361,7 @@ async def test_rows_of_a_longer_log_are_refused_with_the_remedy(log: MemoryLog, 
 async def test_checkpoints_are_made_when_the_write_ahead_log_has_grown(
     feed: Feed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "WAL_BYTES_MAX", 5 * database.PAGE_BYTES)
+    monkeypatch.setattr(sqlite, "WAL_BYTES_MAX", 5 * sqlite.PAGE_BYTES)
     model = Ledger.open(tmp_path)
     runner = Runner(feed, model)
     events = accounts(100)
@@ -376,7 +377,7 @@ async def test_a_checkpoint_that_fails_is_made_later(
     feed: Feed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A full disk, for instance; the rows go on meanwhile."""
-    monkeypatch.setattr(database, "WAL_BYTES_MAX", 0)
+    monkeypatch.setattr(sqlite, "WAL_BYTES_MAX", 0)
     monkeypatch.setattr(runner_module, "CHECKPOINT_PAUSE_S", 0.0)
     model = Ledger.open(tmp_path)
     runner = Runner(feed, model, gather_ms=1)
@@ -396,7 +397,7 @@ async def test_a_checkpoint_that_fails_is_made_later(
 async def test_a_checkpoint_that_failed_is_not_made_after_each_batch(
     feed: Feed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(database, "WAL_BYTES_MAX", 0)
+    monkeypatch.setattr(sqlite, "WAL_BYTES_MAX", 0)
     model = Ledger.open(tmp_path)
     monkeypatch.setattr(model.db, "checkpoint", failing)
     runner = Runner(feed, model, gather_ms=1)

@@ -24,8 +24,8 @@ from domain.codec import Event
 from domain.log import Append, Outcome, Unavailable, Unknown
 from gateways.connection import Connection
 from gateways.websocket import LiveProtocol
-from projections.database import Database
 from projections.readmodel import ReadModel
+from projections.sqlite import SqliteDatabase
 from tests.proxy import reset
 
 
@@ -120,7 +120,7 @@ class Failpoints:
             (KurrentLog, "append", self._append),
             (Writer, "submit", self._submit),
             (ReadModel, "advance", self._advance),
-            (Database, "transaction", self._transaction),
+            (SqliteDatabase, "transaction", self._transaction),
             (Connection, "push", self._push),
             (LiveProtocol, "connection_made", self._connection_made),
             (LiveProtocol, "connection_lost", self._connection_lost),
@@ -174,7 +174,7 @@ class Failpoints:
 
     def _transaction(self, transaction: Callable[..., Any]) -> Callable[..., Any]:
         @contextmanager
-        def failing(db: Database) -> Iterator[None]:
+        def failing(db: SqliteDatabase) -> Iterator[None]:
             with transaction(db):
                 yield
                 if self._advancing:

@@ -1,0 +1,136 @@
+"""How a read model's schema in PostgreSQL is opened: what is looked at, made where it is missing, and locked."""
+
+from typing import Any, Final
+from zlib import crc32
+
+import psycopg
+from psycopg.errors import LockNotAvailable
+from psycopg.sql import SQL, Identifier
+
+from projections.database import CantOpen
+from projections.postgres_address import Address, explain
+from projections.postgres_session import SILENCE_MAX_S, Session
+
+SERVER_MIN: Final = 15
+STATEMENT_TIMEOUT_MS: Final = 2_000
+"""In the server; the loop's thread waits for it."""
+assert STATEMENT_TIMEOUT_MS < SILENCE_MAX_S * 1_000
+LOCK_WAIT_MS: Final = 2_000
+"""How long an engine that starts waits for the end of the one that wrote the schema until now."""
+
+_SETTINGS: Final = {
+    "synchronous_commit": "off",
+    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+    "lock_timeout": str(STATEMENT_TIMEOUT_MS // 2),
+    "idle_in_transaction_session_timeout": "10000",
+    "jit": "off",  # statements are short
+    "client_min_messages": "warning",
+    # A session of an engine that is gone must not keep the schema's lock for long.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+_WRITERS: Final = 0x5369676E
+"""The first key of the advisory lock that the one who writes a schema holds; the second is made of its name."""
+
+_Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+def connect(address: Address, schema: str, *, read_only: bool) -> Session:
+    """A session that sees this schema alone; one that may write makes it, and holds its lock. Blocks until the server
+    has answered. Raises CantOpen."""
+    try:
+        connection = psycopg.connect(address.conninfo, autocommit=True)
+    except psycopg.Error as error:
+        raise CantOpen(explain(address.place, str(error), error.sqlstate)) from error
+    try:
+        _Opening(address, schema, connection).run(read_only=read_only)
+        return Session(connection)
+    except psycopg.Error as error:
+        connection.close()
+        raise CantOpen(explain(address.place, str(error), error.sqlstate)) from error
+    except BaseException:
+        connection.close()
+        raise
+
+
+def check(address: Address) -> None:
+    """Whether there is a database in which read models can be kept. Raises CantOpen."""
+    try:
+        with psycopg.connect(address.conninfo, autocommit=True) as connection:
+            opening = _Opening(address, "", connection)
+            opening.check_server()
+            opening.check_database()
+    except psycopg.Error as error:
+        raise CantOpen(explain(address.place, str(error), error.sqlstate)) from error
+
+
+class _Opening:
+    def __init__(self, address: Address, schema: str, connection: _Connection) -> None:
+        self._address = address
+        self._schema = schema
+        self._connection = connection
+
+    def run(self, *, read_only: bool) -> None:
+        self.check_server()
+        settings = _SETTINGS | {"search_path": Identifier(self._schema).as_string()}
+        if read_only:
+            settings["default_transaction_read_only"] = "on"
+        for name, value in settings.items():
+            self._value("SELECT set_config(%s, %s, false)", name, value)
+        if not read_only:
+            self.check_primary()
+            self._lock()
+            self._make()
+
+    def check_server(self) -> None:
+        info = self._connection.info
+        if info.server_version < SERVER_MIN * 10_000:
+            self._refuse(f"it is PostgreSQL {info.server_version // 10_000}: version {SERVER_MIN} or newer is needed")
+        encoding = info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            self._refuse(f"its encoding is {encoding}: make the database with ENCODING 'UTF8'")
+
+    def check_primary(self) -> None:
+        if self._value("SELECT pg_is_in_recovery()"):
+            self._refuse("it is a standby: name the primary in the URL")
+
+    def check_database(self) -> None:
+        self.check_primary()
+        if not self._value("SELECT has_database_privilege(current_database(), 'CREATE')"):
+            self._refuse("this user may make no schema: GRANT CREATE ON DATABASE … to it, or name another user")
+
+    def _lock(self) -> None:
+        keys = (_WRITERS, crc32(self._schema.encode()) - 2**31)
+        self._value("SELECT set_config('lock_timeout', %s, false)", str(LOCK_WAIT_MS))
+        self._value("SELECT set_config('statement_timeout', '0', false)")
+        try:
+            self._value("SELECT pg_advisory_lock(%s, %s)", *keys)
+        except LockNotAvailable as error:
+            raise CantOpen(explain(self._address.place, self._writer(*keys), "")) from error
+        for name in ("lock_timeout", "statement_timeout"):
+            self._value("SELECT set_config(%s, %s, false)", name, _SETTINGS[name])
+
+    def _writer(self, *keys: int) -> str:
+        row = self._connection.execute(
+            "SELECT pid, client_addr FROM pg_locks LEFT JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory'"
+            " AND granted AND classid::bigint = %s AND objid::bigint = %s & 4294967295::bigint",
+            keys,
+        ).fetchone()
+        who = f" (session {row[0]}, from {row[1] or 'somewhere'})" if row else ""
+        return f"another engine writes the schema {self._schema}{who}: stop it, or name another database in the URL"
+
+    def _make(self) -> None:
+        if self._value("SELECT to_regnamespace(quote_ident(%s)) IS NULL", self._schema):
+            self.check_database()
+            self._connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(self._schema)))
+        elif not self._value("SELECT has_schema_privilege(%s, 'CREATE, USAGE')", self._schema):
+            self._refuse(f"the schema {self._schema} is another user's: ALTER SCHEMA … OWNER TO …, or name that user")
+
+    def _value(self, query: str, *parameters: object) -> Any:
+        row = self._connection.execute(query.encode(), parameters or None).fetchone()
+        assert row is not None
+        return row[0]
+
+    def _refuse(self, reason: str) -> None:
+        raise CantOpen(explain(self._address.place, reason, ""))
