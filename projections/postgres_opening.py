@@ -1,5 +1,6 @@
 """How a read model's schema in PostgreSQL is opened: what is looked at, made where it is missing, and locked."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 from zlib import crc32
 
@@ -76,8 +77,7 @@ class _Opening:
         settings = _SETTINGS | {"search_path": Identifier(self._schema).as_string()}
         if read_only:
             settings["default_transaction_read_only"] = "on"
-        for name, value in settings.items():
-            self._value("SELECT set_config(%s, %s, false)", name, value)
+        self._set(settings)
         if not read_only:
             self.check_primary()
             self._lock()
@@ -102,14 +102,12 @@ class _Opening:
 
     def _lock(self) -> None:
         keys = (_WRITERS, crc32(self._schema.encode()) - 2**31)
-        self._value("SELECT set_config('lock_timeout', %s, false)", str(LOCK_WAIT_MS))
-        self._value("SELECT set_config('statement_timeout', '0', false)")
+        self._set({"lock_timeout": str(LOCK_WAIT_MS), "statement_timeout": "0"})
         try:
             self._value("SELECT pg_advisory_lock(%s, %s)", *keys)
         except LockNotAvailable as error:
             raise CantOpen(explain(self._address.place, self._writer(*keys), "")) from error
-        for name in ("lock_timeout", "statement_timeout"):
-            self._value("SELECT set_config(%s, %s, false)", name, _SETTINGS[name])
+        self._set({name: _SETTINGS[name] for name in ("lock_timeout", "statement_timeout")})
 
     def _writer(self, *keys: int) -> str:
         row = self._connection.execute(
@@ -126,6 +124,10 @@ class _Opening:
             self._connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(self._schema)))
         elif not self._value("SELECT has_schema_privilege(%s, 'CREATE, USAGE')", self._schema):
             self._refuse(f"the schema {self._schema} is another user's: ALTER SCHEMA … OWNER TO …, or name that user")
+
+    def _set(self, settings: Mapping[str, str]) -> None:
+        query = "SELECT " + ", ".join(["set_config(%s, %s, false)"] * len(settings))
+        self._value(query, *(part for setting in settings.items() for part in setting))
 
     def _value(self, query: str, *parameters: object) -> Any:
         row = self._connection.execute(query.encode(), parameters or None).fetchone()

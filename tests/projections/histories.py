@@ -39,8 +39,8 @@ from domain.ids import (
 from domain.log import Append, Appended, EventLog, RecordedEvent
 from domain.receipts import AdvanceReceipts, Receipt, Receipts
 from projections.readmodel import ReadModel
-from projections.sqlite import SqliteDatabase
 from signet_client.payloads import Header, digest_of, encode_header
+from tests.projections.stores import new_model
 
 START_AT = 1_700_000_000_000_000
 PHONE = DeviceId("phone")
@@ -236,7 +236,7 @@ def seal(text: str) -> Sealed:
 
 def fold(model_type: type[M], events: Sequence[Event], *, batch_max: int = 1) -> M:
     """A new read model in memory with these events, batch by batch."""
-    model = model_type(SqliteDatabase(":memory:"))
+    model = new_model(model_type)
     for first in range(0, len(events), batch_max):
         model.advance(events[first : first + batch_max])
     return model

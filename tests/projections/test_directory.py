@@ -1,5 +1,6 @@
 """The read model `directory`: names and devices."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,6 +8,7 @@ from domain.ids import AccountId, DeviceId
 from projections.directory import DeviceRow, Directory
 from tests.projections.histories import PHONE, History, fold, histories, must, seal
 
+pytestmark = pytest.mark.usefixtures("each_store")
 LAPTOP = DeviceId("laptop")
 
 

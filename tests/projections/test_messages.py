@@ -13,12 +13,13 @@ from domain.conversation import MessageRetracted, MessageSent, TitleSet, first_o
 from domain.ids import AccountId, CommandId, ConversationId
 from projections import messages
 from projections.messages import Messages, Stored, StoredChange, StoredMessage, UnseenRetraction
-from projections.sqlite import SqliteDatabase
 from projections.visible import sees
 from tests.projections.brute import Chat, cut
 from tests.projections.eventful import eventful
 from tests.projections.histories import START_AT, History, fold, histories, must, seal
+from tests.projections.stores import new_model
 
+pytestmark = pytest.mark.usefixtures("each_store")
 EVERYTHING = [[1, 0]]
 
 
@@ -56,7 +57,7 @@ async def test_a_page_shows_each_event_of_the_intervals_once(history: History, a
 @given(eventful(), st.integers(min_value=1, max_value=9), st.sampled_from([1, 2, 3, 500]))
 async def test_a_device_that_pages_knows_of_what_it_may(history: History, step: int, limit: int) -> None:
     """I8: whoever has left sees the messages as they were then; whoever is back learns what was retracted meanwhile."""
-    model = Messages(SqliteDatabase(":memory:"))
+    model = new_model(Messages)
     bodies: dict[tuple[ConversationId, AccountId], dict[int, int | None]] = {}
     cursors: dict[tuple[ConversationId, AccountId], int] = {}
     events: list[Event] = []
@@ -144,7 +145,7 @@ async def test_a_batch_that_is_undone_leaves_nothing_behind() -> None:
     ann, ben = history.register("ann"), history.register("ben")
     chat = history.direct(ann, ben)
     history.send(chat, ann, "hello")
-    model = Messages(SqliteDatabase(":memory:"))
+    model = new_model(Messages)
     with suppress(RuntimeError), model.db.transaction():
         model.apply(history.events)
         assert seqs(await all_of(model, chat)) == [1, 2]

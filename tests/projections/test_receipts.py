@@ -12,17 +12,18 @@ from domain.ids import AccountId, ConversationId, DeviceId
 from domain.receipts import EXCEPTIONS_MAX, Marks, Receipt, ReceiptsAdvanced
 from projections import receipts
 from projections.receipts import NAMED_MAX, Receipts, TickRow
-from projections.sqlite import SqliteDatabase
 from tests.projections.brute import Chat, cut
 from tests.projections.eventful import eventful
 from tests.projections.histories import PHONE, History, must
+from tests.projections.stores import new_model, plan, scans
 
+pytestmark = pytest.mark.usefixtures("each_store")
 LAPTOP = DeviceId("laptop")
 batches = st.lists(st.integers(min_value=1, max_value=20), min_size=1, max_size=5)
 
 
 def model() -> Receipts:
-    return Receipts(SqliteDatabase(":memory:"))
+    return new_model(Receipts)
 
 
 def fed(events: Sequence[Event], sizes: Sequence[int] = (500,)) -> Receipts:
@@ -195,9 +196,8 @@ async def test_ticks_name_a_bounded_number_of_messages() -> None:
 )
 def test_what_is_undelivered_is_found_by_seeking(sql: str) -> None:
     """I10, I11: it costs what is named, not what was ever named."""
-    plan = [row[3] for row in model().db.query(f"EXPLAIN QUERY PLAN {sql}", [1] * sql.count("?"))]
-    assert [step for step in plan if "exceptions_open" in step]
-    assert not [step for step in plan if step.startswith("SCAN") and step != "SCAN named"], plan
+    assert scans(model().db, sql) == []
+    assert "exceptions_open" in "".join(plan(model().db, sql))
 
 
 async def test_lowest_marks_that_are_kept_outlive_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
