@@ -5,12 +5,14 @@ A module that is marked `usefixtures("each_store")` runs on both; `new_model` an
 
 from collections import deque
 from collections.abc import Iterator
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
+import psycopg
 import pytest
 
+from projections import postgres as postgres_module
 from projections.database import Database
 from projections.postgres import PostgresDatabase, open_postgres
 from projections.readmodel import Place, ReadModel
@@ -21,6 +23,8 @@ M = TypeVar("M", bound=ReadModel)
 
 OPEN_MAX: Final = 6
 """Who asks for so many models of one kind at once has done with the first of them."""
+
+KINDS_MAX: Final = 4
 
 
 class Sqlite:
@@ -40,13 +44,15 @@ class Postgres:
     def __init__(self) -> None:
         self._server = postgres.shared(18)
         self._url = self._server.url(self._server.new_database())
-        self._open: dict[str, deque[PostgresDatabase]] = {}
+        self._open: dict[type[ReadModel], deque[PostgresDatabase]] = {}
         self._names = count(1)
 
     def model(self, kind: type[M]) -> M:
         """To make tables takes 30 ms, so those that were used are emptied."""
-        used = self._open.setdefault(kind.schema, deque())
+        used = self._open[kind] = self._open.pop(kind, deque())  # The kind that was asked for last comes last.
         if len(used) < OPEN_MAX:
+            if len(self._open) > KINDS_MAX:
+                self._close(next(iter(self._open)))
             db = open_postgres(self._url, f"model_{next(self._names)}")
         else:
             db = used.popleft()
@@ -61,7 +67,11 @@ class Postgres:
         return self._server.url(self._server.new_database())
 
     def close(self) -> None:
-        for database in chain.from_iterable(self._open.values()):
+        for kind in list(self._open):
+            self._close(kind)
+
+    def _close(self, kind: type[ReadModel]) -> None:
+        for database in self._open.pop(kind):
             database.close()
 
 
@@ -72,6 +82,15 @@ _current: Sqlite | Postgres = Sqlite()
 def new_model(kind: type[M]) -> M:
     """An empty one that nobody keeps."""
     return _current.model(kind)
+
+
+def throw_away(place: Place, model: ReadModel) -> None:
+    """As an operator does who wants the closed model to be made again."""
+    if isinstance(place, Path):
+        model.file_in(place).unlink()
+    else:
+        with psycopg.connect(place) as connection:
+            connection.execute(f"DROP SCHEMA {model.schema_name()} CASCADE".encode())
 
 
 def plan(db: Database, sql: str) -> list[str]:
@@ -99,6 +118,15 @@ def each_store(request: pytest.FixtureRequest) -> Iterator[Sqlite | Postgres]:
 
 
 @pytest.fixture
-def place(each_store: Sqlite | Postgres, tmp_path: Path) -> Place:
-    """Where models can be opened, and opened again."""
-    return each_store.place(tmp_path)
+def place(each_store: Sqlite | Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """Where models can be opened, and opened again. What a test leaves open is closed."""
+    opened: list[PostgresDatabase] = []
+
+    def opening(*args: Any, **options: Any) -> PostgresDatabase:
+        opened.append(open_postgres(*args, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(postgres_module, "open_postgres", opening)
+    yield each_store.place(tmp_path)
+    for database in opened:
+        database.close()

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, ClassVar
 
 import apsw
@@ -17,18 +16,22 @@ from domain.ids import conversation_stream, receipts_stream
 from domain.log import Append, EventLog, NewEvent
 from projections import feed as feed_module
 from projections import parking
-from projections.database import Database
+from projections.database import Database, DatabaseUnavailable
 from projections.directory import Directory
 from projections.feed import Feed
 from projections.inbox import Inbox
 from projections.messages import Messages
 from projections.parking import HeldBack, NotParked, Parked, ParkedFull, rests_on
-from projections.readmodel import ReadModel, Table
+from projections.postgres_session import Refused
+from projections.readmodel import Place, ReadModel, Table
 from projections.receipts import Receipts
 from projections.runner import Runner, apply_until_failure
 from projections.sqlite import SqliteDatabase
 from tests.projections.eventful import eventful
 from tests.projections.histories import History, fold, record
+from tests.projections.stores import new_model, throw_away
+
+pytestmark = pytest.mark.usefixtures("each_store")
 
 TIMEOUT_S = 20
 NOW = 1_800_000_000_000_000
@@ -171,7 +174,7 @@ async def test_without_what_is_parked_and_then_with_it(
     poison = {where(events[pick % len(events)]) for pick in picks}
     free, parked = free_of(events, poison)
     model_type.poison = poison
-    model = model_type(SqliteDatabase(":memory:"))
+    model = new_model(model_type)
     runner = await runner_on(log, model, sizes[0])
     await run(runner, events[len(events) // 2].position)
     runner = await runner_on(log, model, sizes[1])  # a restart
@@ -190,7 +193,7 @@ async def test_without_what_is_parked_and_then_with_it(
 
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("at", range(10))
-async def test_poison_at_every_place_of_a_batch(at: int, number: int, tmp_path: Path) -> None:
+async def test_poison_at_every_place_of_a_batch(at: int, number: int, place: Place) -> None:
     """I9: also where the next event is poison too; the file knows it after a restart."""
     history = History()
     for index in range(10):
@@ -199,14 +202,14 @@ async def test_poison_at_every_place_of_a_batch(at: int, number: int, tmp_path: 
     events = [event for event in await record(log, history.events) if event.version == 0]
     poison = [where(event) for event in events[at : at + number]]
     AllergicLedger.poison = set(poison)
-    model = AllergicLedger.open(tmp_path)
+    model = AllergicLedger.open(place)
     feed = Feed(log)
     await feed.start()
     runner = Runner(feed, model, clock=lambda: NOW)
     await run(runner, feed.head)
     model.close()
 
-    model = AllergicLedger.open(tmp_path)
+    model = AllergicLedger.open(place)
     assert [(each.stream, each.version, each.upto) for each in model.parking.all()] == [(s, 0, 1) for s, _ in poison]
     assert {stream for stream, _ in model.stored()} == {event.stream for event in events} - {s for s, _ in poison}
     assert (await runner_on(log, model)).parked == len(poison)
@@ -245,7 +248,7 @@ def log() -> MemoryLog:
 async def test_a_parked_event_is_told_with_all_that_an_operator_needs(scene: Scene, log: MemoryLog) -> None:
     events = await scene.recorded(log)
     AllergicInbox.poison = {(scene.stream, 2)}
-    model = AllergicInbox(SqliteDatabase(":memory:"))
+    model = new_model(AllergicInbox)
     runner = await runner_on(log, model)
     await run(runner, events[-1].position)
     [bad] = [event for event in events if where(event) == (scene.stream, 2)]
@@ -262,7 +265,7 @@ async def test_a_parked_event_is_told_with_all_that_an_operator_needs(scene: Sce
 async def test_what_comes_later_waits_too(scene: Scene, log: MemoryLog) -> None:
     AllergicInbox.poison = {(scene.stream, 1)}
     events = await scene.recorded(log)
-    model = AllergicInbox(SqliteDatabase(":memory:"))
+    model = new_model(AllergicInbox)
     await run(await runner_on(log, model), events[-1].position)
     done = len(scene.history.events)
     scene.history.send(scene.group, scene.ben)
@@ -279,14 +282,14 @@ async def test_receipts_may_be_parked_alone(scene: Scene, log: MemoryLog) -> Non
     """Nothing rests on them: marks only grow, so they may come late."""
     events = await scene.recorded(log)
     AllergicInbox.poison = {(receipts_stream(scene.group), 0)}
-    model = AllergicInbox(SqliteDatabase(":memory:"))
+    model = new_model(AllergicInbox)
     await run(await runner_on(log, model), events[-1].position)
     assert held(model) == {receipts_stream(scene.group): (0, 0)}
 
 
 async def test_a_retry_stops_at_the_first_that_fails_again(scene: Scene, log: MemoryLog) -> None:
     events = await scene.recorded(log)
-    model = AllergicLedger(SqliteDatabase(":memory:"))
+    model = new_model(AllergicLedger)
     AllergicLedger.poison = {(scene.stream, 1)}
     runner = await runner_on(log, model, 2)
     await run(runner, events[-1].position)
@@ -305,7 +308,7 @@ async def test_a_retry_stops_at_the_first_that_fails_again(scene: Scene, log: Me
 async def test_what_rests_on_a_parked_stream_is_not_retried_before_it(scene: Scene, log: MemoryLog) -> None:
     events = await scene.recorded(log)
     AllergicInbox.poison = {(scene.stream, 1)}
-    model = AllergicInbox(SqliteDatabase(":memory:"))
+    model = new_model(AllergicInbox)
     runner = await runner_on(log, model)
     await run(runner, events[-1].position)
     for verb in (runner.retry, runner.skip):
@@ -323,7 +326,7 @@ async def test_a_skipped_event_is_gone_and_remembered(scene: Scene, log: MemoryL
     """I2: whoever looks a command up must know that the rows lack one."""
     events = await scene.recorded(log)
     AllergicMessages.poison = {(scene.stream, 1), (scene.stream, 3)}
-    model = AllergicMessages(SqliteDatabase(":memory:"))
+    model = new_model(AllergicMessages)
     runner = await runner_on(log, model)
     await run(runner, events[-1].position)
     skipped = await runner.skip(scene.stream)
@@ -340,16 +343,16 @@ async def test_a_skipped_event_is_gone_and_remembered(scene: Scene, log: MemoryL
     assert [item.seq for item in page] == [1, 3]
 
 
-async def test_a_rebuilt_model_tries_everything_anew(scene: Scene, log: MemoryLog, tmp_path: Path) -> None:
+async def test_a_rebuilt_model_tries_everything_anew(scene: Scene, log: MemoryLog, place: Place) -> None:
     """I9: nothing is parked for ever."""
     events = await scene.recorded(log)
     AllergicLedger.poison = {(scene.stream, 1)}
-    model = AllergicLedger.open(tmp_path)
+    model = AllergicLedger.open(place)
     await run(await runner_on(log, model), events[-1].position)
     model.close()
     AllergicLedger.poison = set()
-    (tmp_path / "ledger-1.db").unlink()
-    model = AllergicLedger.open(tmp_path)
+    throw_away(place, model)
+    model = AllergicLedger.open(place)
     await run(await runner_on(log, model), events[-1].position)
     assert held(model) == {}
     assert model.row_hash() == fold(Ledger, events).row_hash()
@@ -362,7 +365,7 @@ async def test_an_event_of_a_newer_release_is_parked(scene: Scene, log: MemoryLo
     done = len(scene.history.events)
     scene.history.send(scene.other, scene.ben)
     await record(log, scene.history.events[done:])
-    model = Ledger(SqliteDatabase(":memory:"))
+    model = new_model(Ledger)
     runner = await runner_on(log, model)
     await run(runner, await log.head())
     [parked] = model.parking.all()
@@ -385,7 +388,7 @@ async def test_a_follower_passes_over_what_it_can_t_decode(scene: Scene, log: Me
     scene.history.send(scene.other, scene.ben)
     events += await record(log, scene.history.events[done:])
     following = asyncio.create_task(feed.follow())
-    model = Ledger(SqliteDatabase(":memory:"))
+    model = new_model(Ledger)
     runner = Runner(feed, model, gather_ms=1, clock=lambda: NOW)
     await run(runner, await log.head())
     following.cancel()
@@ -402,7 +405,7 @@ async def test_a_reason_may_quote_what_no_file_can_hold(log: MemoryLog) -> None:
     history = History()
     history.register("ann")
     events = await record(log, history.events)
-    model = Quoting(SqliteDatabase(":memory:"))
+    model = new_model(Quoting)
     await run(await runner_on(log, model), events[-1].position)
     assert len(model.parking.all()[0].reason or "") == parking.REASON_CHARS_MAX
 
@@ -417,7 +420,7 @@ async def test_a_model_that_parks_too_much_stands_still(
         history.register(f"account {index}")
     events = await record(log, history.events)
     AllergicLedger.poison = {where(event) for event in events if event.version == 0}
-    model = AllergicLedger(SqliteDatabase(":memory:"))
+    model = new_model(AllergicLedger)
     runner = await runner_on(log, model)
     with pytest.raises(Exception, match="no fault of single events"):
         await run(runner, events[-1].position)
@@ -433,12 +436,12 @@ async def test_a_model_that_parks_too_much_stands_still(
 
 @pytest.mark.parametrize("statement", ["INSERT INTO parked", "UPDATE readmodel", "COMMIT"])
 async def test_rows_position_and_what_is_parked_are_committed_together(
-    scene: Scene, log: MemoryLog, statement: str, tmp_path: Path
+    scene: Scene, log: MemoryLog, statement: str, place: Place
 ) -> None:
     """I9: whenever the disk fails, the file is that of some position; it goes on by itself from there."""
     events = await scene.recorded(log)
     AllergicLedger.poison = {(scene.stream, 1)}
-    model = AllergicLedger.open(tmp_path)
+    model = AllergicLedger.open(place)
     failures = Failing(model.db, statement)
     runner = await runner_on(log, model, 4)
     task = asyncio.create_task(runner.run())
@@ -453,20 +456,40 @@ async def test_rows_position_and_what_is_parked_are_committed_together(
 
 
 class Failing:
-    """Makes the first statement of this kind fail once, as a full disk does."""
+    """Makes the first statement of this kind fail once, as a full disk does; `heal`: no longer."""
 
     def __init__(self, db: Database, statement: str) -> None:
-        assert isinstance(db, SqliteDatabase)
         self.happened = asyncio.Event()
         self._statement = statement
-        self._connection = db._connection
-        db._connection = self  # type: ignore[assignment]
+        self._db: Any = db
+        self._name = "_connection" if isinstance(db, SqliteDatabase) else "_session"
+        self._connection = getattr(self._db, self._name)
+        self._put(self)
+
+    def heal(self) -> None:
+        self._put(self._connection)
 
     def execute(self, sql: str, params: Sequence[object] = ()) -> apsw.Cursor:
-        if sql.startswith(self._statement) and not self.happened.is_set():
-            self.happened.set()
+        """SQLite's."""
+        if self._strikes(sql):
             raise apsw.FullError("database or disk is full")
-        return self._connection.execute(sql, params)
+        cursor: apsw.Cursor = self._connection.execute(sql, params)
+        return cursor
+
+    def send(self, sql: str, params: Sequence[object] = ()) -> None:
+        """PostgreSQL's."""
+        if self._strikes(sql):
+            raise Refused("No space left on device", "53100")
+        self._connection.send(sql, params)
+
+    def _strikes(self, sql: str) -> bool:
+        if not sql.startswith(self._statement) or self.happened.is_set():
+            return False
+        self.happened.set()
+        return True
+
+    def _put(self, connection: object) -> None:
+        setattr(self._db, self._name, connection)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._connection, name)
@@ -492,7 +515,7 @@ class ClumsyLedger(AllergicLedger):
 async def test_what_fails_after_its_commit_is_in_and_not_parked(scene: Scene, log: MemoryLog, batch_max: int) -> None:
     """I9: else it would be applied a second time by a retry, and its stream stand still for nothing."""
     events = await scene.recorded(log)
-    model = ClumsyLedger(SqliteDatabase(":memory:"))
+    model = new_model(ClumsyLedger)
     AllergicLedger.poison = {(scene.stream, 2)}
     runner = await runner_on(log, model, batch_max)
     await run(runner, events[-1].position)
@@ -563,9 +586,8 @@ async def test_whatever_is_parked_healed_and_retried_in_whatever_order(
     await feed.start()
     events = await record(log, history.events)
     model_type.poison = set()
-    model = model_type(SqliteDatabase(":memory:"))
-    assert isinstance(model.db, SqliteDatabase)
-    disk = model.db._connection
+    model = new_model(model_type)
+    failing = []
     runner = Runner(feed, model, batch_max=7, clock=lambda: NOW)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(feed_module, "_RETRY_FIRST_S", 0.001)
@@ -578,14 +600,16 @@ async def test_whatever_is_parked_healed_and_retried_in_whatever_order(
             elif name == "heal" and model_type.poison:
                 model_type.poison.remove(sorted(model_type.poison)[what % len(model_type.poison)])
             elif name == "retry" and (parked := sorted(held(model))):
-                with suppress(HeldBack, apsw.FullError):
+                with suppress(HeldBack, apsw.FullError, DatabaseUnavailable):
                     await runner.retry(parked[what % len(parked)])
             elif name == "full":
-                Failing(model.db, what)
+                failing.append(Failing(model.db, what))
                 continue  # it strikes at the next step
             assert runner.parked == len(held(model))
             assert model.row_hash() == fold(ALLERGIC[model_type], in_rows(events, model), batch_max=9).row_hash()
-    model_type.poison, model.db._connection = set(), disk
+    model_type.poison = set()
+    for each in reversed(failing):
+        each.heal()
     await retry_all(runner, model)
     assert held(model) == {}
     assert model.row_hash() == fold(ALLERGIC[model_type], events, batch_max=9).row_hash()
