@@ -32,6 +32,10 @@ class Sqlite:
         """An empty one that nobody keeps."""
         return kind(SqliteDatabase(":memory:"))
 
+    def database(self) -> Database:
+        """An empty one, without tables."""
+        return SqliteDatabase(":memory:")
+
     def place(self, folder: Path) -> Place:
         """An empty one, to open models in."""
         return folder
@@ -44,24 +48,24 @@ class Postgres:
     def __init__(self) -> None:
         self._server = postgres.shared(18)
         self._url = self._server.url(self._server.new_database())
-        self._open: dict[type[ReadModel], deque[PostgresDatabase]] = {}
+        self._open: dict[object, deque[PostgresDatabase]] = {}
         self._names = count(1)
 
     def model(self, kind: type[M]) -> M:
         """To make tables takes 30 ms, so those that were used are emptied."""
-        used = self._open[kind] = self._open.pop(kind, deque())  # The kind that was asked for last comes last.
+        used = self._open.get(kind, deque())
         if len(used) < OPEN_MAX:
-            if len(self._open) > KINDS_MAX:
-                self._close(next(iter(self._open)))
-            db = open_postgres(self._url, f"model_{next(self._names)}")
-        else:
-            db = used.popleft()
-            with db.transaction():
-                for table in ("parked", "skipped", *(each.name for each in kind.tables)):
-                    db.execute(f"DELETE FROM {table}")
-                db.execute("UPDATE readmodel SET position = 0")
+            return kind(self._new(kind))
+        db = used.popleft()
+        with db.transaction():
+            for table in ("parked", "skipped", *(each.name for each in kind.tables)):
+                db.execute(f"DELETE FROM {table}")
+            db.execute("UPDATE readmodel SET position = 0")
         used.append(db)
         return kind(db)
+
+    def database(self) -> Database:
+        return self._new("by themselves")
 
     def place(self, folder: Path) -> Place:
         return self._server.url(self._server.new_database())
@@ -70,13 +74,22 @@ class Postgres:
         for kind in list(self._open):
             self._close(kind)
 
-    def _close(self, kind: type[ReadModel]) -> None:
+    def _new(self, kind: object) -> PostgresDatabase:
+        used = self._open[kind] = self._open.pop(kind, deque())  # The kind that grew last comes last.
+        if len(self._open) > KINDS_MAX:
+            self._close(next(iter(self._open)))
+        used.append(open_postgres(self._url, f"model_{next(self._names)}"))
+        return used[-1]
+
+    def _close(self, kind: object) -> None:
         for database in self._open.pop(kind):
             database.close()
 
 
-STORES: Final[dict[str, type[Sqlite] | type[Postgres]]] = {"sqlite": Sqlite, "postgres": Postgres}
-_current: Sqlite | Postgres = Sqlite()
+Store = Sqlite | Postgres
+
+STORES: Final[dict[str, type[Store]]] = {"sqlite": Sqlite, "postgres": Postgres}
+_current: Store = Sqlite()
 
 
 def new_model(kind: type[M]) -> M:
@@ -109,7 +122,7 @@ def scans(db: Database, sql: str) -> list[str]:
 
 
 @pytest.fixture(scope="module", params=STORES)
-def each_store(request: pytest.FixtureRequest) -> Iterator[Sqlite | Postgres]:
+def each_store(request: pytest.FixtureRequest) -> Iterator[Store]:
     global _current
     before, _current = _current, STORES[request.param]()
     yield _current
@@ -118,7 +131,7 @@ def each_store(request: pytest.FixtureRequest) -> Iterator[Sqlite | Postgres]:
 
 
 @pytest.fixture
-def place(each_store: Sqlite | Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(each_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """Where models can be opened, and opened again. What a test leaves open is closed."""
     opened: list[PostgresDatabase] = []
 

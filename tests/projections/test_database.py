@@ -1,19 +1,18 @@
-"""Read models' files: transactions, opening, hashes, checkpoints."""
+"""Read models' databases, whatever they are: transactions, opening, hashes."""
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import closing
 from typing import Any
 
-import apsw
 import pytest
 
 from domain.codec import Event
-from projections import sqlite
-from projections.database import is_file_trouble
-from projections.readmodel import ReadModel, Table, WrongFile
-from projections.sqlite import SqliteDatabase
+from projections.database import DATABASE_ERRORS, Database, is_file_trouble
+from projections.readmodel import Place, ReadModel, Table, WrongFile
 from tests.projections.histories import History
+from tests.projections.stores import Store, new_model, throw_away
+
+pytestmark = pytest.mark.usefixtures("each_store")
 
 
 class Streams(ReadModel):
@@ -27,7 +26,9 @@ class Streams(ReadModel):
         self.db.executemany("INSERT INTO streams VALUES (?, ?, ?)", rows)
 
 
-class StreamsAsText(Streams):
+class StreamsAsBytes(Streams):
+    schema = Streams.schema.replace("number INTEGER", "number BLOB")
+
     def apply(self, events: Sequence[Event]) -> None:
         rows = [(event.position, event.stream, str(event.version).encode()) for event in events]
         self.db.executemany("INSERT INTO streams VALUES (?, ?, ?)", rows)
@@ -48,163 +49,159 @@ def events_of(*names: str) -> list[Event]:
     return history.events
 
 
-def test_a_transaction_that_fails_leaves_nothing() -> None:
-    db = SqliteDatabase(":memory:")
-    db.execute("CREATE TABLE t (a INTEGER NOT NULL)")
-    with pytest.raises(apsw.ConstraintError), db.transaction():
-        db.executemany("INSERT INTO t VALUES (?)", [(1,), (None,)])
+@pytest.fixture
+def db(each_store: Store) -> Database:
+    db = each_store.database()
+    db.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT NOT NULL, c BLOB)")
+    return db
+
+
+INSERT = "INSERT INTO t VALUES (?, ?, ?)"
+
+
+def test_what_was_written_is_read_with_its_types(db: Database) -> None:
+    rows = [(-(2**63), "", b""), (0, "ἐν ἀρχῇ 🎈", None), (2**63 - 1, "it's \\ \n", bytes(range(256)))]
+    db.executemany(INSERT, rows)
+    assert db.query("SELECT * FROM t ORDER BY a") == rows
+    assert db.query_one("SELECT b FROM t WHERE a = ?", (0,)) == ("ἐν ἀρχῇ 🎈",)
+    assert db.query_one("SELECT b FROM t WHERE a = ?", (1,)) is None
+    assert db.query_each("SELECT b FROM t WHERE a < ? ORDER BY a", [(0,), (-(2**63),), (1,)]) == [
+        [("",)], [], [("",), ("ἐν ἀρχῇ 🎈",)],
+    ]  # fmt: skip
+
+
+def test_texts_are_in_the_order_of_their_bytes(db: Database) -> None:
+    """Whatever the collation of the database."""
+    texts = ["a", "B", "ä", "Ä", "-", "a b", "ab", "🎈", "\uffff", "", "1", "10", "9"]
+    db.executemany(INSERT, [(number, text, None) for number, text in enumerate(texts)])
+    assert [text for (text,) in db.query("SELECT b FROM t ORDER BY b")] == sorted(texts, key=str.encode)
+
+
+def test_a_transaction_that_fails_leaves_nothing(db: Database) -> None:
+    with pytest.raises(DATABASE_ERRORS), db.transaction():
+        db.executemany(INSERT, [(1, "b", None), (2, None, None)])
     with db.transaction():
-        db.execute("INSERT INTO t VALUES (2)")
-    assert db.query("SELECT a FROM t") == [(2,)]
+        db.execute(INSERT, (3, "b", None))
+    assert db.query("SELECT a FROM t") == [(3,)]
+    assert db.undone == 1
 
 
-def test_a_commit_that_fails_leaves_nothing() -> None:
-    """A full disk is often noticed there only; the next transaction must not fall into this one."""
-    db = SqliteDatabase(":memory:")
-    for statement in (
-        "PRAGMA foreign_keys = ON",
-        "CREATE TABLE t (a INTEGER PRIMARY KEY)",
-        "CREATE TABLE u (a INTEGER REFERENCES t DEFERRABLE INITIALLY DEFERRED)",
-    ):
-        db.execute(statement)
-    with pytest.raises(apsw.ConstraintError), db.transaction():
-        db.execute("INSERT INTO u VALUES (1)")
-    with db.transaction():
-        db.execute("INSERT INTO t VALUES (2)")
-    assert (db.query("SELECT a FROM t"), db.query("SELECT a FROM u")) == ([(2,)], [])
+def test_a_transaction_that_its_own_code_ends_leaves_nothing(db: Database) -> None:
+    with pytest.raises(ZeroDivisionError), db.transaction():
+        db.execute(INSERT, (1, "b", None))
+        assert db.query("SELECT a FROM t") == [(1,)]
+        raise ZeroDivisionError
+    assert db.query("SELECT a FROM t") == []
 
 
-def test_a_transaction_that_can_t_be_undone_is_undone_before_the_next() -> None:
-    db = SqliteDatabase(":memory:")
-    db.execute("CREATE TABLE t (a INTEGER NOT NULL)")
-    real = db._connection
-    db._connection = Stubborn(real)  # type: ignore[assignment]
-    with pytest.raises(apsw.ConstraintError), db.transaction():
-        db.executemany("INSERT INTO t VALUES (?)", [(1,), (None,)])
-    assert real.in_transaction
-    db._connection = real
-    with db.transaction():
-        db.execute("INSERT INTO t VALUES (2)")
-    assert db.query("SELECT a FROM t") == [(2,)]
-
-
-class Stubborn:
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
-
-    def execute(self, sql: str, *params: Any) -> apsw.Cursor:
-        if sql == "ROLLBACK":
-            raise apsw.IOError("disk I/O error")
-        return self._connection.execute(sql, *params)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-
-def provoked(*statements: tuple[str, Sequence[Any]]) -> Exception:
-    db = SqliteDatabase(":memory:")
-    db.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT NOT NULL)")
+def test_what_fails_in_a_transaction_and_is_passed_over_is_not_committed_in_part(db: Database) -> None:
+    """A statement that fails takes its transaction with it, on PostgreSQL; SQLite would go on."""
     try:
-        for sql, params in statements:
-            db.execute(sql, params)
+        with db.transaction():
+            db.execute(INSERT, (1, "b", None))
+            with pytest.raises(DATABASE_ERRORS):
+                db.query("SELECT nothing FROM nowhere")
+    except DATABASE_ERRORS:
+        assert db.query("SELECT a FROM t") == []
+    else:
+        assert db.query("SELECT a FROM t") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        (1, None, None),
+        (2**63, "b", None),
+        (1, "\ud800", None),
+        (1, object(), None),
+        (1, "b"),
+        (1, b"b", "c"),
+        ("a", 1, 1),
+    ],
+    ids=repr,
+)
+def test_what_the_values_are_to_blame_for(db: Database, row: Any) -> None:
+    """It fails, or is kept as it is; and it stops nothing."""
+    try:
+        with db.transaction():
+            db.execute(INSERT, row)
     except Exception as error:
-        return error
-    raise AssertionError("nothing failed")
+        assert not is_file_trouble(error)
+    db.executemany(INSERT, [(7, "b", None)])
+    assert db.query("SELECT b FROM t WHERE a = 7") == [("b",)]
 
 
-INSERT = "INSERT INTO t VALUES (?, ?)"
+def test_what_the_statement_is_to_blame_for(db: Database) -> None:
+    with pytest.raises(DATABASE_ERRORS) as failure:
+        db.execute("INSERT INTO nowhere VALUES (1)")
+    assert not is_file_trouble(failure.value)
+    assert (db.has_table("t"), db.has_table("nowhere")) == (True, False)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        provoked(("PRAGMA max_page_count = 1", ()), ("CREATE TABLE u (a)", ()), ("CREATE TABLE v (a)", ())),
-        apsw.BusyError("database is locked"),
-        apsw.CorruptError("database disk image is malformed"),
-        OSError(28, "No space left on device"),
-        MemoryError(),
-    ],
-    ids=repr,
-)
-def test_what_the_file_is_to_blame_for(error: Exception) -> None:
-    assert is_file_trouble(error)
+def test_a_scan_reads_on_as_it_is_asked(db: Database) -> None:
+    db.executemany(INSERT, ((number, f"{number}", None) for number in range(2_500)))
+    names, rows = db.scan("SELECT a, b FROM t ORDER BY a")
+    assert names == ["a", "b"]
+    assert next(rows) == (0, "0")
+    assert db.query("SELECT count(*) FROM t WHERE a < ?", (5,)) == [(5,)]
+    assert list(rows) == [(number, f"{number}") for number in range(1, 2_500)]
+    assert db.scan("SELECT a AS nothing FROM t WHERE a < 0")[0] == ["nothing"]
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        provoked((INSERT, (1, None))),
-        provoked((INSERT, (2**63, "b"))),
-        provoked((INSERT, (1, "\ud800"))),
-        provoked((INSERT, (1, object()))),
-        provoked((INSERT, (1,))),
-        provoked(("INSERT INTO nowhere VALUES (1)", ())),
-        ValueError(),
-    ],
-    ids=repr,
-)
-def test_what_the_values_are_to_blame_for(error: Exception) -> None:
-    assert not is_file_trouble(error)
-
-
-def test_a_file_is_read_beside_its_writer(tmp_path: Path) -> None:
-    writer = SqliteDatabase(tmp_path / "a b%.db")
-    writer.execute("CREATE TABLE t (a INTEGER)")
-    reader = SqliteDatabase(tmp_path / "a b%.db", read_only=True)
-    with writer.transaction():
-        writer.execute("INSERT INTO t VALUES (1)")
-        assert reader.query("SELECT a FROM t") == []
-    assert reader.query("SELECT a FROM t") == [(1,)]
-    with pytest.raises(apsw.ReadOnlyError, match="readonly"):
-        reader.execute("INSERT INTO t VALUES (2)")
-    with pytest.raises(apsw.CantOpenError, match="unable to open"):
-        SqliteDatabase(tmp_path / "nothing.db", read_only=True)
-
-
-def test_a_model_keeps_its_rows_and_position_in_a_file_of_its_version(tmp_path: Path) -> None:
+def test_a_model_keeps_its_rows_and_position_in_a_place_of_its_version(place: Place) -> None:
     events = events_of("ann")
-    model = Streams.open(tmp_path / "readmodels")
+    model = Streams.open(place)
     assert model.position == 0
     model.advance(events)
+    newer = NewerStreams.open(place)
+    assert newer.position == 0
     model.close()
+    newer.close()
 
-    again = Streams.open(tmp_path / "readmodels")
+    again = Streams.open(place)
     assert again.position == events[-1].position
     assert again.row_hash() == model_hash(events)
-    newer = NewerStreams.open(tmp_path / "readmodels")
-    assert newer.position == 0
-    assert sorted(file.name for file in (tmp_path / "readmodels").glob("*.db")) == ["streams-1.db", "streams-2.db"]
+
+
+def test_a_model_is_read_beside_its_writer(place: Place) -> None:
+    events = events_of("ann")
+    with closing(Streams.open(place)) as writer, closing(Streams.database(place, read_only=True)) as reader:
+        with writer.db.transaction():
+            writer.apply(events)
+            assert reader.query("SELECT count(*) FROM streams") == [(0,)]
+        assert reader.query("SELECT count(*) FROM streams") == [(len(events),)]
+        with pytest.raises(DATABASE_ERRORS, match="read-?only"):
+            reader.execute("DELETE FROM streams")
 
 
 def model_hash(events: Sequence[Event], model_type: type[Streams] = Streams) -> str:
-    model = model_type(SqliteDatabase(":memory:"))
+    model = new_model(model_type)
     model.advance(events)
     return model.row_hash()
 
 
-def test_a_file_of_another_version_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    Streams.open(tmp_path).close()
-    (tmp_path / "streams-1.db").rename(tmp_path / "streams-2.db")
-    with pytest.raises(WrongFile, match=re.escape("streams-2.db holds version 1") + ".*delete "):
-        NewerStreams.open(tmp_path)
+def test_what_holds_another_version_is_refused_with_the_remedy(place: Place) -> None:
+    with closing(Streams.open(place)) as model, model.db.transaction():
+        model.db.execute("UPDATE readmodel SET version = 7")
+    with pytest.raises(
+        WrongFile, match=r"streams.1\b.* holds version 7 .*instead of version 1 .*(delete|DROP SCHEMA) "
+    ):
+        Streams.open(place)
+    throw_away(place, model)
+    with closing(Streams.open(place)) as model:
+        assert model.position == 0
 
 
-def test_a_damaged_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    (tmp_path / "streams-1.db").write_text("this is no database, and longer than a header")
-    with pytest.raises(WrongFile, match=re.escape("streams-1.db can't be used: ") + ".*delete it: it is rebuilt"):
-        Streams.open(tmp_path)
-
-
-def test_a_schema_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
-    with pytest.raises(apsw.SQLError, match="already exists"):
-        BrokenStreams.open(tmp_path)
-    assert Streams.open(tmp_path).position == 0
+def test_a_schema_is_made_whole_or_not_at_all(place: Place) -> None:
+    with pytest.raises(DATABASE_ERRORS, match="already exists"):
+        BrokenStreams.open(place)
+    assert Streams.open(place).position == 0
 
 
 def test_a_batch_fed_twice_changes_nothing() -> None:
     """I9: an event at or before the tracked position is never applied again."""
     events = events_of("ann", "ben", "cem")
-    model = Streams(SqliteDatabase(":memory:"))
+    model = new_model(Streams)
     model.advance(events[:4])
     model.advance(events[:4])
     assert model.row_hash() == model_hash(events[:4])
@@ -219,58 +216,12 @@ def test_the_hash_tells_rows_and_types_apart_and_leaves_positions_out() -> None:
              for event in events]  # fmt: skip
     assert model_hash(moved) == model_hash(events)
     assert model_hash(events[:-1]) != model_hash(events)
-    assert model_hash(events, StreamsAsText) != model_hash(events)
+    assert model_hash(events, StreamsAsBytes) != model_hash(events)
 
 
 def test_the_hash_does_not_know_in_which_order_rows_came() -> None:
     events = events_of("ann", "ben")
-    one, other = Streams(SqliteDatabase(":memory:")), Streams(SqliteDatabase(":memory:"))
+    one, other = new_model(Streams), new_model(Streams)
     one.apply(events)
     other.apply(list(reversed(events)))
     assert one.row_hash() == other.row_hash()
-
-
-def test_after_a_checkpoint_the_write_ahead_log_is_written_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite, "WAL_BYTES_MAX", 0)
-    db = SqliteDatabase(tmp_path / "some.db")
-    wal = tmp_path / "some.db-wal"
-    db.execute("CREATE TABLE t (a INTEGER)")
-    size = wal.stat().st_size
-    for number in range(5):
-        db.execute("INSERT INTO t VALUES (?)", (number,))
-        assert db.checkpoint_is_due()
-        db.checkpoint()
-        assert not db.checkpoint_is_due()
-        assert wal.stat().st_size <= 2 * size
-    assert db.query("SELECT a FROM t") == [(number,) for number in range(5)]
-
-
-def test_a_checkpoint_that_a_reader_hinders_is_left_for_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "WAL_BYTES_MAX", 0)
-    db = SqliteDatabase(tmp_path / "some.db")
-    db.execute("CREATE TABLE t (a INTEGER)")
-    reader = apsw.Connection(str(tmp_path / "some.db"))
-    reader.execute("BEGIN")
-    reader.execute("SELECT * FROM t").fetchall()
-    db.execute("INSERT INTO t VALUES (1)")
-    db.checkpoint()
-    assert not db.checkpoint_is_due(), "it would be tried after each batch"
-    reader.execute("COMMIT")
-    reader.close()
-    db.execute("INSERT INTO t VALUES (2)")
-    assert db.checkpoint_is_due()
-
-
-def test_a_database_in_memory_needs_no_checkpoint() -> None:
-    assert not SqliteDatabase(":memory:").checkpoint_is_due()
-
-
-def test_to_delete_the_file_beside_its_write_ahead_log_is_enough(tmp_path: Path) -> None:
-    """The remedy that the errors name."""
-    killed = Streams.open(tmp_path)
-    killed.advance(events_of("ann"))
-    assert (tmp_path / "streams-1.db-wal").stat().st_size > 0
-    (tmp_path / "streams-1.db").unlink()
-    assert Streams.open(tmp_path).position == 0
