@@ -1,8 +1,8 @@
 """Read models in PostgreSQL: each version of each in a schema of its own, which one engine writes at a time.
 
-`synchronous_commit=off`: after a crash of the server the rows are whole, at an earlier position, while the engine lives
-on. So whoever keeps in memory what it has read asks `undone`, and the runner asks for the position after a connection
-was lost.
+`synchronous_commit=off`: after a crash of the server the rows are whole, at an earlier position, or the tables are gone
+that were just made, while the engine lives on. So whoever keeps in memory what it has read asks `undone`, and the
+runner looks anew at the model after a connection was lost.
 
 Within a transaction statements are sent without waiting for their answers, so a batch costs about two trips to the
 server: one for the position, one for the rows and the commit.
@@ -94,7 +94,7 @@ class PostgresDatabase:
             session.send(f"DECLARE {cursor} CURSOR WITH HOLD FOR {translated(sql).decode()}")
             session.send(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
             session.send(f"FETCH {_PAGE} FROM {cursor}")
-            [first] = session.settle(keep=1, silence_max_s=None)
+            [first] = session.settle(keep=1, patiently=True)
             names = [(first.fname(column) or b"").decode() for column in range(first.nfields)]
             return names, self._pages(cursor, session.rows(first))
 

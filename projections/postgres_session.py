@@ -104,14 +104,15 @@ class Session:
             raise Broken(str(error)) from error
         return len(encoded)
 
-    def settle(self, *, keep: int = 0, silence_max_s: float | None = SILENCE_MAX_S) -> list[PGresult]:
-        """Waits for all answers; the last `keep` of them. Raises Refused for the first that failed."""
+    def settle(self, *, keep: int = 0, patiently: bool = False) -> list[PGresult]:
+        """Waits for all answers, `patiently` however long that may take; the last `keep` of them. Raises Refused for
+        the first that failed."""
         if not self._pending:
             return []
         try:
             self._pgconn.pipeline_sync()
-            self._flush(silence_max_s)
-            return self._collect(keep, silence_max_s)
+            self._flush(patiently)
+            return self._collect(keep, patiently)
         except psycopg.Error as error:
             raise Broken(str(error)) from error
 
@@ -137,19 +138,19 @@ class Session:
         self._statements[sql] = statement
         return statement
 
-    def _flush(self, silence_max_s: float | None) -> None:
+    def _flush(self, patiently: bool) -> None:
         while self._pgconn.flush():
             # It may itself wait until somebody takes its answers.
-            self._wait(self._both, silence_max_s)
+            self._wait(self._both, patiently)
             self._pgconn.consume_input()
 
-    def _collect(self, keep: int, silence_max_s: float | None) -> list[PGresult]:
+    def _collect(self, keep: int, patiently: bool) -> list[PGresult]:
         kept: deque[PGresult] = deque(maxlen=keep)
         refused: Refused | None = None
         pgconn = self._pgconn
         while True:
             while pgconn.is_busy():
-                self._wait(self._readable, silence_max_s)
+                self._wait(self._readable, patiently)
                 pgconn.consume_input()
             result = pgconn.get_result()
             if result is None:  # It ends the answer to each statement.
@@ -167,9 +168,9 @@ class Session:
             raise refused
         return list(kept)
 
-    def _wait(self, for_what: select.poll, silence_max_s: float | None) -> None:
-        if not for_what.poll(None if silence_max_s is None else silence_max_s * 1_000):
-            raise Broken(f"no answer within {silence_max_s:g} s")
+    def _wait(self, for_what: select.poll, patiently: bool) -> None:
+        if not for_what.poll(None if patiently else SILENCE_MAX_S * 1_000):
+            raise Broken(f"no answer within {SILENCE_MAX_S:g} s")
 
 
 def _refused(result: PGresult) -> Refused:

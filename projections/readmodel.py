@@ -112,7 +112,11 @@ class ReadModel(ABC):
         """Makes the tables where there are none. Raises WrongFile."""
         self.db = db
         self.parking = Parking(db)
-        with db.transaction():
+        self.make_tables()
+
+    def make_tables(self) -> None:
+        """Where there are none, in one transaction. Raises WrongFile."""
+        with self.db.transaction():
             self._create()
 
     @abstractmethod

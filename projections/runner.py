@@ -190,7 +190,8 @@ class Runner:
     async def _reconnect(self) -> None:
         async with self._writing:
             await self._model.db.reconnect()
-            # Nobody else has had the loop since then: whoever reads now finds the position that belongs to the rows.
+            # Nobody else has had the loop since then: whoever reads finds the position that belongs to the rows.
+            self._model.make_tables()
             self.position = self._model.position
             self._count()
         self._check_not_ahead()
