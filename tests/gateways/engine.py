@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 import httpx
@@ -33,10 +33,13 @@ from projections.directory import Directory
 from projections.feed import Feed
 from projections.inbox import Inbox
 from projections.messages import Messages
+from projections.readmodel import Place, ReadModel
 from projections.receipts import Receipts
 from projections.runner import Runner
 from projections.sqlite import SqliteDatabase
 from signet_client import payloads
+
+M = TypeVar("M", bound=ReadModel)
 
 SERVER = "signet.test"
 
@@ -190,14 +193,18 @@ async def open_engine(
     hands_over: bool,
     limits: LimitSettings | None = None,
     invitations: Path | None = None,
+    readmodels: Place | None = None,
     **settings: Any,
 ) -> AsyncIterator[Engine]:
-    """An engine on this log, which it closes. Where the writer doesn't hand over, the feed follows the log."""
+    """An engine on this log, which it closes. Where the writer doesn't hand over, the feed follows the log.
+    `readmodels`: None for memory."""
     clock = Clock()
     feed = Feed(log)
     await feed.start()
-    models = (Messages(_in_memory()), Inbox(_in_memory()), Receipts(_in_memory()), Directory(_in_memory()))
-    messages, inbox, receipts, directory = models
+    messages, inbox, receipts, directory = models = (
+        _opened(Messages, readmodels), _opened(Inbox, readmodels), _opened(Receipts, readmodels),
+        _opened(Directory, readmodels),
+    )  # fmt: skip
     runners = {model.name: Runner(feed, model) for model in models}
     keyring = MemoryKeyring()
     writer = Writer(
@@ -250,8 +257,8 @@ async def open_engine(
         yield Engine(services, clock, http)
 
 
-def _in_memory() -> SqliteDatabase:
-    return SqliteDatabase(":memory:")
+def _opened(kind: type[M], place: Place | None) -> M:
+    return kind(SqliteDatabase(":memory:")) if place is None else kind.open(place)
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -258,7 +258,7 @@ async def test_a_server_that_dies_and_comes_back_loses_nothing(mortal: Server, k
 
 @pytest.mark.usefixtures("fast_retries")
 @pytest.mark.parametrize(
-    ("kind", "tables"), zip(MODELS, ["with tables", "without", "with tables", "without"], strict=True)
+    ("kind", "tables"), list(zip(MODELS, ["with tables", "without", "with tables", "without"], strict=True))
 )
 async def test_commits_that_a_dead_server_had_not_on_disk_are_made_again(
     mortal: Server, kind: type[ReadModel], tables: str
