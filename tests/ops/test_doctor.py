@@ -22,6 +22,7 @@ from ops.datafolder import KEYRING
 from ops.engine import engine
 from ops.settings import Settings, load_settings
 from signet_client import Client
+from tests import postgres
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +128,17 @@ def test_a_keyring_without_a_backup_or_with_an_old_one(data: Path) -> None:
     level, text = amiss(data)["keyring backup"]
     assert level == "warn"
     assert "days old" in text
+
+
+def test_read_models_in_a_database_that_answers_and_one_that_doesn_t(data: Path) -> None:
+    server = postgres.shared(18)
+    database = server.new_database()
+    [finding] = [each for each in look(load_settings(data, readmodels=server.url(database))) if "read" in each.name]
+    assert (finding.level, finding.text.endswith(f"engine@127.0.0.1:{server.port}/{database}")) == ("ok", True)
+    for url in (server.url(database, password="wrong"), server.url("nowhere"), "sqlite:///somewhere"):
+        level, text = amiss(data, readmodels=url)["read models"]
+        assert level == "fail"
+        assert "wrong" not in text
 
 
 def test_a_log_that_is_none(data: Path) -> None:

@@ -13,10 +13,13 @@ from commands.handlers import Command
 from commands.stores.memory import Medium, MemoryLog
 from domain.conversation import SendMessage
 from domain.log import START, RecordedEvent, StoreUnavailable
+from ops.errors import OpsError
 from ops.node import Node
 from ops.settings import load_settings
+from projections import postgres_opening
 from projections.messages import Messages
 from projections.runner import Runner
+from tests import postgres
 from tests.commands.helpers import ANN, Passing, register, send, start_group
 
 STOP_MAX_S = 20
@@ -121,3 +124,24 @@ async def test_what_is_parked_stays_so_over_a_restart(tmp_path: Path, monkeypatc
         assert runner.is_parked(f"conversation-{sent[0].conversation}")
         retried = await runner.retry(f"conversation-{sent[0].conversation}")
         assert (retried.parked, runner.parked) == ([], 0)
+
+
+async def test_read_models_in_postgresql_have_one_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another folder names the same database, by mistake."""
+    server = postgres.shared(18)
+    monkeypatch.setenv("SIGNET_READMODELS", server.url(server.new_database()))
+    monkeypatch.setattr(postgres_opening, "LOCK_WAIT_MS", 10)
+    async with running(tmp_path / "one", MemoryLog(Medium())) as (node, _):
+        start = start_group(ANN)
+        for command in (register(ANN), start, send(start.conversation)):
+            await node.services.writer.execute(command, turn="a peer")
+        for runner in node.services.runners.values():
+            await asyncio.wait_for(runner.wait(node.services.feed.head), STOP_MAX_S)
+        page = await node.services.messages.page(start.conversation, intervals=[[1, 0]], after=0, limit=9)
+        assert [item.seq for item in page] == [1, 2]
+        with pytest.raises(OpsError, match=r"another engine writes the schema messages_\d+ .*stop it"):
+            async with running(tmp_path / "two", MemoryLog(Medium())):
+                pass
+    with pytest.raises(OpsError, match=r"the log ends at 0: .*DROP SCHEMA messages_"):
+        async with running(tmp_path / "three", MemoryLog(Medium())):
+            pass

@@ -25,9 +25,19 @@ from ops.settings import HOME, load_settings
 from projections.inbox import Inbox
 from projections.messages import Messages
 from projections.parking import failed
+from tests import postgres
 from tests.commands.helpers import ANN, BEN, advance, register, send, start_group
 
 STOP_MAX_S = 30
+
+
+@pytest.fixture(params=["sqlite", "postgres"], autouse=True)
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the read models are kept."""
+    if request.param == "postgres":
+        server = postgres.shared(18)
+        monkeypatch.setenv("SIGNET_READMODELS", server.url(server.new_database()))
+    return str(request.param)
 
 
 @asynccontextmanager
@@ -229,7 +239,15 @@ def full(events: Sequence[Event]) -> None:
     raise apsw.FullError("database or disk is full")
 
 
-def test_a_damaged_file_is_told(place: Place, terminal: Terminal) -> None:
+def test_what_can_t_be_opened_is_told(
+    place: Place, terminal: Terminal, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if store == "postgres":
+        monkeypatch.setenv("SIGNET_READMODELS", postgres.shared(18).url("nowhere"))
+        for verb in (parked.show_all, parked.retry):
+            with pytest.raises(OpsError, match="CREATE DATABASE"):
+                terminal.text(verb)
+        return
     Inbox.file_in(place.data / "readmodels").write_text("this is no database, and longer than a header")
     with pytest.raises(OpsError, match=r"can't be used: .*it is rebuilt"):
         terminal.text(parked.show_all)

@@ -71,6 +71,15 @@ def test_another_store_is_named_by_its_url(tmp_path: Path) -> None:
     assert settings.events_shown == "kurrentdb://ann@db.example:2113"
 
 
+def test_the_read_models_stand_in_the_data_folder_or_in_a_database(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path)
+    assert settings.readmodels_place == tmp_path / "readmodels"
+    assert settings.readmodels_shown == str(tmp_path / "readmodels")
+    url = "postgresql://ann:secret@db.example:5432/signet?sslmode=require"
+    settings = load_settings(tmp_path, readmodels=url)
+    assert (settings.readmodels_place, settings.readmodels_shown) == (url, "postgresql://ann@db.example:5432/signet")
+
+
 @pytest.mark.parametrize(
     ("given", "who"),
     [
