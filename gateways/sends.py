@@ -107,6 +107,9 @@ def _check_sizes(frame: wire.Send, settings: EdgeSettings) -> None:
         raise Refusal("bad_header", f"its arrays and objects stand in one another at most {HEADER_DEPTH_MAX} deep")
     if frame.signer is not None and len(frame.signer) > SIGNER_CHARS_MAX:
         raise Refusal("too_large", f"a signer's name has at most {SIGNER_CHARS_MAX} characters")
+    if frame.signer is not None and "\0" in frame.signer:
+        # PostgreSQL can't hold it: the read models would park the conversation.
+        raise Refusal("bad_frame", "a signer's name has no NUL")
     body = frame.body
     if len(body) > settings.body_bytes_max or (not body.isascii() and len(body.encode()) > settings.body_bytes_max):
         raise Refusal("too_large", f"a body has at most {settings.body_bytes_max} bytes")

@@ -8,7 +8,7 @@ keyring.db      the keys that seal personal texts: back it up apart from the log
 keyring.backup.json   where its last backup lies
 control.sock    where the running engine is asked for changes; for the folder's owner alone
 snapshots.db    the writer's states, so that they are not read from the log's beginning; may be thrown away
-readmodels/     may be thrown away; each version of a read model is a file of its own
+readmodels/     where they are in SQLite; may be thrown away; each version of a read model is a file of its own
 """
 
 import fcntl

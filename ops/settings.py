@@ -69,8 +69,8 @@ class Settings(BaseSettings):
     """The URL of the event store: sqlite:, postgresql: or kurrentdb:, see docs/stores.md. Empty: SQLite in the data
     folder."""
     readmodels: str = ""
-    """The URL of the PostgreSQL database that keeps the read models, see docs/stores.md. Empty: SQLite in the data
-    folder."""
+    """The URL of the PostgreSQL database that keeps the read models, postgresql:, see docs/stores.md. Empty: SQLite in
+    the data folder."""
     server_name: str | None = Field(default=None, min_length=1, max_length=253)
     """Set at the first start, and never changed: devices sign it. Default: localhost."""
     registration: Literal["auto", "open", "invited", "closed"] = "auto"

@@ -113,8 +113,14 @@ class Session:
             self._pgconn.pipeline_sync()
             self._flush(patiently)
             return self._collect(keep, patiently)
+        except Refused:
+            raise
         except psycopg.Error as error:
             raise Broken(str(error)) from error
+        except BaseException:
+            # Somebody pressed Ctrl-C, say: what is still to come would be taken for the answers to later statements.
+            self.close()
+            raise
 
     def rows(self, result: PGresult) -> list[Row]:
         self._loader.set_pgresult(result)

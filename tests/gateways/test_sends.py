@@ -113,3 +113,4 @@ def test_what_can_be_no_signature_is_refused(signature: str) -> None:
 
 def test_a_signers_name_is_bounded() -> None:
     assert refused(wire.Send(header=json.dumps(header_fields()), body=BODY, signer="x" * 257)) == "too_large"
+    assert refused(wire.Send(header=json.dumps(header_fields()), body=BODY, signer="x\0")) == "bad_frame"

@@ -7,6 +7,7 @@ from commands.stores.memory import Medium, MemoryLog
 from domain.ids import CommandId, conversation_stream
 from domain.log import NO_STREAM, RecordedEvent
 from ops.lookup import ReadModelLookup
+from projections.database import DatabaseUnavailable
 from projections.messages import Messages
 from projections.parking import failed
 from projections.sqlite import SqliteDatabase
@@ -75,6 +76,16 @@ async def test_what_its_rows_lack_is_read(scene: Scene) -> None:
 
 async def test_an_empty_one_is_as_good(scene: Scene) -> None:
     assert (await scene.find(), scene.log.asked) == (3, [(-1, 3)])
+
+
+async def test_one_whose_database_is_away_is_not_waited_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.model.advance(scene.events)
+    monkeypatch.setattr(scene.model.db, "query_one", away)
+    assert (await scene.find(), scene.log.asked) == (3, [(-1, 3)])
+
+
+def away(*_: object) -> None:
+    raise DatabaseUnavailable
 
 
 async def test_one_that_lacks_an_event_of_the_conversation_is_not_relied_on(scene: Scene) -> None:
