@@ -119,7 +119,6 @@ def test_what_fails_in_a_transaction_and_is_passed_over_is_not_committed_in_part
         ("a", 1, 1),
         (1, "\0", None),
     ],
-    ids=repr,
 )
 def test_what_the_values_are_to_blame_for(db: Database, row: Any) -> None:
     """It fails, or is kept as it is; and it stops nothing."""
