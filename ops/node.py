@@ -170,6 +170,8 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
         _opened(Directory, place, stack),
     )  # fmt: skip
     runners = {model.name: Runner(feed, model) for model in models}
+    for runner in runners.values():
+        await runner.check()
     delivery = Delivery(log)
     stack.push_async_callback(delivery.close)
     feed.listen(delivery.receive)

@@ -117,6 +117,8 @@ async def desk_without_engine(settings: Settings) -> AsyncIterator[ParkingDesk]:
                 models.append(kind.open(settings.readmodels_place))
                 stack.callback(models[-1].close)
             runners = {model.name: Runner(feed, model) for model in models}
+            for runner in runners.values():
+                await runner.check()
         yield ParkingDesk(runners, models)
 
 

@@ -46,7 +46,7 @@ class DeviceRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 class Directory(ReadModel):
     name = "directory"
-    version = 1
+    version = 2
     schema = _SCHEMA
     tables = (Table("accounts", ("account",)), Table("devices", ("account", "device")))
 

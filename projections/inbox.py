@@ -204,7 +204,7 @@ SELECT 1 FROM members m WHERE m.account = ? AND EXISTS (
 
 class Inbox(ReadModel):
     name: ClassVar[str] = "inbox"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     schema: ClassVar[str] = _SCHEMA + visible.SCHEMA
     tables: ClassVar[tuple[Table, ...]] = (
         Table("conversations", ("conversation",)),

@@ -140,7 +140,7 @@ Stored = StoredMessage | StoredChange | UnseenRetraction
 class Messages(ReadModel):
     name = "messages"
     # A new schema version of an event that is no message needs a new version here: `changes` keeps encoded events.
-    version = 4
+    version = 5
     schema = _SCHEMA
     tables = (
         Table("talks", ("talk_position",)),

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Final
+from weakref import WeakSet
 
 from projections.database import CantOpen, DatabaseUnavailable, Params, Row, StatementFailed
 from projections.postgres_address import Address, explain, parse
 from projections.postgres_opening import STATEMENT_TIMEOUT_MS, check, connect
-from projections.postgres_session import Broken, Refused, Session
+from projections.postgres_session import Broken, Refused, Session, Silent
 from projections.postgres_sql import translated
 
 _TROUBLE: Final = ("08", "40", "53", "57", "58", "XX", "42501", "55P03", "25006")
@@ -28,6 +29,7 @@ _PAGE: Final = 1_000
 """How many rows a scan reads at once."""
 
 _numbers = count(1)
+_all: Final["WeakSet[PostgresDatabase]"] = WeakSet()
 
 
 def open_postgres(url: str, schema: str, *, read_only: bool = False) -> "PostgresDatabase":
@@ -59,6 +61,7 @@ class PostgresDatabase:
         self.undone = 0
         self.lost = False
         self.on_lost: Callable[[], None] = lambda: None
+        _all.add(self)
 
     def execute(self, sql: str, params: Params = ()) -> None:
         with self._using() as session:
@@ -180,15 +183,22 @@ class PostgresDatabase:
         try:
             yield self._session
         except Broken as broken:
-            self._drop(str(broken))
-            self.undone += 1
-            self.lost = True
-            self.on_lost()
+            # Whoever waits keeps the loop from everybody else: a server that says nothing is waited for once.
+            silent = isinstance(broken, Silent)
+            for each in [each for each in _all if silent and each._address == self._address] or [self]:
+                each._lose(str(broken))
             raise DatabaseUnavailable(explain(self._address.place, str(broken))) from broken
         except Refused as refused:
             if refused.sqlstate.startswith(_TROUBLE):
                 raise DatabaseUnavailable(explain(self._address.place, str(refused), refused.sqlstate)) from refused
             raise StatementFailed(f"{refused} (SQLSTATE {refused.sqlstate})") from refused
+
+    def _lose(self, why: str) -> None:
+        if self._session is not None:
+            self._drop(why)
+            self.undone += 1
+            self.lost = True
+            self.on_lost()
 
     def _drop(self, why: str) -> None:
         self._why = why

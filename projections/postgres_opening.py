@@ -13,7 +13,7 @@ from projections.postgres_address import Address, explain
 from projections.postgres_session import SILENCE_MAX_S, Session
 
 SERVER_MIN: Final = 15
-STATEMENT_TIMEOUT_MS: Final = 2_000
+STATEMENT_TIMEOUT_MS: Final = 1_000
 """In the server; the loop's thread waits for it."""
 assert STATEMENT_TIMEOUT_MS < SILENCE_MAX_S * 1_000
 LOCK_WAIT_MS: Final = 2_000

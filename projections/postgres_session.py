@@ -20,7 +20,7 @@ from psycopg.pq.abc import PGresult
 from projections.database import Params, Row
 from projections.postgres_sql import translated
 
-SILENCE_MAX_S: Final = 3.0
+SILENCE_MAX_S: Final = 1.5
 """How long the server may say nothing to whoever waits; then the connection is given up. More than a statement may
 take."""
 
@@ -39,6 +39,10 @@ _ENCODERS: Final[dict[int, Callable[[Any], bytes]]] = {
 
 class Broken(Exception):
     """The connection is lost, or was given up."""
+
+
+class Silent(Broken):
+    """The server no longer answers."""
 
 
 class Refused(Exception):
@@ -176,7 +180,7 @@ class Session:
 
     def _wait(self, for_what: select.poll, patiently: bool) -> None:
         if not for_what.poll(None if patiently else SILENCE_MAX_S * 1_000):
-            raise Broken(f"no answer within {SILENCE_MAX_S:g} s")
+            raise Silent(f"no answer within {SILENCE_MAX_S:g} s")
 
 
 def _refused(result: PGresult) -> Refused:

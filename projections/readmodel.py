@@ -3,6 +3,7 @@
 ReadModelError          the place of the read models can't be used
 ├── WrongFile           the file or schema can't be used, or holds another read model, or another version
 ├── TrackingAhead       the rows come from a log that is longer than the one at hand
+├── OtherLog            the rows come from another log than the one at hand
 └── ReadModelStopped    the model stands still for now; who waits for it is told why
 """
 
@@ -20,10 +21,19 @@ from projections.parking import SCHEMA, Failed, Parking
 from projections.sqlite import PAGE_BYTES, open_sqlite
 
 _CATALOGUE: Final = """
-CREATE TABLE IF NOT EXISTS readmodel (name TEXT PRIMARY KEY, version INTEGER NOT NULL, position BIGINT NOT NULL);
+CREATE TABLE IF NOT EXISTS readmodel (
+    name TEXT PRIMARY KEY,
+    version INTEGER NOT NULL,
+    position BIGINT NOT NULL,
+    last_stream TEXT,
+    last_version BIGINT,
+    last_event TEXT
+);
 """
 _STANDS: Final = "SELECT position, EXISTS (SELECT 1 FROM parked) FROM readmodel WHERE name = ?"
-_TRACK: Final = "UPDATE readmodel SET position = ? WHERE name = ?"
+_TRACK: Final = "UPDATE readmodel SET position = ?, last_stream = ?, last_version = ?, last_event = ? WHERE name = ?"
+_PASS: Final = "UPDATE readmodel SET position = ? WHERE name = ?"
+_LAST: Final = "SELECT last_stream, last_version, last_event FROM readmodel WHERE name = ? AND last_event IS NOT NULL"
 
 
 class ReadModelError(Exception):
@@ -38,6 +48,10 @@ class TrackingAhead(ReadModelError):
     pass
 
 
+class OtherLog(ReadModelError):
+    pass
+
+
 class ReadModelStopped(ReadModelError):
     pass
 
@@ -45,6 +59,15 @@ class ReadModelStopped(ReadModelError):
 Place = Path | str
 """Where read models are kept: a folder for SQLite's files, or the URL of a PostgreSQL database, which has a schema for
 each."""
+
+
+class Last(msgspec.Struct, frozen=True):
+    """An event that was read: it tells whether the rows are of the log at hand."""
+
+    stream: str
+    version: int
+    event: str
+    """Its id."""
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -131,6 +154,12 @@ class ReadModel(ABC):
         position: int = row[0]
         return position
 
+    @property
+    def last(self) -> Last | None:
+        """The last event up to the position that could be read; None where there is none yet."""
+        row = self.db.query_one(_LAST, (self.name,))
+        return Last(*row) if row is not None else None
+
     def advance(self, events: Sequence[Event]) -> None:
         """Applies a batch and moves the position to its last event, in one transaction. What is in already is left
         out: to feed a batch twice changes nothing. What belongs to a parked stream is held back."""
@@ -143,14 +172,15 @@ class ReadModel(ABC):
             free = self.parking.hold_back(events) if parked else events
             if free:
                 self.apply(free)
-            self.db.execute(_TRACK, (events[-1].position, self.name))
+            last = events[-1]
+            self.db.execute(_TRACK, (last.position, last.stream, last.version, last.entry.id, self.name))
 
     def park(self, failure: Failed) -> None:
         """Goes past the event that follows the position, and holds it back with all that rests on it. Raises
         ParkedFull."""
         with self.db.transaction():
             self.parking.park(failure)
-            self.db.execute(_TRACK, (failure.position, self.name))
+            self.db.execute(_PASS, (failure.position, self.name))
 
     def catch_up(self, events: Sequence[Event]) -> None:
         """Applies the next events of a parked stream, in one transaction. What is in already is left out."""
@@ -183,7 +213,9 @@ class ReadModel(ABC):
         stands = self.db.query_one("SELECT name, version FROM readmodel")
         if stands is None:
             self._execute(self.schema)
-            self.db.execute("INSERT INTO readmodel VALUES (?, ?, 0)", (self.name, self.version))
+            self.db.execute(
+                "INSERT INTO readmodel (name, version, position) VALUES (?, ?, 0)", (self.name, self.version)
+            )
         elif stands != (self.name, self.version):
             raise WrongFile(
                 f"{self.db.place} holds version {stands[1]} of the read model {stands[0]!r} instead of version"

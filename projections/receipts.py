@@ -155,7 +155,7 @@ _ONLY: Final = " AND conversation = ?"
 
 class Receipts(ReadModel):
     name: ClassVar[str] = "receipts"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     schema: ClassVar[str] = _SCHEMA + visible.SCHEMA
     tables: ClassVar[tuple[Table, ...]] = (
         Table("marks", ("conversation", "account", "device")),

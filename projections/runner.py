@@ -26,7 +26,7 @@ from domain.log import StoreUnavailable
 from projections.database import is_file_trouble
 from projections.feed import Feed, Undecodable, retry_delays
 from projections.parking import Failed, HeldBack, NotParked, Parked, ParkedFull, failed, rests_on, undecodable
-from projections.readmodel import ReadModel, ReadModelStopped, TrackingAhead
+from projections.readmodel import OtherLog, ReadModel, ReadModelStopped, TrackingAhead
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Runner:
         gather_ms: int = 100,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000,
     ) -> None:
-        """The feed has been started. `clock` gives microseconds since 1970. Raises TrackingAhead."""
+        """The feed has been started. `clock` gives microseconds since 1970."""
         self._feed = feed
         self._model = model
         self._batch_max = batch_max
@@ -80,7 +80,25 @@ class Runner:
         """How often the batch at hand has failed."""
         self.stopped: str | None = None
         """Why the model stands still; None while it goes on, or has just begun to try again."""
-        self._check_not_ahead()
+        self._checked = False
+        """Whether the rows are known to be of this log."""
+
+    async def check(self) -> None:
+        """Whether the rows are of this log: `run` asks first, and whoever starts the engine may ask before. Raises
+        TrackingAhead, OtherLog, StoreUnavailable."""
+        name, remedy = self._model.name, self._model.db.remedy
+        if self.position > self._feed.head:
+            raise TrackingAhead(
+                f"the read model {name!r} stands at position {self.position}, and the log ends at {self._feed.head}: it"
+                f" was restored from an older copy, or is another one. Name the right one by SIGNET_EVENTS; or, where"
+                f" it is to be kept, {remedy}: it is rebuilt from the log."
+            )
+        if not await self._is_of_this_log():
+            raise OtherLog(
+                f"the read model {name!r} was made from another log: this one lacks its last event. Name the right log"
+                f" by SIGNET_EVENTS; or, where it is to be kept, {remedy}: it is rebuilt from the log."
+            )
+        self._checked = True
 
     async def run(self) -> None:
         self.stopped = None
@@ -153,11 +171,14 @@ class Runner:
     # A batch
 
     async def _step(self) -> None:
-        if not (self._behind or self._model.db.lost):
-            await self._gather()
         if self._model.db.lost:
             await self._reconnect()
-            return
+        if not self._checked:
+            await self.check()
+        if not self._behind:
+            await self._gather()
+            if self._model.db.lost:
+                return
         # What fails is tried again at once, without gathering.
         self._behind = True
         async with self._writing:
@@ -194,17 +215,19 @@ class Runner:
             self._model.make_tables()
             self.position = self._model.position
             self._count()
-        self._check_not_ahead()
         self._behind = self._feed.head > self.position
+        self._checked = False
         logger.warning("the read model %r is connected again, at position %d", self._model.name, self.position)
 
-    def _check_not_ahead(self) -> None:
-        if self.position > self._feed.head:
-            raise TrackingAhead(
-                f"the read model {self._model.name!r} stands at position {self.position}, and the log ends at"
-                f" {self._feed.head}: it was restored from an older copy, or is another one. Name the right one by"
-                f" SIGNET_EVENTS; or, where it is to be kept, {self._model.db.remedy}: it is rebuilt from the log."
-            )
+    async def _is_of_this_log(self) -> bool:
+        last = self._model.last
+        if last is None:
+            return True
+        try:
+            found = await self._feed.read_stream(last.stream, after=last.version - 1, limit=1)
+        except Undecodable:
+            return True  # A newer release has made the rows: what they are of can't be told.
+        return bool(found) and found[0].entry.id == last.event
 
     async def _advance(self) -> None:
         try:
@@ -254,7 +277,9 @@ class Runner:
         name, position = self._model.name, self.position
         # The 1st, 2nd, 4th, 8th … time.
         if self.tries.bit_count() == 1:
-            expected = isinstance(error, StoreUnavailable | ParkedFull | TrackingAhead) or is_file_trouble(error)
+            expected = isinstance(error, StoreUnavailable | ParkedFull | TrackingAhead | OtherLog) or is_file_trouble(
+                error
+            )
             logger.warning(
                 "the read model %r stands at position %d (try %d): %r", name, position, self.tries, error,
                 exc_info=None if expected else error,

@@ -206,6 +206,8 @@ async def open_engine(
         _opened(Directory, readmodels),
     )  # fmt: skip
     runners = {model.name: Runner(feed, model) for model in models}
+    for runner in runners.values():
+        await runner.check()
     keyring = MemoryKeyring()
     writer = Writer(
         log, lookup=StreamLookup(log), keyring=keyring, hand_over=feed.publish if hands_over else None, clock=clock

@@ -60,7 +60,7 @@ class Postgres:
         with db.transaction():
             for table in ("parked", "skipped", *(each.name for each in kind.tables)):
                 db.execute(f"DELETE FROM {table}")
-            db.execute("UPDATE readmodel SET position = 0")
+            db.execute("UPDATE readmodel SET position = 0, last_stream = NULL, last_version = NULL, last_event = NULL")
         used.append(db)
         return kind(db)
 

@@ -12,7 +12,7 @@ from commands.stores.memory import Medium, MemoryLog
 from domain.codec import Event
 from projections.database import Database
 from projections.feed import Feed
-from projections.readmodel import Place, ReadModel, ReadModelStopped, Table, TrackingAhead
+from projections.readmodel import OtherLog, Place, ReadModel, ReadModelStopped, Table, TrackingAhead
 from projections.runner import Runner
 from tests.projections.histories import History, fold, record
 from tests.projections.stores import new_model
@@ -306,5 +306,50 @@ async def test_rows_of_a_longer_log_are_refused_with_the_remedy(log: MemoryLog, 
     model.advance(accounts(2))
     feed = Feed(log)
     await feed.start()
+    runner = Runner(feed, model)
     with pytest.raises(TrackingAhead, match=r"restored from an older copy, .*, (delete|DROP SCHEMA) .*ledger.1"):
-        Runner(feed, model)
+        await runner.check()
+
+
+def restored() -> list[Event]:
+    """The stream of the last account goes on, but otherwise."""
+    history = History()
+    *_, last = (history.register(f"account {index}") for index in range(3))
+    history.new_id()
+    history.rename(last, "by another way")
+    history.rename(last, "and longer")
+    return history.events
+
+
+def another() -> list[Event]:
+    history = History()
+    for index in range(9):
+        history.register(f"another account {index}")
+    return history.events
+
+
+async def fed(events: Sequence[Event]) -> tuple[Feed, list[Event]]:
+    log = MemoryLog(Medium())
+    recorded = await record(log, events)
+    feed = Feed(log)
+    await feed.start()
+    return feed, recorded
+
+
+@pytest.mark.parametrize("theirs", [restored, another])
+async def test_rows_of_another_log_are_refused_with_the_remedy(theirs: Callable[[], list[Event]], place: Place) -> None:
+    """I11: a setting names the wrong log, or it was restored from an older copy and has grown since."""
+    history = History()
+    *_, last = (history.register(f"account {index}") for index in range(3))
+    history.link(last, "laptop")
+    model = Ledger.open(place)
+    feed, recorded = await fed(history.events)
+    model.advance(recorded)
+    await Runner(feed, model).check()
+    feed, recorded = await fed(theirs())
+    runner = Runner(feed, model)
+    with pytest.raises(OtherLog, match=r"another log.* SIGNET_EVENTS; .*, (delete|DROP SCHEMA) .*ledger.1"):
+        await runner.check()
+    async with running(runner):
+        with pytest.raises(ReadModelStopped, match="another log"):
+            await wait(runner, recorded[-1].position)
