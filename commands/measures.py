@@ -1,7 +1,7 @@
 """What the write side measures of itself: plain numbers, a few for each batch, from which an edge makes metrics."""
 
 from bisect import bisect_left
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 SECONDS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 COMMANDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -21,6 +21,13 @@ class Histogram:
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A store that tells how long its commits take."""
+
+    commits: Histogram
 
 
 class WriterMeasures:

@@ -14,6 +14,7 @@ import uvicorn
 
 from commands.keyring import FileKeyring, KeyringError
 from commands.lookup import StreamLookup
+from commands.measures import Measured
 from commands.sealing import Sealer
 from commands.snapshots import Snapshots
 from commands.stores import open_log
@@ -213,7 +214,7 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
             metrics_token=settings.metrics_token,
             trusts_loopback=settings.public_url is None,
         ),
-        commits=log.commits if isinstance(log, SqliteLog) else None,
+        commits=log.commits if isinstance(log, Measured) else None,
         limits=limits,
         admission=Admission(inbox, limits),
         readiness=Readiness(

@@ -11,6 +11,7 @@ all later calls on it may fail, too.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from time import perf_counter
 from typing import Any, Final, TypeVar, get_args
 from urllib.parse import parse_qs, urlsplit
 
@@ -31,6 +32,7 @@ from kurrentdbclient.exceptions import (
 )
 from kurrentdbclient.protos.v1 import streams_pb2_grpc
 
+from commands.measures import SECONDS, Histogram
 from commands.stores.kurrentdb_append import Broken, append_batch
 from domain.ids import Category
 from domain.log import NO_STREAM, START, Append, Outcome, RecordedEvent, StoreError, StoreUnavailable, Unavailable
@@ -101,6 +103,8 @@ class KurrentLog:
         self._closing: set[asyncio.Task[None]] = set()
         self._subscriptions: set[_Events] = set()
         self._closed = False
+        self.commits = Histogram(SECONDS)
+        """How long appends took, the way there and back included."""
 
     def new_client(self) -> AsyncKurrentDBClient:
         """It connects when it is first used. Raises ValueError and OSError."""
@@ -116,10 +120,13 @@ class KurrentLog:
         except StoreUnavailable as error:
             return [Unavailable(reason=str(error))] * len(batch)
         try:
-            return await append_batch(
+            began = perf_counter()
+            outcomes = await append_batch(
                 writing.stub, batch,
                 deadline_s=APPEND_DEADLINE_S, metadata=writing.metadata, credentials=writing.credentials,
             )  # fmt: skip
+            self.commits.observe(perf_counter() - began)
+            return outcomes
         except Broken as broken:
             self._let_go()
             return broken.outcomes
@@ -198,7 +205,7 @@ class KurrentLog:
                 async for event in subscription:
                     if not event.type.startswith("$"):
                         await events.put(_recorded(event))
-        except (KurrentDBClientError, grpc.RpcError, TimeoutError) as error:
+        except Exception as error:  # Whatever it is: the reader must not wait for ever.
             await events.put(self._explain(error))
         else:
             await events.put(StoreUnavailable("KurrentDB has ended the subscription"))

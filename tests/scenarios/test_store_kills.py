@@ -63,19 +63,20 @@ async def survive(data: Path, store: StoreServer, folder: Path, kills: int) -> N
                     assert took <= BACK_MAX_S
                 await crowd.more(MESSAGES_BETWEEN)
             await crowd.check(data)
+        async with httpx.AsyncClient() as http:
+            assert await counted(http, started.url, "signet_commit_seconds_count") > 0
 
 
 async def refuses(url: str) -> None:
     """Returns when the engine has refused somebody by the code that says to try again."""
     async with httpx.AsyncClient() as http, asyncio.timeout(WAIT_S):
-        before = await unavailable(http, url)
-        while await unavailable(http, url) == before:  # noqa: ASYNC110 - nothing tells of it
+        before = await counted(http, url, "signet_refusals_total", 'code="unavailable"')
+        while await counted(http, url, "signet_refusals_total", 'code="unavailable"') == before:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.05)
         assert (await http.get(f"{url}/readyz")).status_code == 503
 
 
-async def unavailable(http: httpx.AsyncClient, url: str) -> float:
-    """How many commands were refused so."""
+async def counted(http: httpx.AsyncClient, url: str, name: str, label: str = "") -> float:
+    """What the engine's metrics say."""
     lines = (await http.get(f"{url}/metrics")).text.splitlines()
-    counts = [line for line in lines if line.startswith("signet_refusals_total") and 'code="unavailable"' in line]
-    return sum(float(line.rpartition(" ")[2]) for line in counts)
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name) and label in line)

@@ -131,26 +131,6 @@ async def test_a_lost_request(database: str) -> None:
         await stored_once(log, append)
 
 
-@pytest.mark.parametrize("way", Way)
-async def test_a_connection_that_breaks_anywhere_stores_once_or_not_at_all(database: str, way: Way) -> None:
-    """I2"""
-    async with wired(database) as (wires, log):
-        after = 0
-        while True:
-            batch = [new_append(new_stream(), events=2), new_append(new_stream())]
-            wires.stop(way, after=after, resets=True)
-            outcomes = await log.append(batch)
-            if not wires.stopped.is_set():
-                break
-            for append, outcome in zip(batch, outcomes, strict=True):
-                if not isinstance(outcome, Appended):  # Its answer may have come before the cut.
-                    assert isinstance(outcome, Unknown)
-                    await append_until_known(log, append)
-                await stored_once(log, append)
-            after += 11
-        assert after > 200
-
-
 async def test_an_append_that_comes_after_its_own_repetition(database: str) -> None:
     """I2: it is held back, the repetition is stored, and then it comes."""
     async with wired(database, QUICK) as (wires, log):
