@@ -86,14 +86,13 @@ class PostgresLog:
         if refused is None and len(results) == 4:
             self.commits.observe(perf_counter() - began)
             return sql.inserted(batch, results[2])
+        session.end("an append failed")  # It ends the transaction, in whatever state that is.
         if refused is None or sqlstate(results[refused]) is None:
             return [Unknown(reason=explain(self._address.place, lost))] * len(batch)
-        # Ends the transaction in whatever state it is.
-        session.end("an append failed")
         reason = explain_result(self._address.place, results[refused])
-        # At COMMIT itself, the server may have died of something else than what hindered the commit.
-        at_commit = refused == 3 and lost
-        return [Unknown(reason=reason) if at_commit else Unavailable(reason=reason)] * len(batch)
+        # A server that dies at COMMIT may have committed before.
+        died_at_commit = lost and refused == 3
+        return [Unknown(reason=reason) if died_at_commit else Unavailable(reason=reason)] * len(batch)
 
     async def read_stream(self, stream: str, *, after: int = NO_STREAM, limit: int) -> list[RecordedEvent]:
         return sql.events(await self._read(sql.of_stream(stream, after, limit)))

@@ -1,4 +1,13 @@
-"""What a `postgresql://` URL says: where the server is, and how long it may take."""
+"""What a `postgresql://user:password@host:port/database` URL says: where the server is, and how long it may take.
+
+    schema=public               where the table is; it is made where it is missing
+    lock_timeout_ms=2000        how long an append waits in the server for those of others
+    statement_timeout_ms=4000   how long a statement may take in the server
+    deadline_ms=5000            how long an answer may take, seen from here
+    connect_timeout=3           seconds for each host (libpq's own)
+
+All other options are libpq's: sslmode, sslrootcert, several hosts with target_session_attrs, and so on.
+"""
 
 import re
 from typing import Final
@@ -31,11 +40,9 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     schema: str
     read_only: bool
     lock_timeout_ms: int
-    """How long an append waits for the appends of others, in the server."""
     statement_timeout_ms: int
-    """How long a statement may take in the server."""
     deadline_ms: int
-    """How long an answer may take, seen from here; then the connection is given up."""
+    """Then the connection is given up."""
     connect_deadline_s: float
     """How long it may take to connect, to whichever of the hosts."""
 
