@@ -1,6 +1,7 @@
 """A node: no part of it ends unnoticed, and it stops whatever its parts are busy with."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from commands.handlers import Command
 from commands.stores.memory import Medium, MemoryLog
 from domain.conversation import SendMessage
 from domain.log import START, RecordedEvent, StoreUnavailable
+from gateways.httpsocket import HttpProtocol
 from ops.errors import OpsError
 from ops.node import Node
 from ops.settings import load_settings
@@ -145,3 +147,17 @@ async def test_read_models_in_postgresql_have_one_engine(tmp_path: Path, monkeyp
     with pytest.raises(OpsError, match=r"the log ends at 0: .*DROP SCHEMA messages_"):
         async with running(tmp_path / "three", MemoryLog(Medium())):
             pass
+
+
+async def test_a_body_does_not_wait_behind_its_headers(tmp_path: Path) -> None:
+    """On asyncio's own loop too, connections have TCP_NODELAY: without it an answer in two parts takes 40 ms."""
+    async with running(tmp_path, MemoryLog(Medium())) as (node, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(node.url.rpartition(":")[2]))
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b" 200 " in await reader.readline()
+        [connection] = node._server.server_state.connections
+        assert isinstance(connection, HttpProtocol)
+        accepted = connection.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+        writer.close()
+        await writer.wait_closed()

@@ -15,16 +15,13 @@ async def check_shown(cast: Cast, talk: str, groups: Sequence[Group]) -> None:
     """Waits until all that is under way has come, then compares. `groups`: after each seq, all that there are; nobody
     asks for anything meanwhile."""
     look = _Look(cast, talk, groups)
-    for device in look.inside:
-        await look.hold(device)
+    await asyncio.gather(*map(look.hold, look.inside))
     await cast.settle(lambda: [each for device in look.inside for each in look.lacks(device)])
     for device in look.devices:
         look.check_items(device)
         look.check_stored(device)
-    for device in look.inside:
-        await look.check_members(device)
-    for account in dict.fromkeys(device.account for device in look.devices):
-        await look.check_overview(account)
+    accounts = {device.account for device in look.devices}
+    await asyncio.gather(*map(look.check_members, look.inside), *map(look.check_overview, accounts))
 
 
 class _Look:
