@@ -1,6 +1,7 @@
 """The Python client of Signet: one device that sends, receives in order, and keeps what it holds in its store."""
 
-from signet_client.client import Client, Tick
+from typing import TYPE_CHECKING, Any
+
 from signet_client.errors import (
     ClientClosed,
     Disconnected,
@@ -26,6 +27,9 @@ from signet_client.events import (
 from signet_client.messages import Change, Message
 from signet_client.outbox import Sent
 from signet_client.store import Conversation, Marks, Outgoing
+
+if TYPE_CHECKING:
+    from signet_client.client import Client, Tick
 
 __all__ = [
     "Change",
@@ -55,3 +59,13 @@ __all__ = [
     "TickMoved",
     "Unreachable",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the client itself when it is first asked for: who needs the words of the protocol alone, as the server does,
+    starts 0.3 s sooner without an HTTP client."""
+    if name in ("Client", "Tick"):
+        from signet_client import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
