@@ -142,7 +142,9 @@ def run_tests(selection: list[str], results: Path, coverage: bool) -> Outcome:
     spread = ["-n", str(WORKERS), "--dist", "loadscope", "--no-loadscope-reorder"]
     options = [*selection, *spread, f"--junitxml={results / 'junit.xml'}"]
     if coverage:
-        options += ["--cov", "--cov-report=", f"--cov-report=json:{results / 'coverage.json'}"]
+        # Of what is gated alone: to trace everything else takes a tenth of the time.
+        options += [f"--cov={package}" for package in GATED]
+        options += ["--cov-branch", "--cov-report=", f"--cov-report=json:{results / 'coverage.json'}"]
     exit_code = run_pytest(options, locks.ROOT)
     return Outcome(exit_code == 0, note="" if exit_code == 0 else f"pytest's exit code {exit_code}")
 

@@ -22,7 +22,7 @@ FRAMES_MIN: Final = 2 + 2 * ROUNDS
 """Of either side: the hello or its answer, an ack or a tick, and a frame for each of the two messages that the phone
 sends in a round. All others may come together in frames, the more the slower the machine is."""
 ROUNDS_MAX: Final = 20
-TALKS_AT_ONCE: Final = 18
+TALKS_AT_ONCE: Final = 30
 TALK_MAX_S: Final = 120
 """They slow down each other."""
 CUTS: Final = (How.RESET, How.HALF, How.SILENCE)

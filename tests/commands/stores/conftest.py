@@ -1,5 +1,6 @@
 """The stores that the contract suite runs on."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -54,6 +55,13 @@ STORES: dict[str, Callable[[Path], Store]] = {
     "kurrentdb": kurrentdb,
 }
 SHARED_STORES = [name for name in STORES if name != "memory"]
+
+
+@pytest.fixture(autouse=True)
+async def no_debug_mode_on_kurrentdb(request: pytest.FixtureRequest) -> None:
+    """Each message of gRPC is a future or two, and the stacks that are kept for them would cost most of the time."""
+    if "kurrentdb" in request.node.nodeid:
+        asyncio.get_running_loop().set_debug(False)
 
 
 @pytest.fixture(params=STORES)
