@@ -62,8 +62,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Loads the client itself when it is first asked for: who needs the words of the protocol alone, as the server does,
-    starts 0.3 s sooner without an HTTP client."""
+    """Loads the client itself when it is first asked for: who needs the words of the protocol alone, as the server
+    does, starts sooner without an HTTP client."""
     if name in ("Client", "Tick"):
         from signet_client import client
 
