@@ -1,4 +1,4 @@
-"""A client of Signet in 150 lines, written from docs/protocol.md alone. Its device lives in one file.
+"""A client of Signet in 170 lines, written from docs/protocol.md alone. Its device lives in one file.
 
 python examples/minimal_client.py http://127.0.0.1:8700 anna.json Anna           tells Anna's account, and listens
 python examples/minimal_client.py http://127.0.0.1:8700 ben.json Ben ACCOUNT     sends her each line that you type
