@@ -85,4 +85,6 @@ def explain(place: str, message: str, sqlstate: str | None = None) -> str:
     remedy = _BY_SQLSTATE.get(sqlstate or "")
     if remedy is None and sqlstate is None:
         remedy = next((remedy for text, remedy in _BY_TEXT.items() if text in message), None)
-    return f"the read models at {place}: {' '.join(message.split())}" + (f" ({remedy})" if remedy else "")
+    # libpq goes on with advice of its own, or with the failures at other addresses.
+    what = " ".join(message.strip().split("\n")[0].removeprefix("connection failed:").split())
+    return f"the read models at {place}: {what}" + (f" ({remedy})" if remedy else "")
