@@ -38,5 +38,8 @@ def test_both_sides_of_a_direct_conversation_have_one_id() -> None:
 
 def test_only_the_canonical_form_is_a_uuid() -> None:
     assert is_uuid(ANN)
+    assert is_uuid("01234567-89ab-cdef-0000-ffffffffffff")
     for text in (ANN.upper(), ANN.replace("-", ""), f"{ANN}\n", f" {ANN}", f"{{{ANN}}}", "", "x" + ANN[1:]):
         assert not is_uuid(text)
+    for other in ("g", "A", "-", "?", "\n", "\0", "é", "٣", "\ud800"):
+        assert not any(is_uuid(ANN[:place] + other + ANN[place + 1 :]) for place in range(36) if ANN[place] != other)
