@@ -116,10 +116,10 @@ def _check_sizes(frame: wire.Send, settings: EdgeSettings) -> None:
 
 
 def _depth(json: str) -> int:
-    """How deep arrays and objects stand in one another, or less where that is surely within the bound."""
+    """How deep arrays and objects stand in one another."""
+    if json.find("{", 1) < 0 and "[" not in json:
+        return 1  # As most are; to search is ten times as fast as to count.
     deepest = depth = 0
-    if json.count("[") + json.count("{") <= HEADER_DEPTH_MAX:
-        return 0
     for found in _BRACKETS(json):
         if found in ("[", "{"):
             depth += 1
