@@ -1,7 +1,9 @@
 """Which decision serves which command, and what it is told of other streams. All of it stands on this one screen."""
 
-from collections.abc import Collection, Iterable
-from typing import Final, NamedTuple
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
+
+import msgspec
 
 from commands.lookup import CommandLookup
 from commands.states import Slot, States
@@ -29,10 +31,10 @@ Command = ConversationCommand | AdvanceReceipts | AccountCommand
 _NOBODY: Final[frozenset[AccountId]] = frozenset()
 
 
-class Decided(NamedTuple):
+class Decided(msgspec.Struct, frozen=True, gc=False):
     slot: Slot[Conversation] | Slot[Receipts] | Slot[Account]
-    events: list[DomainEvent]
-    first: First | None
+    events: Sequence[DomainEvent]
+    first: First | None = None
     """The first outcome of the command's id, where it was decided before."""
 
 
@@ -80,7 +82,7 @@ class Handlers:
             return await self._receipts(command)
         if isinstance(command, AccountCommand):
             account_slot = await self._states.account(command.account)
-            return Decided(account_slot, [*account.decide(account_slot.state, command)], None)
+            return Decided(account_slot, account.decide(account_slot.state, command))
         return await self._conversation(command)
 
     async def _conversation(self, command: ConversationCommand) -> Decided:
@@ -95,7 +97,7 @@ class Handlers:
         ends = {
             receipt.account: min(talk.state.visible_end(receipt.account), committed_seq) for receipt in command.receipts
         }
-        return Decided(slot, [*receipts.decide(slot.state, command, ends)], None)
+        return Decided(slot, receipts.decide(slot.state, command, ends))
 
     async def _known(self, state: Conversation, command: ConversationCommand) -> Known:
         sender = await self._states.committed_account(command.by)
@@ -134,8 +136,7 @@ class Handlers:
 
 def _decided(slot: Slot[Conversation], command: ConversationCommand, known: Known) -> Decided:
     events = conversation.decide(slot.state, command, known)
-    first = None if events else slot.state.outcome_of(command) or known.earlier
-    return Decided(slot, [*events], first)
+    return Decided(slot, events, None if events else slot.state.outcome_of(command) or known.earlier)
 
 
 def _named_accounts(command: ConversationCommand) -> Collection[AccountId]:

@@ -281,7 +281,7 @@ class Writer:
         else:
             group.answers.append((waiting, refused))
 
-    def _fold(self, group: Group, waiting: Waiting, events: list[DomainEvent]) -> None:
+    def _fold(self, group: Group, waiting: Waiting, events: Sequence[DomainEvent]) -> None:
         slot = group.slot
         at = max(self._now, slot.at)
         version = slot.version + 1
