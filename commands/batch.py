@@ -34,12 +34,14 @@ class Group:
     """A batch's commands for one stream with their answers to be, and the events of all of them."""
 
     __slots__ = (
-        "answers", "broken", "bytes", "entries", "events", "expected", "hearers", "last", "positions", "slot", "tries",
-        "uncertain",
+        "answers", "at", "broken", "bytes", "entries", "events", "expected", "hearers", "last", "positions", "slot",
+        "tries", "uncertain",
     )  # fmt: skip
 
-    def __init__(self, slot: Slot[Any]) -> None:
+    def __init__(self, slot: Slot[Any], *, now: int) -> None:
         self.slot = slot
+        self.at = max(now, slot.at)
+        """When the events are recorded."""
         self.expected = slot.version
         self.hearers = len(slot.state.members) if isinstance(slot.state, Conversation) else 1
         """How many members hear of each event."""

@@ -29,6 +29,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from operator import attrgetter
 from time import perf_counter
 from typing import Final, assert_never
 
@@ -61,6 +62,8 @@ PAUSE_LAST_S: Final = 1.0
 
 APPEND_BYTES_MAX: Final = 524_288
 """How much goes to one stream in one append, about: KurrentDB takes 1 MiB."""
+
+_POSITION: Final = attrgetter("position")
 
 
 class Writer:
@@ -108,10 +111,6 @@ class Writer:
         self._position = 0
         self._now = 0
         """When the round's events are recorded."""
-        self._hearers = 0
-        """How many members its events have so far."""
-        self._append_bytes = 0
-        """How many bytes its largest append has so far."""
         self._in_vain: set[str] = set()
         """The keys that could not be saved in this round."""
         self.measures = WriterMeasures()
@@ -189,22 +188,9 @@ class Writer:
         # 2 gather
         retried = self._due()
         self._now = self._clock()
-        groups: dict[str, Group] = {}
-        began = perf_counter()
-        self._hearers = self._append_bytes = 0
         self._in_vain.clear()
-        decided = 0
-        for waiting in self._queue.take(self._batch_max):
-            decided += 1
-            # 3 decide
-            if not self._keyring.unsaved or await self._has_its_keys_saved(waiting):
-                await self._decide(waiting, groups)
-            if self._hearers >= self._hearers_max or self._append_bytes >= APPEND_BYTES_MAX:
-                break
-        if decided:
-            self.measures.batch_commands.observe(decided)
-            self.measures.decide_s.observe(perf_counter() - began)
-        ready = [*retried, *self._sort_out(groups.values())]
+        # 3 decide
+        ready = [*retried, *self._sort_out(await self._decide())]
         # 4 append
         outcomes = await self._append(ready) if ready else []
         # 5 settle
@@ -215,7 +201,7 @@ class Writer:
         # 7 hand over
         if self._hand_over is not None:
             events = [event for group in done for event in group.committed()]
-            events.sort(key=lambda event: event.position)
+            events.sort(key=_POSITION)
             await self._hand_over.give(events, doubtful=any(each.group.uncertain for each in self._open.values()))
 
     def _due(self) -> list[Group]:
@@ -241,27 +227,46 @@ class Writer:
 
     # 3 decide
 
-    async def _decide(self, waiting: Waiting, groups: dict[str, Group]) -> None:
-        if self._open and (opened := self._in_the_way(waiting)) is not None:
-            opened.later.append(waiting)
-            return
-        group = groups.get(waiting.stream)
-        if group is not None and group.broken:
-            group.answers.append((waiting, None))  # like the rest of the group it is decided in the next batch
-            return
-        try:
-            decided = self._handlers.decide_at_once(waiting.command) or await self._handlers.decide(waiting.command)
-        except Exception as error:
-            self._refuse(waiting, _refusal(waiting, error), group)
-            return
-        if group is None:
-            group = groups[waiting.stream] = Group(decided.slot)
-        if decided.events:
-            self._hearers += group.hearers
+    async def _decide(self) -> Iterable[Group]:
+        """What waits, up to a batch of it. One coroutine for all: one for each command took as long as its decision."""
+        groups: dict[str, Group] = {}
+        began = perf_counter()
+        taken = hearers = 0
+        for waiting in self._queue.take(self._batch_max):
+            taken += 1
+            if self._keyring.unsaved and not await self._has_its_keys_saved(waiting):
+                continue
+            if self._open and self._is_put_off(waiting):
+                continue
+            group = groups.get(waiting.stream)
+            if group is not None and group.broken:
+                group.answers.append((waiting, None))  # like the rest of the group it is decided in the next batch
+                continue
+            command = waiting.command
+            try:
+                decided = self._handlers.decide_at_once(command) or await self._handlers.decide(command)
+            except Exception as error:
+                self._refuse(waiting, _refusal(waiting, error), group)
+                continue
+            if group is None:
+                group = groups[waiting.stream] = Group(decided.slot, now=self._now)
+            if not decided.events:
+                group.answers.append((waiting, decided.first))
+                continue
             self._fold(group, waiting, decided.events)
-            self._append_bytes = max(self._append_bytes, group.bytes)
-        else:
-            group.answers.append((waiting, decided.first))
+            hearers += group.hearers
+            if hearers >= self._hearers_max or group.bytes >= APPEND_BYTES_MAX:
+                break
+        if taken:
+            self.measures.batch_commands.observe(taken)
+            self.measures.decide_s.observe(perf_counter() - began)
+        return groups.values()
+
+    def _is_put_off(self, waiting: Waiting) -> bool:
+        opened = self._in_the_way(waiting)
+        if opened is not None:
+            opened.later.append(waiting)
+        return opened is not None
 
     def _in_the_way(self, waiting: Waiting) -> OpenAppend | None:
         """The open append behind which a command must wait: that of its stream, or for a receipt that of its
@@ -283,12 +288,11 @@ class Writer:
 
     def _fold(self, group: Group, waiting: Waiting, events: Sequence[DomainEvent]) -> None:
         slot = group.slot
-        at = max(self._now, slot.at)
         version = slot.version + 1
         try:
             for event in events:
                 entry: Entry[DomainEvent] = Entry(
-                    v=self._codec.version_of(event), id=new_uuid(), cmd=waiting.command.id, at=at, e=event
+                    v=self._codec.version_of(event), id=new_uuid(), cmd=waiting.command.id, at=group.at, e=event
                 )
                 slot.fold(entry)
                 group.entries.append(entry)
