@@ -244,7 +244,7 @@ class Writer:
                 continue
             command = waiting.command
             try:
-                decided = self._handlers.decide_at_once(command) or await self._handlers.decide(command)
+                decided = self._handlers.decide_at_once(command, waiting.stream) or await self._handlers.decide(command)
             except Exception as error:
                 self._refuse(waiting, _refusal(waiting, error), group)
                 continue
