@@ -51,7 +51,9 @@ EXTRAS_MAX: Final = 4_096
 """How many extras a device that is logged in may send between two pings of ours."""
 
 _decode: Final[Callable[[str], wire.ClientFrame]] = msgspec.json.Decoder(wire.ClientFrame).decode
-_encode: Final = msgspec.json.Encoder().encode
+_encode_into: Final = msgspec.json.Encoder().encode_into
+_payload: Final = bytearray()
+"""Of whatever frame is encoded: it grows once, where a new one for each had to grow each time. For the loop's thread."""
 _TEXT: Final = 0x81
 """First byte of an unfragmented text frame."""
 _END_OF_HEAD: Final = b"\r\n\r\n"
@@ -73,13 +75,13 @@ OPENED: Final = Opened.OPENED
 
 def encode(frame: wire.ServerFrame) -> bytes:
     """The frame as it goes over the socket: the very same bytes for every device, since a server masks nothing."""
-    payload = _encode(frame)
-    length = len(payload)
+    _encode_into(frame, _payload)
+    length = len(_payload)
     if length < 126:
-        return _short_head(_TEXT, length) + payload
+        return _short_head(_TEXT, length) + _payload
     if length < 65_536:
-        return _medium_head(_TEXT, 126, length) + payload
-    return _long_head(_TEXT, 127, length) + payload
+        return _medium_head(_TEXT, 126, length) + _payload
+    return _long_head(_TEXT, 127, length) + _payload
 
 
 class FrameProtocol:
