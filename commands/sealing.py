@@ -18,6 +18,9 @@ FRESH_BYTES_MAX: Final = 4_194_304
 """How long their boxes may be together; in memory a text may take four times as much. Those of refused messages, and
 of those whose members are away, are never unsealed."""
 
+_DAY: Final = 86_400_000_000
+"""In microseconds."""
+
 
 class Unreadable(Exception):
     """A stored text can't be read, now or later; everything else can.
@@ -54,8 +57,9 @@ class Sealer:
         self._fresh_bytes = 0
         """How long these boxes are together."""
         self._nonces = draws(crypto_secretbox_NONCEBYTES)
-        self._day = -1
         self._month = ""
+        self._day_begins = self._day_ends = 0
+        """Of the day whose month is known."""
 
     def seal(self, account: AccountId, text: str) -> Sealed:
         """Nothing that holds it may be stored before the keyring is saved. Raises KeyringUnavailable."""
@@ -90,9 +94,9 @@ class Sealer:
         self._keyring.find("")
 
     def _period(self) -> str:
-        seconds = self._clock() // 1_000_000
-        day = seconds // 86_400
-        if day != self._day:
-            self._day = day
-            self._month = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m")
+        now = self._clock()
+        if not self._day_begins <= now < self._day_ends:
+            self._month = datetime.fromtimestamp(now // 1_000_000, UTC).strftime("%Y-%m")
+            self._day_begins = now - now % _DAY
+            self._day_ends = self._day_begins + _DAY
         return self._month
