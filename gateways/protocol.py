@@ -291,7 +291,7 @@ class _Violation(Exception):
 def _decoded(payload: bytes) -> wire.ClientFrame:
     try:
         # As text first: what is skipped in it must be UTF-8 too.
-        return _decode(str(payload, "utf-8"))
+        return _decode(payload.decode())
     except UnicodeDecodeError as error:
         raise _Violation(CloseCode.INVALID_DATA, "this is no UTF-8") from error
     except (msgspec.MsgspecError, RecursionError) as error:  # the latter: arrays in arrays in arrays, a thousand deep

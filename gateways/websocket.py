@@ -19,7 +19,7 @@ from websockets.frames import CloseCode
 from gateways.acks import Acks
 from gateways.connection import COMMANDS_MAX, Connection
 from gateways.gate import Gate
-from gateways.protocol import END, PING, FrameProtocol, Opened, encode
+from gateways.protocol import END, OPENED, PING, FrameProtocol, encode
 from gateways.services import Services
 from gateways.turnstile import Voice
 from gateways.wheel import Wheel
@@ -279,7 +279,7 @@ class LiveProtocol(asyncio.Protocol):
                 most = 0
         frames = self._frames.receive(data, min(most, window), slice_bytes)
         for frame in frames:
-            if isinstance(frame, Opened):
+            if frame is OPENED:
                 self._emit()
                 self._open()
             elif self._connection is not None and not self._closing:
