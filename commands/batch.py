@@ -3,7 +3,9 @@
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from commands.handlers import Command, stream_of
+import msgspec
+
+from commands.handlers import Command
 from commands.replies import Refused, ReplyTo
 from commands.states import Slot
 from domain.codec import DomainEvent, Event
@@ -13,17 +15,15 @@ from domain.log import Append, NewEvent
 from domain.recent import First
 
 
-class Waiting:
+class Waiting(msgspec.Struct, eq=False):
     """A command that has not been answered yet."""
 
-    __slots__ = ("command", "conflicts", "reply", "stream", "turn")
-
-    def __init__(self, command: Command, turn: Hashable, reply: ReplyTo) -> None:
-        self.command = command
-        self.turn = turn
-        self.reply = reply
-        self.stream = stream_of(command)
-        self.conflicts = 0
+    command: Command
+    stream: str
+    """`stream_of` the command."""
+    turn: Hashable
+    reply: ReplyTo
+    conflicts: int = 0
 
 
 Answer = First | Refused | int | None

@@ -34,7 +34,7 @@ from time import perf_counter
 from typing import Final, assert_never
 
 from commands.batch import Group, OpenAppend, Waiting
-from commands.handlers import Command, Handlers
+from commands.handlers import Command, Handlers, stream_of
 from commands.handover import HandOver
 from commands.ids import new_uuid
 from commands.keyring import Keyring
@@ -134,7 +134,7 @@ class Writer:
 
     def submit(self, command: Command, *, turn: Hashable, reply: ReplyTo) -> None:
         """Never blocks or raises. `reply` is called once, later, from the loop. `turn` stands for the peer."""
-        waiting = Waiting(command, turn, reply)
+        waiting = Waiting(command, stream_of(command), turn, reply)
         self._unanswered += 1
         if self._stopping or self._unanswered > self._waiting_max:
             refused = Refused(code="unavailable" if self._stopping else "busy")

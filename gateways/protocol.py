@@ -53,7 +53,8 @@ EXTRAS_MAX: Final = 4_096
 _decode: Final[Callable[[str], wire.ClientFrame]] = msgspec.json.Decoder(wire.ClientFrame).decode
 _encode_into: Final = msgspec.json.Encoder().encode_into
 _payload: Final = bytearray()
-"""Of whatever frame is encoded: it grows once, where a new one for each had to grow each time. For the loop's thread."""
+"""Of whatever frame is being encoded: it grows once, where a new one for each had to grow each time. For the loop's
+thread only."""
 _TEXT: Final = 0x81
 """First byte of an unfragmented text frame."""
 _END_OF_HEAD: Final = b"\r\n\r\n"
