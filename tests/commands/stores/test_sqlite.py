@@ -13,7 +13,8 @@ import pytest
 
 from commands.stores import sqlite as adapter
 from commands.stores.sqlite import SqliteLog, open_sqlite
-from domain.log import Appended, StoreUnavailable, Unavailable, Unknown
+from commands.stores.sqlite_recorder import ROWS
+from domain.log import Appended, Conflict, StoreUnavailable, Unavailable, Unknown
 from tests.commands.disks import failing_disk, locked
 from tests.commands.stores.appends import datas, follow, must_append, new_append, new_stream, write
 
@@ -53,6 +54,26 @@ async def test_a_subscription_in_the_same_process_waits_for_no_timer(
     seen = asyncio.create_task(follow(log, {stream}, 20, after=0))
     await write(log, stream, 20)
     assert len(await seen) == 20
+
+
+@pytest.mark.parametrize("count", [1, ROWS - 1, ROWS, ROWS + 1, 3 * ROWS + 1])
+async def test_a_statement_holds_rows_of_several_streams(log: SqliteLog, count: int) -> None:
+    """And those of a conflict are not among them."""
+    one, other = new_append(new_stream(), events=count), new_append(new_stream(), events=count)
+    late = new_append(new_stream(), expected=7, events=2)
+    first, conflict, last = await log.append([one, late, other])
+    assert conflict == Conflict(expected=7, current=-1)
+    stored = await log.read_all(limit=1_000)
+    expected = [
+        (each.stream, version, event.topic, event.data)
+        for each in (one, other)
+        for version, event in enumerate(each.events)
+    ]
+    assert [(event.stream, event.version, event.topic, event.data) for event in stored] == expected
+    assert isinstance(first, Appended)
+    assert isinstance(last, Appended)
+    assert [*(first.positions or ()), *(last.positions or ())] == [event.position for event in stored]
+    assert first.version == last.version == count - 1
 
 
 # Slow disks
