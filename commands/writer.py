@@ -292,7 +292,7 @@ class Writer:
         try:
             for event in events:
                 entry: Entry[DomainEvent] = Entry(
-                    v=self._codec.version_of(event), id=new_uuid(), cmd=waiting.command.id, at=group.at, e=event
+                    v=self._codec.versions[type(event)], id=new_uuid(), cmd=waiting.command.id, at=group.at, e=event
                 )
                 slot.fold(entry)
                 group.entries.append(entry)
@@ -447,8 +447,7 @@ class Writer:
         position = max(self._position, self._states.position)
         for waiting, answer in group.answers:
             if isinstance(answer, int):
-                at = group.entries[answer - group.expected - 1].at
-                self._reply(waiting, Accepted(seq=answer + 1, at=at, position=position))
+                self._reply(waiting, Accepted(seq=answer + 1, at=group.at, position=position))
             elif isinstance(answer, First):
                 self._reply(waiting, Accepted(seq=answer.seq, at=answer.at, position=position))
             elif answer is None:

@@ -69,7 +69,9 @@ class Codec:
         topics: Mapping[type[Any], tuple[str, int]] = _TOPICS,
         upcasters: Mapping[tuple[str, int], Upcaster] | None = None,
     ) -> None:
-        self._topics = dict(topics)
+        self._topics = {event_type: topic for event_type, (topic, _) in topics.items()}
+        self.versions: Mapping[type[Any], int] = {event_type: version for event_type, (_, version) in topics.items()}
+        """The schema version under which events of each class are written."""
         self._upcasters = dict(upcasters or {})
         self._encode = msgspec.json.Encoder().encode
         self._readers = {
@@ -77,12 +79,8 @@ class Codec:
             for event_type, (topic, version) in topics.items()
         }
 
-    def version_of(self, event: Any) -> int:
-        """The schema version under which events of this class are written."""
-        return self._topics[type(event)][1]
-
     def encode(self, entry: Entry[Any]) -> NewEvent:
-        return NewEvent(id=entry.id, topic=self._topics[type(entry.e)][0], data=self._encode(entry), cause=entry.cmd)
+        return NewEvent(id=entry.id, topic=self._topics[type(entry.e)], data=self._encode(entry), cause=entry.cmd)
 
     def decode(self, recorded: RecordedEvent) -> Event:
         """Raises UnknownEvent."""

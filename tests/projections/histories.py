@@ -216,7 +216,7 @@ class History:
     def _record(self, stream: str, version: int, command_id: CommandId, event: DomainEvent) -> Event:
         event_id = str(self.new_id())
         at = START_AT + self._made * 1_000
-        entry = Entry[DomainEvent](v=CODEC.version_of(event), id=event_id, cmd=command_id, at=at, e=event)
+        entry = Entry[DomainEvent](v=CODEC.versions[type(event)], id=event_id, cmd=command_id, at=at, e=event)
         before = self.events[-1].position if self.events else 0
         # Positions may have gaps, and a reader must not count on their having none.
         gap = 1 + len(self.events) % 3
