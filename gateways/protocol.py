@@ -270,12 +270,15 @@ def _extent(data: bytes, start: int) -> tuple[int, int] | None:
     """Where the payload of the frame at `start` begins and ends (RFC 6455, 5.2); None where its head is not whole."""
     if len(data) < start + 2:
         return None
-    length, body = data[start + 1] & 0x7F, start + 2
+    second, body = data[start + 1], start + 2
+    length = second & 0x7F
     if length == 126:
-        length, body = int.from_bytes(data[body : body + 2], "big"), body + 2
+        if len(data) < body + 2:
+            return None
+        length, body = data[body] << 8 | data[body + 1], body + 2
     elif length == 127:
         length, body = int.from_bytes(data[body : body + 8], "big"), body + 8
-    if data[start + 1] >= _MASKED:
+    if second >= _MASKED:
         body += 4
     return (body, body + length) if len(data) >= body else None
 
