@@ -25,6 +25,9 @@ _TROUBLE: Final = ("08", "40", "53", "57", "58", "XX", "42501", "55P03", "25006"
 """What SQLSTATEs begin with where no value is to blame: connection, conflict with others, resources, the operator,
 the system; and rights, a lock, a standby."""
 
+_NO_SUCH_TEXT: Final = "22021"
+"""The SQLSTATE of a text that PostgreSQL can't hold, with a NUL in it."""
+
 _PAGE: Final = 1_000
 """How many rows a scan reads at once."""
 
@@ -76,10 +79,15 @@ class PostgresDatabase:
                 session.settle()
 
     def query(self, sql: str, params: Params = ()) -> list[Row]:
-        with self._using() as session:
-            session.send(sql, params)
-            [result] = session.settle(keep=1)
-            return session.rows(result)
+        try:
+            with self._using() as session:
+                session.send(sql, params)
+                [result] = session.settle(keep=1)
+                return session.rows(result)
+        except StatementFailed as failed:
+            if isinstance(failed.__cause__, Refused) and failed.__cause__.sqlstate == _NO_SUCH_TEXT:
+                return []  # Somebody asks for what no row can hold.
+            raise
 
     def query_one(self, sql: str, params: Params = ()) -> Row | None:
         return next(iter(self.query(sql, params)), None)

@@ -1,6 +1,10 @@
 """How a read model's schema in PostgreSQL is opened: what is looked at, made where it is missing, and locked."""
 
-from collections.abc import Mapping
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from threading import Event, Timer
 from typing import Any, Final
 from zlib import crc32
 
@@ -18,6 +22,8 @@ STATEMENT_TIMEOUT_MS: Final = 1_000
 assert STATEMENT_TIMEOUT_MS < SILENCE_MAX_S * 1_000
 LOCK_WAIT_MS: Final = 2_000
 """How long an engine that starts waits for the end of the one that wrote the schema until now."""
+OPENING_MAX_S: Final = 10.0
+"""From the login on. A server may fall silent then, and libpq itself would wait for ever."""
 
 _SETTINGS: Final = {
     "synchronous_commit": "off",
@@ -45,7 +51,8 @@ def connect(address: Address, schema: str, *, read_only: bool) -> Session:
     except psycopg.Error as error:
         raise CantOpen(explain(address.place, str(error), error.sqlstate)) from error
     try:
-        _Opening(address, schema, connection).run(read_only=read_only)
+        with _cut_after(OPENING_MAX_S, connection):
+            _Opening(address, schema, connection).run(read_only=read_only)
         return Session(connection)
     except psycopg.Error as error:
         connection.close()
@@ -58,12 +65,36 @@ def connect(address: Address, schema: str, *, read_only: bool) -> Session:
 def check(address: Address) -> None:
     """Whether there is a database in which read models can be kept. Raises CantOpen."""
     try:
-        with psycopg.connect(address.conninfo, autocommit=True) as connection:
+        with psycopg.connect(address.conninfo, autocommit=True) as connection, _cut_after(OPENING_MAX_S, connection):
             opening = _Opening(address, "", connection)
             opening.check_server()
             opening.check_database()
     except psycopg.Error as error:
         raise CantOpen(explain(address.place, str(error), error.sqlstate)) from error
+
+
+@contextmanager
+def _cut_after(seconds: float, connection: _Connection) -> Iterator[None]:
+    """Breaks the connection where that takes longer, so that whoever waits for an answer gets psycopg's error."""
+    cut = Event()
+    with socket.socket(fileno=os.dup(connection.fileno())) as sock:
+
+        def shut() -> None:
+            cut.set()
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+        timer = Timer(seconds, shut)
+        timer.start()
+        try:
+            yield
+        except psycopg.Error as error:
+            if cut.is_set():
+                raise psycopg.OperationalError("timeout expired: after the login the server said no more") from error
+            raise
+        finally:
+            timer.cancel()
+            timer.join()
 
 
 class _Opening:

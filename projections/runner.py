@@ -6,8 +6,9 @@ where somebody waits for the model), read the batch, write it, and wake those wh
 What can go wrong:
 
     an event can't be applied     found by halving the batch, and parked (`projections/parking.py`); the rest goes on
-    the store can't be read,      the batch is tried again, after 0.1 s and then less and less often, up to every 5 s;
-    the file can't be written     from the `TRIES_IN_SILENCE`th failure on, whoever waits for the model is told
+    the store can't be read,      half of the batch is tried again, after 0.1 s and then less and less often, up to
+    the rows can't be written     every 5 s; from the `TRIES_IN_SILENCE`th failure on, whoever waits for the model is
+                                  told
     a checkpoint fails            it is tried again after `CHECKPOINT_PAUSE_S`
     the database's connection     it is made anew, and the batches go on after the position that is found there: what
     is lost                       the server had not on disk yet when it died, is fed again
@@ -60,6 +61,8 @@ class Runner:
         self._feed = feed
         self._model = model
         self._batch_max = batch_max
+        self._batch = batch_max
+        """How many events are tried at once."""
         self._gather_s = gather_ms / 1_000
         self._clock = clock
         self._waiters: dict[asyncio.Future[None], int] = {}
@@ -182,7 +185,12 @@ class Runner:
         # What fails is tried again at once, without gathering.
         self._behind = True
         async with self._writing:
-            await self._advance()
+            try:
+                await self._advance()
+            except Exception:
+                self._batch = max(1, self._batch // 2)  # It may be too much at once for a database that is slow.
+                raise
+            self._batch = min(self._batch_max, self._batch + self._batch // 8 + 1)
             self._wake()
             await self._checkpoint()
         # Asked before the loop goes on: what is published meanwhile is gathered, or a batch would be tiny.
@@ -231,7 +239,7 @@ class Runner:
 
     async def _advance(self) -> None:
         try:
-            events: Sequence[Event] = await self._feed.read(after=self.position, limit=self._batch_max)
+            events: Sequence[Event] = await self._feed.read(after=self.position, limit=self._batch)
         except Undecodable as bad:
             self._park(undecodable(bad.recorded, bad.cause, self._clock()))
             return

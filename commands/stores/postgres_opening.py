@@ -1,6 +1,11 @@
 """What is looked at, and made where it is missing, when the event log on PostgreSQL is opened."""
 
 import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Event, Timer
 from typing import Any
 
 import psycopg
@@ -16,6 +21,9 @@ SERVER_MIN = 15
 _ONE_AT_A_TIME = 0x5369676E6574
 """The key of the advisory lock under which the table is made: IF NOT EXISTS fails where two begin together."""
 
+OPENING_MAX_S = 10.0
+"""From the login on. A server may fall silent then, and libpq itself would wait for ever."""
+
 _log = logging.getLogger(__name__)
 
 _Connection = psycopg.Connection[tuple[Any, ...]]
@@ -24,10 +32,34 @@ _Connection = psycopg.Connection[tuple[Any, ...]]
 def prepare(address: Address, recorder: Recorder) -> None:
     """Makes the table where it is missing, if it may. Blocks until the server has answered. Raises StoreError."""
     try:
-        with psycopg.connect(address.conninfo, autocommit=True) as connection:
+        with psycopg.connect(address.conninfo, autocommit=True) as connection, _cut_after(OPENING_MAX_S, connection):
             _Opening(address, recorder, connection).run()
     except psycopg.Error as error:
         raise StoreError(explain(address.place, str(error), error.sqlstate)) from error
+
+
+@contextmanager
+def _cut_after(seconds: float, connection: _Connection) -> Iterator[None]:
+    """Breaks the connection where that takes longer, so that whoever waits for an answer gets psycopg's error."""
+    cut = Event()
+    with socket.socket(fileno=os.dup(connection.fileno())) as sock:
+
+        def shut() -> None:
+            cut.set()
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+        timer = Timer(seconds, shut)
+        timer.start()
+        try:
+            yield
+        except psycopg.Error as error:
+            if cut.is_set():
+                raise psycopg.OperationalError("timeout expired: after the login the server said no more") from error
+            raise
+        finally:
+            timer.cancel()
+            timer.join()
 
 
 class _Opening:

@@ -70,6 +70,14 @@ def test_what_was_written_is_read_with_its_types(db: Database) -> None:
     ]  # fmt: skip
 
 
+def test_nobody_has_a_text_with_a_nul(db: Database) -> None:
+    """PostgreSQL can't hold it, and strangers may ask for it: ids come from outside."""
+    db.execute(INSERT, (1, "ann", None))
+    assert db.query("SELECT a FROM t WHERE b = ?", ("ann\0",)) == []
+    assert db.query_one("SELECT a FROM t WHERE b = ?", ("\0",)) is None
+    assert db.query("SELECT a FROM t WHERE b = ?", ("ann",)) == [(1,)]
+
+
 def test_texts_are_in_the_order_of_their_bytes(db: Database) -> None:
     """Whatever the collation of the database."""
     texts = ["a", "B", "ä", "Ä", "-", "a b", "ab", "🎈", "\uffff", "", "1", "10", "9"]

@@ -163,6 +163,12 @@ def test_two_engines_don_t_write_one_schema(url: str, monkeypatch: pytest.Monkey
     Inbox.open(url).close()
 
 
+def test_a_server_that_falls_silent_after_the_login(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_opening, "OPENING_MAX_S", 0.2)
+    with closing(Inbox.open(url)), pytest.raises(ReadModelError, match="after the login the server said no more"):
+        Inbox.open(url)
+
+
 # Trouble
 
 
@@ -347,7 +353,7 @@ async def test_what_reconnects_while_it_is_closed_leaves_no_session(mortal: Serv
     url = mortal.url(mortal.new_database())
     db = open_postgres(url, "some")
     terminate(mortal, db)
-    with pytest.raises(DatabaseUnavailable, match="terminat"):
+    with pytest.raises(DatabaseUnavailable, match="terminat|closed the connection"):
         db.query("SELECT 1")
     await db.reconnect()
     assert db.query("SELECT 1") == [(1,)]

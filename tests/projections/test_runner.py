@@ -10,7 +10,7 @@ import pytest
 
 from commands.stores.memory import Medium, MemoryLog
 from domain.codec import Event
-from projections.database import Database
+from projections.database import Database, DatabaseUnavailable
 from projections.feed import Feed
 from projections.readmodel import OtherLog, Place, ReadModel, ReadModelStopped, Table, TrackingAhead
 from projections.runner import Runner
@@ -280,6 +280,25 @@ async def test_a_cancellation_goes_through(feed: Feed, ledger: Ledger) -> None:
         await run
     with pytest.raises(ReadModelStopped, match="shut down"):
         await waiting
+
+
+async def test_a_database_that_is_too_slow_for_a_batch_gets_smaller_ones(feed: Feed, ledger: Ledger) -> None:
+    """What takes it longer than it is waited for would fail for ever, and stop the model."""
+    events = accounts(15)
+    apply = ledger.apply
+
+    def too_slow(batch: Sequence[Event]) -> None:
+        if len(batch) > 5:
+            raise DatabaseUnavailable("no answer within 1.5 s")
+        apply(batch)
+
+    ledger.apply = too_slow  # type: ignore[method-assign]
+    runner = Runner(feed, ledger, batch_max=16, gather_ms=1)
+    async with running(runner):
+        feed.publish(events)
+        await until(lambda: runner.position == events[-1].position)
+    assert ledger.stored() == [event.position for event in events]
+    assert runner.parked == 0
 
 
 async def test_a_store_that_is_away_stops_nothing(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:

@@ -112,6 +112,15 @@ def test_a_server_that_does_not_answer(server: Server, database: str) -> None:
     assert "no server answers there" in said
 
 
+def test_a_server_that_falls_silent_after_the_login(
+    server: Server, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "OPENING_MAX_S", 0.2)
+    with server.admin(database) as admin:
+        admin.execute("SELECT pg_advisory_lock(%s)", (opening._ONE_AT_A_TIME,))
+        assert "after the login the server said no more (no server answers there" in refusal(server.url(database))
+
+
 def test_a_wrong_host(database: str) -> None:
     assert "correct the host in the URL" in refusal(f"postgresql://nobody.invalid/{database}")
 
