@@ -353,7 +353,7 @@ async def test_what_reconnects_while_it_is_closed_leaves_no_session(mortal: Serv
     url = mortal.url(mortal.new_database())
     db = open_postgres(url, "some")
     terminate(mortal, db)
-    with pytest.raises(DatabaseUnavailable, match="terminat|closed the connection"):
+    with pytest.raises(DatabaseUnavailable, match=r"terminat|closed the connection"):
         db.query("SELECT 1")
     await db.reconnect()
     assert db.query("SELECT 1") == [(1,)]

@@ -287,10 +287,10 @@ async def test_a_database_that_is_too_slow_for_a_batch_gets_smaller_ones(feed: F
     events = accounts(15)
     apply = ledger.apply
 
-    def too_slow(batch: Sequence[Event]) -> None:
-        if len(batch) > 5:
+    def too_slow(events: Sequence[Event]) -> None:
+        if len(events) > 5:
             raise DatabaseUnavailable("no answer within 1.5 s")
-        apply(batch)
+        apply(events)
 
     ledger.apply = too_slow  # type: ignore[method-assign]
     runner = Runner(feed, ledger, batch_max=16, gather_ms=1)
