@@ -93,6 +93,10 @@ class StoreUnavailable(StoreError):
     """A read could not be answered now; it may be later."""
 
 
+class LogWentBack(StoreError):
+    """The log ends before what was read of it: it is another one, or an older backup. Nothing may be added to it."""
+
+
 class EventLog(Protocol):
     """A store of events. Every method may be called while others run; `append` is called by one writer at a time for
     each stream, but several processes may write the same store, and the expected version decides between them."""
@@ -124,6 +128,7 @@ class EventLog(Protocol):
         """All events with a position greater than `after`, those to come included, in batches that are never empty.
         Wakes when an event is stored, without waiting for a timer where the store is in this process. Ends by
         StoreUnavailable where the store breaks; the reader subscribes again from the last position that it handled.
+        Ends by LogWentBack, or StoreUnavailable, where there is no such position any more.
         Close the iterator (`aclose`) to end it."""
         ...
 

@@ -61,6 +61,8 @@ async def _check_keyring(sealer: Sealer) -> str:
 async def _check_runner(runner: Runner, feed: Feed) -> str:
     if runner.stopped is not None:
         return runner.stopped
+    if not runner.connected:
+        return "its database is away"
     # Not by a number of positions: those of some stores count bytes.
     if feed.holds(runner.position):
         return ""

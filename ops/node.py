@@ -21,7 +21,7 @@ from commands.stores import open_log
 from commands.stores.sqlite import SqliteLog
 from commands.writer import Writer
 from domain.ids import account_stream
-from domain.log import START, EventLog, StoreError
+from domain.log import START, EventLog, LogWentBack, StoreError
 from gateways.admission import Admission
 from gateways.auth import Auth
 from gateways.http import make_app
@@ -112,6 +112,8 @@ class Node:
             done, _ = await asyncio.wait([writer, edge, *runners], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+        except LogWentBack as error:
+            raise OpsError(str(error)) from error
         finally:
             # From the edge inwards: what was taken in is answered, what was answered is in the read models.
             self.stop()

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
+from time import monotonic
 from typing import Final
 from weakref import WeakSet
 
@@ -24,6 +25,14 @@ from projections.postgres_sql import translated
 _TROUBLE: Final = ("08", "40", "53", "57", "58", "XX", "42501", "55P03", "25006")
 """What SQLSTATEs begin with where no value is to blame: connection, conflict with others, resources, the operator,
 the system; and rights, a lock, a standby."""
+
+_GONE: Final = ("42P01", "3F000")
+"""A table or the schema was dropped: whoever connects anew makes them again."""
+
+_BUSY: Final = ("55P03", "57014")
+"""Somebody else has held a lock for too long, or the server was too slow."""
+BUSY_PAUSE_S: Final = 2.0
+"""So long nobody asks again: each one who does holds up the loop."""
 
 _NO_SUCH_TEXT: Final = "22021"
 """The SQLSTATE of a text that PostgreSQL can't hold, with a NUL in it."""
@@ -58,6 +67,9 @@ class PostgresDatabase:
         self._why = ""
         """There is no session."""
         self._in_transaction = False
+        self._busy = ""
+        """Why it was busy, up to `_busy_until`."""
+        self._busy_until = 0.0
         self._closed = False
         self.place = f"the schema {schema} at {address.place}"
         self.remedy = f"DROP SCHEMA {schema} CASCADE at {address.place}"
@@ -188,6 +200,10 @@ class PostgresDatabase:
     def _using(self) -> Iterator[Session]:
         if self._session is None:
             raise DatabaseUnavailable(explain(self._address.place, self._why))
+        if self._busy and not self._in_transaction:
+            if monotonic() < self._busy_until:
+                raise DatabaseUnavailable(self._busy)
+            self._busy = ""
         try:
             yield self._session
         except Broken as broken:
@@ -197,8 +213,14 @@ class PostgresDatabase:
                 each._lose(str(broken))
             raise DatabaseUnavailable(explain(self._address.place, str(broken))) from broken
         except Refused as refused:
+            reason = explain(self._address.place, str(refused), refused.sqlstate)
+            if refused.sqlstate in _GONE:
+                self._lose(str(refused))
+                raise DatabaseUnavailable(reason) from refused
+            if refused.sqlstate in _BUSY:
+                self._busy, self._busy_until = reason, monotonic() + BUSY_PAUSE_S
             if refused.sqlstate.startswith(_TROUBLE):
-                raise DatabaseUnavailable(explain(self._address.place, str(refused), refused.sqlstate)) from refused
+                raise DatabaseUnavailable(reason) from refused
             raise StatementFailed(f"{refused} (SQLSTATE {refused.sqlstate})") from refused
 
     def _lose(self, why: str) -> None:

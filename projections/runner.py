@@ -136,6 +136,11 @@ class Runner:
         finally:
             self._waiters.pop(waiter, None)
 
+    @property
+    def connected(self) -> bool:
+        """Whether the rows can be reached."""
+        return not self._model.db.lost
+
     def is_parked(self, *streams: str) -> bool:
         """Whether the rows lack the later events of one of these streams."""
         return self.parked > 0 and any(self._model.parking.get(stream) is not None for stream in streams)
@@ -174,10 +179,12 @@ class Runner:
     # A batch
 
     async def _step(self) -> None:
-        if self._model.db.lost:
-            await self._reconnect()
-        if not self._checked:
+        lost = self._model.db.lost
+        if lost or not self._checked:
+            if lost:
+                await self._reconnect()
             await self.check()
+            return  # It is all right again, even if no event comes for long.
         if not self._behind:
             await self._gather()
             if self._model.db.lost:

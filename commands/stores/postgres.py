@@ -23,7 +23,17 @@ from commands.stores.postgres_opening import prepare
 from commands.stores.postgres_session import Broken, Link, Query, Session
 from commands.stores.postgres_url import Address, parse
 from commands.stores.tail import Signal, tail
-from domain.log import NO_STREAM, START, Append, Outcome, RecordedEvent, StoreUnavailable, Unavailable, Unknown
+from domain.log import (
+    NO_STREAM,
+    START,
+    Append,
+    LogWentBack,
+    Outcome,
+    RecordedEvent,
+    StoreUnavailable,
+    Unavailable,
+    Unknown,
+)
 
 POLL_S: Final = 0.25
 """How often a subscription looks for what no notification has told of."""
@@ -117,6 +127,13 @@ class PostgresLog:
             # Its answer comes before that of the read. A standby refuses it, and is asked by the clock alone.
             session.ask(sql.LISTEN).add_done_callback(_forget)
             session.listens = True
+            # It may be another server by now: a standby that was behind, or a backup.
+            if (end := await self.head()) < after:
+                raise LogWentBack(
+                    f"the event log at {self._address.place} ends at {end}, and was read up to {after} already: it is"
+                    " another log, or an older backup of it. Restore the newer one; or, where this one is to be kept,"
+                    " throw the read models away (docs/stores.md): they are made again from it."
+                )
         return await self.read_all(after=after, limit=PAGE_MAX)
 
     def _hear(self, pid: int) -> None:

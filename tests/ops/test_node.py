@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import domain.recent
 from commands.handlers import Command
 from commands.stores.memory import Medium, MemoryLog
 from domain.conversation import SendMessage
-from domain.log import START, RecordedEvent, StoreUnavailable
+from domain.log import START, LogWentBack, RecordedEvent, StoreUnavailable
 from gateways.httpsocket import HttpProtocol
 from ops.errors import OpsError
 from ops.node import Node
@@ -103,6 +103,18 @@ async def test_a_runner_that_ends_ends_the_node(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Runner, "run", end)
     async with Node.open(load_settings(tmp_path, port=0), log=MemoryLog(Medium())) as node:
         with pytest.raises(AssertionError, match="a bug"):
+            await asyncio.wait_for(node.run(), STOP_MAX_S)
+
+
+class GoneBack(Passing):
+    def subscribe(self, *, after: int = START) -> AsyncGenerator[list[RecordedEvent], None]:
+        raise LogWentBack("it ends before what was read: restore the newer one")
+
+
+async def test_a_log_that_went_back_ends_the_node(tmp_path: Path) -> None:
+    """I11: nothing is accepted that nobody would ever get."""
+    async with Node.open(load_settings(tmp_path, port=0), log=GoneBack(MemoryLog(Medium()))) as node:
+        with pytest.raises(OpsError, match="restore the newer one"):
             await asyncio.wait_for(node.run(), STOP_MAX_S)
 
 

@@ -108,7 +108,7 @@ def test_what_fails_in_a_transaction_and_is_passed_over_is_not_committed_in_part
         with db.transaction():
             db.execute(INSERT, (1, "b", None))
             with pytest.raises(DATABASE_ERRORS):
-                db.query("SELECT 1 FROM nowhere")
+                db.query("SELECT nowhere FROM t")
     except DATABASE_ERRORS:
         assert db.query("SELECT a FROM t") == []
     else:
@@ -143,7 +143,7 @@ def test_what_the_values_are_to_blame_for(db: Database, row: Any) -> None:
 
 def test_what_the_statement_is_to_blame_for(db: Database) -> None:
     with pytest.raises(DATABASE_ERRORS) as failure:
-        db.execute("INSERT INTO nowhere VALUES (1)")
+        db.execute("INSERT INTO t (nowhere) VALUES (1)")
     assert not is_file_trouble(failure.value)
     assert (db.has_table("t"), db.has_table("nowhere")) == (True, False)
 

@@ -3,14 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
+from time import monotonic
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import given
 
 from commands.stores.memory import Medium, MemoryLog
 from domain.codec import Event
 from projections import feed as feed_module
+from projections import postgres as postgres_module
 from projections import postgres_opening, postgres_session
 from projections.database import CantOpen, DatabaseUnavailable, is_file_trouble
 from projections.directory import Directory
@@ -172,7 +175,8 @@ def test_a_server_that_falls_silent_after_the_login(url: str, monkeypatch: pytes
 # Trouble
 
 
-def test_what_takes_too_long_is_nobody_s_fault(url: str) -> None:
+def test_what_takes_too_long_is_nobody_s_fault(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_module, "BUSY_PAUSE_S", 0)
     with closing(open_postgres(url, "some")) as db:
         db.execute("SET statement_timeout = 10")
         with pytest.raises(DatabaseUnavailable, match="the server is too slow") as failure, db.transaction():
@@ -346,6 +350,57 @@ async def test_a_server_that_says_nothing_to_one_read_model_is_waited_for_once(
         assert each.query("SELECT 1") == [(1,)]
     for each in (one, other, third):
         each.close()
+
+
+async def test_a_lock_that_somebody_holds_is_waited_for_once(mortal: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I11: whoever waits keeps the loop from everybody else, and anybody may ask, again and again."""
+    url = mortal.url(mortal.new_database())
+    model = Inbox.open(url)
+    monkeypatch.setattr(postgres_module, "BUSY_PAUSE_S", 1_000)
+    with psycopg.connect(url) as operator:
+        operator.execute(f"LOCK TABLE {Inbox.schema_name()}.readmodel".encode())
+        with pytest.raises(DatabaseUnavailable, match="lock timeout"):
+            assert model.position
+    with pytest.raises(DatabaseUnavailable, match="lock timeout"):
+        assert model.position
+    assert not model.db.lost
+    monkeypatch.setattr(postgres_module, "monotonic", lambda: monotonic() + 1_001)
+    assert model.position == 0
+    model.close()
+
+
+@pytest.mark.usefixtures("fast_retries")
+async def test_a_schema_that_is_dropped_under_a_running_engine_is_made_again(mortal: Server) -> None:
+    """I9: an operator may throw the rows away at any time."""
+    history = busy_history(60)
+    scene = Scene(mortal, Inbox)
+    async with scene.running():
+        await scene.publish(history.events[:80])
+        await scene.caught_up()
+        with psycopg.connect(scene.url) as operator:
+            operator.execute(f"DROP SCHEMA {Inbox.schema_name()} CASCADE".encode())
+        with pytest.raises(DatabaseUnavailable):
+            scene.model.parking.count()
+        await scene.publish(history.events[80:])
+        await scene.caught_up()
+        scene.check_whole(Inbox)
+
+
+@pytest.mark.usefixtures("fast_retries")
+async def test_it_is_well_again_though_no_event_comes(mortal: Server) -> None:
+    """Nobody says anything while an engine is thought to be ill."""
+    scene = Scene(mortal, Inbox)
+    async with scene.running():
+        await scene.publish(busy_history(10).events)
+        await scene.caught_up()
+        mortal.kill()
+        await until_lost(scene)
+        await until(lambda: scene.runner.stopped is not None)
+        await until(lambda: not scene.runner.connected)
+        mortal.restart()
+        await until(lambda: scene.runner.stopped is None)
+        await until(lambda: scene.runner.connected)
+        assert scene.runner.tries == 0
 
 
 async def test_what_reconnects_while_it_is_closed_leaves_no_session(mortal: Server) -> None:

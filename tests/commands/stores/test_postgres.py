@@ -16,6 +16,7 @@ from domain.log import (
     Appended,
     Conflict,
     EventLog,
+    LogWentBack,
     Outcome,
     RecordedEvent,
     StoreUnavailable,
@@ -157,6 +158,22 @@ async def test_a_batch_larger_than_all_buffers(log: PostgresLog) -> None:
     ]
     assert [type(outcome) for outcome in await log.append(large)] == [Appended] * 20
     assert len((await log.read_stream(large[-1].stream, limit=1))[0].data) == 1 << 20
+
+
+async def test_a_log_that_went_back_ends_its_readers(database: str, log: PostgresLog) -> None:
+    """A standby that was behind has taken over: what was read is not there, so nothing may be added."""
+    for _ in range(3):
+        await must_append(log, new_append(new_stream()))
+    async with aclosing(log.subscribe()) as batches:
+        await anext(batches)
+        with shared(18).admin(database) as admin:
+            admin.execute("DELETE FROM stored_events WHERE notification_id > 1")
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid != pg_backend_pid()",
+                (database,),
+            )
+        with pytest.raises(LogWentBack, match=r"ends at 1, and was read up to 3 already: .* older backup"):
+            await anext(batches)
 
 
 # A server that dies, hangs and comes back
