@@ -89,6 +89,10 @@ class StoreError(Exception):
     """The store can't be used: what is wrong and what to do. Raised at opening, for a wrong URL, rights or version."""
 
 
+class NoLog(StoreError):
+    """There is none yet, and whoever only reads doesn't make it: an engine that starts does."""
+
+
 class StoreUnavailable(StoreError):
     """A read could not be answered now; it may be later."""
 
@@ -118,6 +122,10 @@ class EventLog(Protocol):
         """The events of the log with a position greater than `after`, in order of position, at most `limit`. `after` is
         START or a position that the log has told. No event ever appears later at a position that a reader has passed.
         Raises StoreUnavailable."""
+        ...
+
+    async def read_last(self, limit: int) -> list[RecordedEvent]:
+        """The last events of the log, at most `limit`, in order of position. Raises StoreUnavailable."""
         ...
 
     async def head(self) -> int:

@@ -55,17 +55,18 @@ class ParkingDesk:
     async def retry(self, which: Which) -> list[Outcome]:
         outcomes = []
         async with self._busy:
-            for name, stream in self._find(which):
-                # What waits behind another stream was retried with that one, or has to wait on.
-                if which.stream or self._is_next(name, stream):
-                    with _explained():
+            with _explained():
+                for name, stream in self._find(which):
+                    # What waits behind another stream was retried with that one, or has to wait on.
+                    if which.stream or self._is_next(name, stream):
                         outcomes.append(_outcome(name, stream, await self._runners[name].retry(stream)))
         return outcomes
 
     async def skip(self, which: Which) -> list[Outcome]:
         """Of one stream in one read model."""
         async with self._busy:
-            found = self._find(which)
+            with _explained():
+                found = self._find(which)
             if len(found) != 1:
                 names = ", ".join(sorted({name for name, _ in found}))
                 raise OpsError(f"name one parked stream, and by --model one of the read models that park it: {names}")

@@ -6,6 +6,7 @@ A setting that nobody knows or that can't be is refused at the start, with what 
 import difflib
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -238,9 +239,10 @@ def data_folder(data: Path | None) -> Path:
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    user, at, place = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{user.partition(':')[0]}{at}{place}", query="").geturl()
+    # Not by a parser: a password may hold whatever ends it by the rules, and drivers take it all the same.
+    scheme, separator, rest = url.partition("://")
+    login, at, place = rest.rpartition("@")
+    return f"{scheme}{separator}{login.partition(':')[0]}{at}{re.split('[?#]', place)[0]}"
 
 
 def _file_of(given: Mapping[str, Any]) -> Path:

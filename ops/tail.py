@@ -25,7 +25,7 @@ from domain.conversation import (
 )
 from domain.entry import Sealed
 from domain.ids import AccountId, account_stream
-from domain.log import EventLog, StoreError
+from domain.log import START, EventLog, StoreError
 from domain.receipts import Receipt, ReceiptsAdvanced
 from ops.datafolder import KEYRING
 from ops.errors import OpsError
@@ -33,8 +33,6 @@ from ops.node import clock
 from ops.settings import Settings, load_settings
 from ops.terminal import printable
 from ops.up import DataOption
-
-_PAGE = 500
 
 
 def tail(
@@ -76,25 +74,12 @@ async def _tail(settings: Settings, *, lines: int, follow: bool, json: bool) -> 
 
 async def _show_last(log: EventLog, lines: int, show: Callable[[Event], Any]) -> int:
     """Shows the last `lines` events; the position up to which all is shown."""
-    head = await log.head()
-    span = max(lines, 1)
-    # Positions may have gaps: widen the span until it holds enough events.
-    while True:
-        after = max(head - span, 0)
-        found = [event async for event in _read(log, after)]
-        if len(found) >= lines or after == 0:
-            break
-        span *= 4
-    for event in found[len(found) - lines :] if lines else []:
-        await _shown(show(event))
-    return found[-1].position if found else head
-
-
-async def _read(log: EventLog, after: int) -> Any:
-    while page := await log.read_all(after=after, limit=_PAGE):
-        for recorded in page:
-            yield CODEC.decode(recorded)
-        after = page[-1].position
+    if not lines:
+        return await log.head()
+    found = await log.read_last(lines)
+    for recorded in found:
+        await _shown(show(CODEC.decode(recorded)))
+    return found[-1].position if found else START
 
 
 async def _shown(line: Any) -> None:

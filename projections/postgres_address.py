@@ -64,8 +64,11 @@ def parse(url: str) -> Address:
     try:
         parts = conninfo_to_dict(url)
     except psycopg.Error as error:
-        # libpq quotes the URL in some of its messages.
-        raise CantOpen(f"{redacted(url)} can't be read: write {EXAMPLE}: {redacted(str(error))}") from None
+        # What libpq quotes may be the password.
+        reason = re.sub('"[^"]*"', "…", str(error).strip())
+        raise CantOpen(f"{redacted(url)} can't be read: write {EXAMPLE} ({reason})") from None
+    if not re.fullmatch("[0-9,]*", str(parts.get("port", ""))):
+        raise CantOpen(f"{redacted(url)} can't be read: write {EXAMPLE} (a port is a number)")
     if "dbname" not in parts and "service" not in parts:
         raise CantOpen(f"{redacted(url)} names no database: write {EXAMPLE}")
     parts = _DEFAULTS | parts | _FORCED

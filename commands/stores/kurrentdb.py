@@ -150,15 +150,18 @@ class KurrentLog:
 
         return await self._read(read) if limit > 0 else []
 
-    async def head(self) -> int:
-        async def read(client: AsyncKurrentDBClient) -> int:
+    async def read_last(self, limit: int) -> list[RecordedEvent]:
+        async def read(client: AsyncKurrentDBClient) -> list[RecordedEvent]:
             response = await client.read_all(
-                backwards=True, filter_include=_PREFIXES, filter_by_stream_name=True, filter_by_prefix=True, limit=1,
-                timeout=READ_DEADLINE_S,
+                backwards=True, filter_include=_PREFIXES, filter_by_stream_name=True, filter_by_prefix=True,
+                limit=limit, timeout=READ_DEADLINE_S,
             )  # fmt: skip
-            return max([event.commit_position async for event in response], default=START)
+            return [_recorded(event) async for event in response if not event.type.startswith("$")][::-1]
 
-        return await self._read(read)
+        return await self._read(read) if limit > 0 else []
+
+    async def head(self) -> int:
+        return max([event.position for event in await self.read_last(1)], default=START)
 
     async def subscribe(self, *, after: int = START) -> AsyncGenerator[list[RecordedEvent], None]:
         if self._closed:

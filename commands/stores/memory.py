@@ -123,6 +123,10 @@ class MemoryLog:
         first = bisect_right(self._medium.log, after, key=attrgetter("position"))
         return self._medium.log[first : first + limit]
 
+    async def read_last(self, limit: int) -> list[RecordedEvent]:
+        await self._reach()
+        return self._medium.log[-limit:] if limit > 0 else []
+
     async def head(self) -> int:
         await self._reach()
         return self._medium.log[-1].position if self._medium.log else START

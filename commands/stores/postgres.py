@@ -110,6 +110,9 @@ class PostgresLog:
     async def read_all(self, *, after: int = START, limit: int) -> list[RecordedEvent]:
         return sql.events(await self._read(sql.of_all(after, limit)))
 
+    async def read_last(self, limit: int) -> list[RecordedEvent]:
+        return sql.events(await self._read(sql.of_last(limit)))[::-1]
+
     async def head(self) -> int:
         return sql.position(await self._read(sql.HEAD))
 

@@ -14,7 +14,7 @@ from psycopg.sql import SQL, Identifier
 from commands.stores.postgres_errors import explain
 from commands.stores.postgres_recorder import COLUMNS, Recorder
 from commands.stores.postgres_url import Address
-from domain.log import StoreError
+from domain.log import NoLog, StoreError
 
 SERVER_MIN = 15
 
@@ -89,7 +89,8 @@ class _Opening:
 
     def _make_table(self) -> None:
         if self._address.read_only:
-            self._refuse("there is no event log: correct the URL, or start the engine, which makes it")
+            reason = "there is no event log: correct the URL, or start the engine, which makes it"
+            raise NoLog(explain(self._address.place, reason, ""))
         self._connection.execute(SQL("SET statement_timeout = {}").format(self._address.statement_timeout_ms))
         with self._connection.transaction():
             self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ONE_AT_A_TIME,))

@@ -63,6 +63,8 @@ _SELECT: Final = "SELECT notification_id, originator_id, originator_version, top
 _STREAM: Final = _SELECT + "originator_id = $1 AND originator_version > $2 ORDER BY originator_version LIMIT $3::bigint"
 _ALL: Final = _SELECT + "notification_id > $1 ORDER BY notification_id LIMIT $2::bigint"
 
+_LAST: Final = _SELECT + "true ORDER BY notification_id DESC LIMIT $1::bigint"
+
 
 class _Datastore(PostgresDatastore):
     """Its pool is never opened: connections are the event log's."""
@@ -101,6 +103,7 @@ class Recorder(PostgresApplicationRecorder):
         return {
             b"stream": self._sql(_STREAM),
             b"all": self._sql(_ALL),
+            b"last": self._sql(_LAST),
             HEAD.name: self.max_notification_id_statement.as_string().encode(),
             LISTEN.name: SQL("LISTEN {}").format(Identifier(self.channel_name)).as_string().encode(),
         }
@@ -178,6 +181,11 @@ def of_stream(stream: str, after: int, limit: int) -> Query:
 
 def of_all(after: int, limit: int) -> Query:
     return Query(b"all", [pack(">q", after), pack(">q", limit)])
+
+
+def of_last(limit: int) -> Query:
+    """The last one comes first."""
+    return Query(b"last", [pack(">q", limit)])
 
 
 def events(result: PGresult) -> list[RecordedEvent]:

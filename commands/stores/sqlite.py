@@ -134,6 +134,9 @@ class SqliteLog:
     async def read_all(self, *, after: int = START, limit: int) -> list[RecordedEvent]:
         return await self._page(lambda: self.recorder.read_all(after, limit), limit)
 
+    async def read_last(self, limit: int) -> list[RecordedEvent]:
+        return await self._page(lambda: self.recorder.read_last(limit), limit)
+
     async def head(self) -> int:
         return await self._read(self.recorder.head)
 

@@ -33,6 +33,7 @@ _STREAM: Final = (
     "ORDER BY originator_version LIMIT ?"
 )
 _ALL: Final = f"SELECT {_COLUMNS} FROM stored_events WHERE rowid>? ORDER BY rowid LIMIT ?"
+_LAST: Final = f"SELECT {_COLUMNS} FROM stored_events ORDER BY rowid DESC LIMIT ?"
 _HEAD: Final = "SELECT max(rowid) FROM stored_events"
 
 ROWS: Final = 16
@@ -118,6 +119,9 @@ class Recorder(SQLiteApplicationRecorder):
 
     def read_all(self, after: int, limit: int) -> list[RecordedEvent]:
         return _events(self._open_reader().execute(_ALL, (after, limit)))
+
+    def read_last(self, limit: int) -> list[RecordedEvent]:
+        return _events(self._open_reader().execute(_LAST, (limit,)))[::-1]
 
     def head(self) -> int:
         [[position]] = self._open_reader().execute(_HEAD)

@@ -49,6 +49,9 @@ class Passing:
     async def read_all(self, *, after: int = START, limit: int) -> list[RecordedEvent]:
         return await self.inner.read_all(after=after, limit=limit)
 
+    async def read_last(self, limit: int) -> list[RecordedEvent]:
+        return await self.inner.read_last(limit)
+
     async def head(self) -> int:
         return await self.inner.head()
 

@@ -83,6 +83,7 @@ def test_i5_a_receipt_with_too_many_exceptions_is_left_out_whole() -> None:
     assert when(given(), receipt(delivered=end, undecryptable=many[1:]), end=end) == [
         ReceiptsAdvanced(receipts=[receipt(delivered=end, undecryptable=many[1:])])
     ]
+    assert when(given(), receipt(delivered=end, repaired=many[1:]), end=end) != []
 
 
 receipts = st.builds(

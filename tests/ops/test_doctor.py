@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from commands.keyring import create_keyring
 from commands.keyring_backup import back_up
+from commands.stores import open_log
 from ops import checkup
 from ops.checkup import CHECKS, Finding, look
 from ops.cli import command_line
@@ -23,6 +24,7 @@ from ops.engine import engine
 from ops.settings import Settings, load_settings
 from signet_client import Client
 from tests import postgres
+from tests.commands.stores.appends import must_append, new_append, new_stream
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +77,21 @@ async def test_beside_a_running_engine_all_is_well(tmp_path: Path) -> None:
     assert texts["engine"] == "ready"
     assert running.url in texts["port"]
     assert texts["log"].endswith("log.db: up to position 2")
+
+
+async def test_a_log_on_a_server(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is needed before the first start; afterwards the keyring is."""
+    server = postgres.shared(18)
+    url = server.url(server.new_database())
+    monkeypatch.setenv("SIGNET_EVENTS", url)
+    code, report = run("--data", str(data))
+    assert code == 0, report
+    assert {each["name"]: each["text"] for each in report["findings"]}["log"].endswith(": there is none yet")
+    log = open_log(url)
+    await must_append(log, new_append(new_stream()))
+    await log.close()
+    code, report = run("--data", str(data))
+    assert [each["name"] for each in report["findings"] if each["level"] == "fail"] == ["keyring"]
 
 
 def run(*arguments: str) -> tuple[int, dict[str, Any]]:

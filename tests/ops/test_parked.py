@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from commands.handlers import Command
+from commands.stores.memory import Medium, MemoryLog
 from domain.codec import Event
 from domain.ids import conversation_stream
 from ops import parked
@@ -22,9 +23,11 @@ from ops.errors import OpsError
 from ops.node import Node
 from ops.parking import ParkingDesk, Which
 from ops.settings import HOME, load_settings
+from projections.feed import Feed
 from projections.inbox import Inbox
 from projections.messages import Messages
 from projections.parking import failed
+from projections.runner import Runner
 from tests import postgres
 from tests.commands.helpers import ANN, BEN, advance, register, send, start_group
 
@@ -251,6 +254,19 @@ def test_what_can_t_be_opened_is_told(
     Inbox.file_in(place.data / "readmodels").write_text("this is no database, and longer than a header")
     with pytest.raises(OpsError, match=r"can't be used: .*it is rebuilt"):
         terminal.text(parked.show_all)
+
+
+async def test_while_their_database_is_away_nothing_is_retried(tmp_path: Path) -> None:
+    """Beside a running engine."""
+    server = postgres.Server.start(18)
+    feed = Feed(MemoryLog(Medium()))
+    model = Inbox.open(server.url(server.new_database()))
+    desk = ParkingDesk({model.name: Runner(feed, model)}, [model])
+    server.stop()
+    for do in (desk.retry, desk.skip):
+        with pytest.raises(OpsError, match="See to its disk or server, and ask again"):
+            await do(Which())
+    model.close()
 
 
 @pytest.mark.slow

@@ -71,6 +71,14 @@ def test_another_store_is_named_by_its_url(tmp_path: Path) -> None:
     assert settings.events_shown == "kurrentdb://ann@db.example:2113"
 
 
+@pytest.mark.parametrize("password", ["secret", "secr#et", "secr?et", "secr/et", "secr@et", "secr:et", "secr%zzet"])
+@pytest.mark.parametrize("setting", ["events", "readmodels"])
+def test_no_password_is_shown_whatever_is_in_it(tmp_path: Path, setting: str, password: str) -> None:
+    settings = load_settings(tmp_path, **{setting: f"postgresql://ann:{password}@db.example/signet?password=secret"})
+    shown = settings.events_shown if setting == "events" else settings.readmodels_shown
+    assert shown == "postgresql://ann@db.example/signet"
+
+
 def test_the_read_models_stand_in_the_data_folder_or_in_a_database(tmp_path: Path) -> None:
     settings = load_settings(tmp_path)
     assert settings.readmodels_place == tmp_path / "readmodels"

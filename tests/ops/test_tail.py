@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -33,6 +33,13 @@ from domain.receipts import Receipt, ReceiptsAdvanced
 from ops.errors import OpsError
 from ops.settings import HOME
 from ops.tail import tail
+from tests.kurrentdb.double import kurrentdb_url
+from tests.postgres import shared
+
+SERVERS: dict[str, Callable[[], str]] = {
+    "postgres": lambda: shared(18).url(shared(18).new_database()),
+    "kurrentdb": kurrentdb_url,
+}
 
 ANNA, BEN = (AccountId(f"{digit * 8}-0000-4000-8000-000000000000") for digit in "ab")
 TALK = ConversationId("cccccccc-0000-4000-8000-000000000000")
@@ -43,12 +50,13 @@ NOON_US = 1_780_000_000_123_456
 class Chronicle:
     """Writes a log as an engine would."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, events: str | None = None) -> None:
         self.data = data
         self._keyring = FileKeyring(data / "keyring.db")
         self._sealer = Sealer(self._keyring, lambda: NOON_US)
-        self._log = open_log(f"sqlite:///{data / 'log.db'}")
+        self._log = open_log(events or f"sqlite:///{data / 'log.db'}")
         self._versions: dict[str, int] = {}
+        self.conversation = TALK
 
     def seal(self, text: str) -> Sealed:
         return self._sealer.seal(ANNA, text)
@@ -67,7 +75,7 @@ class Chronicle:
 
     async def say(self, *texts: str) -> None:
         facts = [message(self.seal(json.dumps({"kind": "text", "text": text, "salt": ""}))) for text in texts]
-        await self.record(conversation_stream(TALK), *facts)
+        await self.record(conversation_stream(self.conversation), *facts)
 
     async def close(self) -> None:
         await self._log.close()
@@ -222,3 +230,21 @@ async def test_it_goes_on_as_events_are_recorded(tmp_path: Path) -> None:
             process.kill()
             await process.wait()
         await chronicle.close()
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_the_last_events_of_a_log_on_a_server(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Positions there may be anything that grows."""
+    url = SERVERS[server]()
+    monkeypatch.setenv("SIGNET_EVENTS", url)
+    chronicle = Chronicle(tmp_path, url)
+    chronicle.conversation = ConversationId(str(uuid4()))
+    await chronicle.say("one", "two", "three")
+    await chronicle.close()
+    for lines in (1, 2, 3):
+        await asyncio.to_thread(tail, data=tmp_path, lines=lines, follow=False)
+        said = capsys.readouterr().out.splitlines()
+        assert len(said) == lines
+        assert "three" in said[-1]

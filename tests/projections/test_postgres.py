@@ -116,7 +116,9 @@ def test_what_hinders_the_start_is_told_with_the_remedy(shared: Server, url: str
     for wrong, told in {
         "mysql://ann:secret@here/db": r"can't be kept at mysql://ann:\*\*\*@here/db: write postgresql://",
         "postgresql://ann:secret@here": r"names no database: write postgresql://",
-        "postgresql://ann:secret@here/db?colour=blue": r"ann:\*\*\*@here.* can't be read: .*colour",
+        "postgresql://ann:secret/x@here/db": r"ann:\*\*\*@here/db can't be read: .*a port is a number",
+        "postgresql://ann:secret%zz@here/db": r"ann:\*\*\*@here/db can't be read: .*percent-encoded token: …",
+        "postgresql://ann:secret@here/db?colour=blue": r"ann:\*\*\*@here/db\?colour=blue can't be read: .*invalid",
         shared.url(database, port=1): "no server is there",
         shared.url(database, password="wrong"): "correct user and password",
         shared.url("nowhere"): "CREATE DATABASE",

@@ -218,6 +218,17 @@ async def test_pages_of_the_log(log: EventLog) -> None:
     assert await log.read_all(after=before, limit=0) == []
 
 
+async def test_the_last_events_of_the_log(log: EventLog) -> None:
+    append, other = new_append(new_stream(), events=4), new_append(new_stream())
+    await must_append(log, append)
+    await must_append(log, other)
+    assert datas(await log.read_last(3)) == [*datas(append.events[2:]), *datas(other.events)]
+    [last] = await log.read_last(1)
+    assert last == (await log.read_stream(other.stream, limit=1))[0]
+    assert last.position == await log.head()
+    assert await log.read_last(0) == []
+
+
 async def test_an_empty_store(store: Store) -> None:
     log = store.open()
     if store.fresh:
