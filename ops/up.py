@@ -27,7 +27,7 @@ def up(
     port: Annotated[int | None, typer.Option(help="Port; 0 for a free one [default: 8700]")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON line when it serves")] = False,
 ) -> None:
-    """Run the engine, all of it in one process. It keeps everything in the data folder, but what settings put elsewhere.
+    """Run the engine, all of it in one process. All is kept in the data folder, but what settings put elsewhere.
     Stops on Ctrl-C or SIGTERM.
 
     Settings come from these options, else from the environment (SIGNET_PORT=9000), else from `signet.toml` in the data
