@@ -11,7 +11,7 @@ What can go wrong:
                                   told
     a checkpoint fails            it is tried again after `CHECKPOINT_PAUSE_S`
     the database's connection     it is made anew, and the batches go on after the position that is found there: what
-    is lost                       the server had not on disk yet when it died, is fed again
+    is lost                       the server had not on disk yet when it died, is fed again; it is tried every second
 """
 
 import asyncio
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 TRIES_IN_SILENCE: Final = 3
 """What is over by then, some 0.3 s later, nobody needs to know of."""
+RECONNECT_MAX_S: Final = 1.0
+"""Nobody can read meanwhile: a server that is back is to be noticed soon."""
 CHECKPOINT_PAUSE_S: Final = 30.0
 
 
@@ -113,7 +115,8 @@ class Runner:
                     await self._step()
                 except Exception as error:
                     self._fail(error)
-                    await asyncio.sleep(next(delays))
+                    delay = next(delays)
+                    await asyncio.sleep(min(delay, RECONNECT_MAX_S) if self._model.db.lost else delay)
                 else:
                     if self.tries:
                         self._recover()
