@@ -30,10 +30,10 @@ class StoreServer(Protocol):
         ...
 
 
-def place_events(data: Path, url: str, *, readmodels: str = "") -> Path:
-    """Makes a data folder whose events are at the URL, and its read models where they are named."""
+def place_events(data: Path, url: str) -> Path:
+    """Makes a data folder whose events are at the URL."""
     data.mkdir(mode=0o700)
-    (data / "signet.toml").write_text(f'events = "{url}"\nreadmodels = "{readmodels}"\n')
+    (data / "signet.toml").write_text(f'events = "{url}"\n')
     return data
 
 
@@ -77,11 +77,9 @@ class _Postgres:
 
 
 def _own_postgres(folder: Path) -> Iterator[tuple[Path, StoreServer]]:
-    """It keeps the read models, too: all dies at once."""
     server = Server.start(18)
     try:
-        url = server.url(server.new_database())
-        yield place_events(folder / "data", url, readmodels=url), _Postgres(server)
+        yield place_events(folder / "data", server.url(server.new_database())), _Postgres(server)
     finally:
         server.stop()
 
