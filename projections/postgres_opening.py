@@ -1,29 +1,23 @@
 """How a read model's schema in PostgreSQL is opened: what is looked at, made where it is missing, and locked."""
 
-import os
-import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from threading import Event, Timer
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final, NoReturn
 from zlib import crc32
 
 import psycopg
 from psycopg.errors import LockNotAvailable
 from psycopg.sql import SQL, Identifier
 
+from postgres.opening import Connection, Opening, in_time
 from projections.database import CantOpen
 from projections.postgres_address import Address, explain
 from projections.postgres_session import SILENCE_MAX_S, Session
 
-SERVER_MIN: Final = 15
 STATEMENT_TIMEOUT_MS: Final = 1_000
 """In the server; the loop's thread waits for it."""
 assert STATEMENT_TIMEOUT_MS < SILENCE_MAX_S * 1_000
 LOCK_WAIT_MS: Final = 2_000
 """How long an engine that starts waits for the end of the one that wrote the schema until now."""
-OPENING_MAX_S: Final = 10.0
-"""From the login on. A server may fall silent then, and libpq itself would wait for ever."""
 
 _SETTINGS: Final = {
     "synchronous_commit": "off",
@@ -40,8 +34,6 @@ _SETTINGS: Final = {
 _WRITERS: Final = 0x5369676E
 """The first key of the advisory lock that the one who writes a schema holds; the second is made of its name."""
 
-_Connection = psycopg.Connection[tuple[Any, ...]]
-
 
 def connect(address: Address, schema: str, *, read_only: bool) -> Session:
     """A session that sees this schema alone; one that may write makes it, and holds its lock. Blocks until the server
@@ -51,7 +43,7 @@ def connect(address: Address, schema: str, *, read_only: bool) -> Session:
     except psycopg.Error as error:
         raise CantOpen(explain(address.place, str(error), error.sqlstate)) from error
     try:
-        with _cut_after(OPENING_MAX_S, connection):
+        with in_time(connection):
             _Opening(address, schema, connection).run(read_only=read_only)
         return Session(connection)
     except psycopg.Error as error:
@@ -65,7 +57,7 @@ def connect(address: Address, schema: str, *, read_only: bool) -> Session:
 def check(address: Address) -> None:
     """Whether there is a database in which read models can be kept. Raises CantOpen."""
     try:
-        with psycopg.connect(address.conninfo, autocommit=True) as connection, _cut_after(OPENING_MAX_S, connection):
+        with psycopg.connect(address.conninfo, autocommit=True) as connection, in_time(connection):
             opening = _Opening(address, "", connection)
             opening.check_server()
             opening.check_database()
@@ -73,35 +65,11 @@ def check(address: Address) -> None:
         raise CantOpen(explain(address.place, str(error), error.sqlstate)) from error
 
 
-@contextmanager
-def _cut_after(seconds: float, connection: _Connection) -> Iterator[None]:
-    """Breaks the connection where that takes longer, so that whoever waits for an answer gets psycopg's error."""
-    cut = Event()
-    with socket.socket(fileno=os.dup(connection.fileno())) as sock:
-
-        def shut() -> None:
-            cut.set()
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-
-        timer = Timer(seconds, shut)
-        timer.start()
-        try:
-            yield
-        except psycopg.Error as error:
-            if cut.is_set():
-                raise psycopg.OperationalError("timeout expired: after the login the server said no more") from error
-            raise
-        finally:
-            timer.cancel()
-            timer.join()
-
-
-class _Opening:
-    def __init__(self, address: Address, schema: str, connection: _Connection) -> None:
+class _Opening(Opening):
+    def __init__(self, address: Address, schema: str, connection: Connection) -> None:
+        super().__init__(connection)
         self._address = address
         self._schema = schema
-        self._connection = connection
 
     def run(self, *, read_only: bool) -> None:
         self.check_server()
@@ -114,28 +82,20 @@ class _Opening:
             self._lock()
             self._make()
 
-    def check_server(self) -> None:
-        info = self._connection.info
-        if info.server_version < SERVER_MIN * 10_000:
-            self._refuse(f"it is PostgreSQL {info.server_version // 10_000}: version {SERVER_MIN} or newer is needed")
-        encoding = info.parameter_status("server_encoding")
-        if encoding != "UTF8":
-            self._refuse(f"its encoding is {encoding}: make the database with ENCODING 'UTF8'")
-
     def check_primary(self) -> None:
-        if self._value("SELECT pg_is_in_recovery()"):
-            self._refuse("it is a standby: name the primary in the URL")
+        if self.value("SELECT pg_is_in_recovery()"):
+            self.refuse("it is a standby: name the primary in the URL")
 
     def check_database(self) -> None:
         self.check_primary()
-        if not self._value("SELECT has_database_privilege(current_database(), 'CREATE')"):
-            self._refuse("this user may make no schema: GRANT CREATE ON DATABASE … to it, or name another user")
+        if not self.value("SELECT has_database_privilege(current_database(), 'CREATE')"):
+            self.refuse("this user may make no schema: GRANT CREATE ON DATABASE … to it, or name another user")
 
     def _lock(self) -> None:
         keys = (_WRITERS, crc32(self._schema.encode()) - 2**31)
         self._set({"lock_timeout": str(LOCK_WAIT_MS), "statement_timeout": "0"})
         try:
-            self._value("SELECT pg_advisory_lock(%s, %s)", *keys)
+            self.value("SELECT pg_advisory_lock(%s, %s)", *keys)
         except LockNotAvailable as error:
             raise CantOpen(explain(self._address.place, self._writer(*keys), "")) from error
         self._set({name: _SETTINGS[name] for name in ("lock_timeout", "statement_timeout")})
@@ -150,20 +110,15 @@ class _Opening:
         return f"another engine writes the schema {self._schema}{who}: stop it, or name another database in the URL"
 
     def _make(self) -> None:
-        if self._value("SELECT to_regnamespace(quote_ident(%s)) IS NULL", self._schema):
+        if self.value("SELECT to_regnamespace(quote_ident(%s)) IS NULL", self._schema):
             self.check_database()
             self._connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(self._schema)))
-        elif not self._value("SELECT has_schema_privilege(%s, 'CREATE, USAGE')", self._schema):
-            self._refuse(f"the schema {self._schema} is another user's: ALTER SCHEMA … OWNER TO …, or name that user")
+        elif not self.value("SELECT has_schema_privilege(%s, 'CREATE, USAGE')", self._schema):
+            self.refuse(f"the schema {self._schema} is another user's: ALTER SCHEMA … OWNER TO …, or name that user")
 
     def _set(self, settings: Mapping[str, str]) -> None:
         query = "SELECT " + ", ".join(["set_config(%s, %s, false)"] * len(settings))
-        self._value(query, *(part for setting in settings.items() for part in setting))
+        self.value(query, *(part for setting in settings.items() for part in setting))
 
-    def _value(self, query: str, *parameters: object) -> Any:
-        row = self._connection.execute(query.encode(), parameters or None).fetchone()
-        assert row is not None
-        return row[0]
-
-    def _refuse(self, reason: str) -> None:
+    def refuse(self, reason: str) -> NoReturn:
         raise CantOpen(explain(self._address.place, reason, ""))

@@ -1,12 +1,7 @@
 """What is looked at, and made where it is missing, when the event log on PostgreSQL is opened."""
 
 import logging
-import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from threading import Event, Timer
-from typing import Any
+from typing import NoReturn
 
 import psycopg
 from psycopg.sql import SQL, Identifier
@@ -15,76 +10,42 @@ from commands.stores.postgres_errors import explain
 from commands.stores.postgres_recorder import COLUMNS, Recorder
 from commands.stores.postgres_url import Address
 from domain.log import NoLog, StoreError
-
-SERVER_MIN = 15
+from postgres.opening import Connection, Opening, in_time
 
 _ONE_AT_A_TIME = 0x5369676E6574
 """The key of the advisory lock under which the table is made: IF NOT EXISTS fails where two begin together."""
 
-OPENING_MAX_S = 10.0
-"""From the login on. A server may fall silent then, and libpq itself would wait for ever."""
-
 _log = logging.getLogger(__name__)
-
-_Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 def prepare(address: Address, recorder: Recorder) -> None:
     """Makes the table where it is missing, if it may. Blocks until the server has answered. Raises StoreError."""
     try:
-        with psycopg.connect(address.conninfo, autocommit=True) as connection, _cut_after(OPENING_MAX_S, connection):
+        with psycopg.connect(address.conninfo, autocommit=True) as connection, in_time(connection):
             _Opening(address, recorder, connection).run()
     except psycopg.Error as error:
         raise StoreError(explain(address.place, str(error), error.sqlstate)) from error
 
 
-@contextmanager
-def _cut_after(seconds: float, connection: _Connection) -> Iterator[None]:
-    """Breaks the connection where that takes longer, so that whoever waits for an answer gets psycopg's error."""
-    cut = Event()
-    with socket.socket(fileno=os.dup(connection.fileno())) as sock:
-
-        def shut() -> None:
-            cut.set()
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-
-        timer = Timer(seconds, shut)
-        timer.start()
-        try:
-            yield
-        except psycopg.Error as error:
-            if cut.is_set():
-                raise psycopg.OperationalError("timeout expired: after the login the server said no more") from error
-            raise
-        finally:
-            timer.cancel()
-            timer.join()
-
-
-class _Opening:
-    def __init__(self, address: Address, recorder: Recorder, connection: _Connection) -> None:
+class _Opening(Opening):
+    def __init__(self, address: Address, recorder: Recorder, connection: Connection) -> None:
+        super().__init__(connection)
         self._address = address
         self._recorder = recorder
-        self._connection = connection
 
     def run(self) -> None:
-        self._check_server()
-        if self._value("SELECT to_regclass(%s) IS NULL", self._recorder.table_name):
+        self.check_server()
+        self._check_role()
+        if self.value("SELECT to_regclass(%s) IS NULL", self._recorder.table_name):
             self._make_table()
         self._check_table()
         self._check_rights()
 
-    def _check_server(self) -> None:
-        info = self._connection.info
-        if info.server_version < SERVER_MIN * 10_000:
-            self._refuse(f"it is PostgreSQL {info.server_version // 10_000}: version {SERVER_MIN} or newer is needed")
-        encoding = info.parameter_status("server_encoding")
-        if encoding != "UTF8":
-            self._refuse(f"its encoding is {encoding}: make the database with ENCODING 'UTF8'")
-        if not self._address.read_only and self._value("SELECT pg_is_in_recovery()"):
-            self._refuse("it is a standby: name the primary in the URL, or only read it")
-        if self._value("SHOW fsync") == "off":
+    def _check_role(self) -> None:
+        """Whether it takes what is asked of it here: writes, and those that last."""
+        if not self._address.read_only and self.value("SELECT pg_is_in_recovery()"):
+            self.refuse("it is a standby: name the primary in the URL, or only read it")
+        if self.value("SHOW fsync") == "off":
             _log.warning("the server of the event log has fsync off: a power cut loses events that were acknowledged")
 
     def _make_table(self) -> None:
@@ -94,7 +55,7 @@ class _Opening:
         self._connection.execute(SQL("SET statement_timeout = {}").format(self._address.statement_timeout_ms))
         with self._connection.transaction():
             self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ONE_AT_A_TIME,))
-            if self._value("SELECT to_regnamespace(quote_ident(%s)) IS NULL", self._address.schema):
+            if self.value("SELECT to_regnamespace(quote_ident(%s)) IS NULL", self._address.schema):
                 self._connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(self._address.schema)))
             for statement in self._recorder.create_statements:
                 self._connection.execute(statement)
@@ -106,25 +67,20 @@ class _Opening:
             (self._recorder.table_name,),
         )
         if not COLUMNS.items() <= dict(columns.fetchall()).items():
-            self._refuse(f"its table {self._recorder.table_name} is another program's: name another database or schema")
+            self.refuse(f"its table {self._recorder.table_name} is another program's: name another database or schema")
 
     def _check_rights(self) -> None:
         # LOCK TABLE asks for one of these, beside what INSERT asks for.
         to_lock = "UPDATE, DELETE, TRUNCATE" + (", MAINTAIN" if self._connection.info.server_version >= 170_000 else "")
         needed = ["SELECT"] if self._address.read_only else ["SELECT", "INSERT", to_lock]
         table = self._recorder.table_name
-        missing = [each for each in needed if not self._value("SELECT has_table_privilege(%s, %s)", table, each)]
+        missing = [each for each in needed if not self.value("SELECT has_table_privilege(%s, %s)", table, each)]
         if missing:
             rights = " and ".join(each.replace(", ", " or ") for each in missing)
-            self._refuse(f"this user lacks rights: GRANT {rights} ON {table} to it, or name another user in the URL")
-        sequence = self._value("SELECT pg_get_serial_sequence(%s, 'notification_id')", table)
-        if not self._address.read_only and not self._value("SELECT has_sequence_privilege(%s, 'USAGE')", sequence):
-            self._refuse(f"this user lacks rights: GRANT USAGE ON SEQUENCE {sequence} to it")
+            self.refuse(f"this user lacks rights: GRANT {rights} ON {table} to it, or name another user in the URL")
+        sequence = self.value("SELECT pg_get_serial_sequence(%s, 'notification_id')", table)
+        if not self._address.read_only and not self.value("SELECT has_sequence_privilege(%s, 'USAGE')", sequence):
+            self.refuse(f"this user lacks rights: GRANT USAGE ON SEQUENCE {sequence} to it")
 
-    def _value(self, query: str, *parameters: object) -> Any:
-        row = self._connection.execute(query.encode(), parameters or None).fetchone()
-        assert row is not None
-        return row[0]
-
-    def _refuse(self, reason: str) -> None:
+    def refuse(self, reason: str) -> NoReturn:
         raise StoreError(explain(self._address.place, reason, ""))

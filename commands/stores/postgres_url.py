@@ -17,11 +17,10 @@ import msgspec
 import psycopg
 from psycopg import pq
 from psycopg.abc import ConnDict
-from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
+from psycopg.conninfo import make_conninfo, timeout_from_conninfo
 
 from domain.log import StoreError
-
-EXAMPLE: Final = "postgresql://user:password@host:5432/database"
+from postgres.url import WrongURL, place_of, read, redacted, unreadable
 
 CONNECT_TIMEOUT_S: Final = 3
 """Of one try at one host; libpq's own option."""
@@ -54,34 +53,25 @@ def parse(url: str, *, read_only: bool = False) -> Address:
     own = {name: value for name, value in given if name in _OWN}
     libpq = [(name, value) for name, value in given if name not in _OWN]
     _check_names([name for name, _ in libpq], url)
+    shown = redacted(url)
     try:
-        parts = (
-            _DEFAULTS | conninfo_to_dict(base + ("?" + urlencode(libpq, quote_via=quote) if libpq else "")) | _FORCED
-        )
+        plain = base + ("?" + urlencode(libpq, quote_via=quote) if libpq else "")
+        parts = _DEFAULTS | read(plain, shown=shown) | _FORCED
         connect_timeout_s = timeout_from_conninfo(parts)
     except psycopg.Error as error:
-        # What libpq quotes may be the password.
-        reason = re.sub('"[^"]*"', "…", str(error).strip())
-        raise StoreError(f"{redacted(url)} can't be read: write {EXAMPLE} ({reason})") from None
-    if not re.fullmatch("[0-9,]*", str(parts.get("port", ""))):
-        raise StoreError(f"{redacted(url)} can't be read: write {EXAMPLE} (a port is a number)")
-    if "dbname" not in parts and "service" not in parts:
-        raise StoreError(f"{redacted(url)} names no database: write {EXAMPLE}")
+        raise StoreError(str(unreadable(shown, error))) from None
+    except WrongURL as wrong:
+        raise StoreError(str(wrong)) from None
     times = {name: _milliseconds(name, own.get(name, str(default)), url) for name, default in _TIMES_MS.items()}
     hosts = str(parts.get("host", "")).count(",") + 1
     return Address(
         conninfo=make_conninfo("", **parts),
-        place=f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}",
+        place=place_of(parts),
         schema=own.get("schema", "public"),
         read_only=read_only,
         connect_deadline_s=hosts * connect_timeout_s + times["deadline_ms"] / 1_000,
         **times,
     )
-
-
-def redacted(url: str) -> str:
-    """Without the password."""
-    return re.sub(r"(password=)[^&\s]*", r"\1***", re.sub(r"(://[^:/?#\s]*):.*@", r"\1:***@", url))
 
 
 def _check_names(names: list[str], url: str) -> None:

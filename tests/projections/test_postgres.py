@@ -12,6 +12,7 @@ from hypothesis import given
 
 from commands.stores.memory import Medium, MemoryLog
 from domain.codec import Event
+from postgres import opening
 from projections import feed as feed_module
 from projections import postgres as postgres_module
 from projections import postgres_opening, postgres_session
@@ -152,7 +153,7 @@ def test_an_older_server_and_another_encoding_are_told(
         admin.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
     with pytest.raises(ReadModelError, match="encoding is LATIN1: make the database with ENCODING 'UTF8'"):
         Inbox.open(shared.url("latin"))
-    monkeypatch.setattr(postgres_opening, "SERVER_MIN", 19)
+    monkeypatch.setattr(opening, "SERVER_MIN", 19)
     with pytest.raises(ReadModelError, match="is PostgreSQL 18: version 19 or newer"):
         Inbox.open(url)
 
@@ -169,7 +170,7 @@ def test_two_engines_don_t_write_one_schema(url: str, monkeypatch: pytest.Monkey
 
 
 def test_a_server_that_falls_silent_after_the_login(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_opening, "OPENING_MAX_S", 0.2)
+    monkeypatch.setattr(opening, "OPENING_MAX_S", 0.2)
     with closing(Inbox.open(url)), pytest.raises(ReadModelError, match="after the login the server said no more"):
         Inbox.open(url)
 

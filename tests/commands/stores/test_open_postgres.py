@@ -9,8 +9,10 @@ import pytest
 from commands.stores import open_log
 from commands.stores import postgres_opening as opening
 from commands.stores.postgres import open_postgres
-from commands.stores.postgres_url import parse, redacted
+from commands.stores.postgres_url import parse
 from domain.log import StoreError
+from postgres import opening as postgres_opening
+from postgres.url import redacted
 from tests.commands.stores.appends import must_append, new_append, new_stream
 from tests.postgres import Server, shared
 
@@ -115,7 +117,7 @@ def test_a_server_that_does_not_answer(server: Server, database: str) -> None:
 def test_a_server_that_falls_silent_after_the_login(
     server: Server, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening, "OPENING_MAX_S", 0.2)
+    monkeypatch.setattr(postgres_opening, "OPENING_MAX_S", 0.2)
     with server.admin(database) as admin:
         admin.execute("SELECT pg_advisory_lock(%s)", (opening._ONE_AT_A_TIME,))
         assert "after the login the server said no more (no server answers there" in refusal(server.url(database))
@@ -146,7 +148,7 @@ def test_a_user_who_may_not_connect(server: Server, database: str, role: str) ->
 
 
 def test_an_old_server(server: Server, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "SERVER_MIN", 19)
+    monkeypatch.setattr(postgres_opening, "SERVER_MIN", 19)
     assert "it is PostgreSQL 18: version 19 or newer is needed" in refusal(server.url(database))
 
 
