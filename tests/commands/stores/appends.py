@@ -8,7 +8,7 @@ from contextlib import aclosing
 from pathlib import Path
 from uuid import uuid4
 
-from domain.log import NO_STREAM, Append, Appended, Conflict, EventLog, NewEvent, RecordedEvent
+from domain.log import NO_STREAM, Append, Appended, Conflict, EventLog, NewEvent, RecordedEvent, StoreUnavailable
 
 ROOT = Path(__file__).parents[3]
 
@@ -46,6 +46,24 @@ async def must_be_repeated(log: EventLog, append: Append, *, current: int | None
         assert outcome.version == last
     else:
         assert outcome == Conflict(expected=append.expected, current=last if current is None else current)
+
+
+async def append_until_known(log: EventLog, append: Append) -> Appended | Conflict:
+    """As the port says: the very same append again."""
+    async with asyncio.timeout(30):
+        while True:
+            [outcome] = await log.append([append])
+            if isinstance(outcome, Appended | Conflict):
+                return outcome
+
+
+async def read_until_answered(log: EventLog, stream: str) -> list[RecordedEvent]:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await log.read_stream(stream, limit=100)
+            except StoreUnavailable:
+                await asyncio.sleep(0)
 
 
 async def write(log: EventLog, stream: str, count: int) -> None:

@@ -9,8 +9,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from commands.stores import open_log
-from domain.log import Append, Appended, Conflict, EventLog, RecordedEvent, StoreUnavailable, Unavailable, Unknown
-from tests.commands.stores.appends import datas, must_append, new_append, new_stream
+from domain.log import Appended, Conflict, EventLog, Unavailable, Unknown
+from tests.commands.stores.appends import (
+    append_until_known,
+    datas,
+    must_append,
+    new_append,
+    new_stream,
+    read_until_answered,
+)
 from tests.commands.stores.wires import Way, Wires
 from tests.kurrentdb.double import Node
 from tests.postgres import shared
@@ -76,27 +83,7 @@ async def is_cut(log: EventLog, wires: Wires, way: Way, after: int) -> bool:
                 assert await read_until_answered(log, append.stream) == []
             case _:
                 assert isinstance(outcome, Unknown)
-        await append_until_known(log, append)
+        known = await append_until_known(log, append)
+        assert (known.current if isinstance(known, Conflict) else known.version) == len(append.events) - 1
         assert datas(await read_until_answered(log, append.stream)) == datas(append.events)
     return wires.stopped.is_set()
-
-
-async def append_until_known(log: EventLog, append: Append) -> None:
-    """As the port says: the very same append again."""
-    last = len(append.events) - 1
-    async with asyncio.timeout(30):
-        while True:
-            [outcome] = await log.append([append])
-            if isinstance(outcome, Appended | Conflict):
-                assert (outcome.current if isinstance(outcome, Conflict) else outcome.version) == last
-                return
-            await asyncio.sleep(0)
-
-
-async def read_until_answered(log: EventLog, stream: str) -> list[RecordedEvent]:
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                return await log.read_stream(stream, limit=100)
-            except StoreUnavailable:
-                await asyncio.sleep(0)

@@ -17,18 +17,18 @@ from domain.log import (
     Conflict,
     EventLog,
     LogWentBack,
-    Outcome,
-    RecordedEvent,
     StoreUnavailable,
     Unavailable,
     Unknown,
 )
 from tests.commands.stores.appends import (
+    append_until_known,
     datas,
     follow,
     must_append,
     new_append,
     new_stream,
+    read_until_answered,
     write,
 )
 from tests.commands.stores.wires import Way, Wires
@@ -82,24 +82,6 @@ async def wired(database: str, options: str = "") -> AsyncIterator[tuple[Wires, 
         await must_append(log, new_append(new_stream()))
         await log.head()
         yield wires, log
-
-
-async def append_until_known(log: EventLog, append: Append) -> Outcome:
-    """As the port says: the very same append again."""
-    async with asyncio.timeout(30):
-        while True:
-            [outcome] = await log.append([append])
-            if isinstance(outcome, Appended | Conflict):
-                return outcome
-
-
-async def read_until_answered(log: EventLog, stream: str) -> list[RecordedEvent]:
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                return await log.read_stream(stream, limit=100)
-            except StoreUnavailable:
-                await asyncio.sleep(0)
 
 
 async def stored_once(log: EventLog, append: Append) -> None:
