@@ -41,8 +41,6 @@ SCHEMES: Final = ("kurrentdb", "kurrentdb+discover", "kdb", "kdb+discover")
 
 APPEND_DEADLINE_S: Final = 5.0
 READ_DEADLINE_S: Final = 5.0
-DISCOVERY_DEADLINE_S: Final = 3.0
-"""How long it may take to find out who leads: the client itself would ask a silent cluster for half a minute."""
 CONNECT_DEADLINE_S: Final = 1.0
 """How long an append waits for a connection; before there is one, surely nothing is sent."""
 
@@ -71,16 +69,14 @@ def open_kurrentdb(url: str) -> "KurrentLog":
     """`kurrentdb://[user:password@]host:port?Tls=false`, or `kurrentdb+discover://` with the members of a cluster or a
     name for all of them; the options are those of KurrentDB's connection strings. Connects at the first call. Raises
     StoreError."""
-    password = None
+    parts = urlsplit(url)
     try:
-        parts = urlsplit(url)
-        password = parts.password
         if not parts.hostname:
             raise ValueError("it names no host")
         log = KurrentLog(_with_keepalive(url))
         log.new_client()
     except (ValueError, OSError) as error:
-        reason = str(error).replace(password or "\n", "***")
+        reason = str(error).replace(parts.password or "\n", "***")
         raise StoreError(
             f"the URL of KurrentDB is wrong: {reason}. Write kurrentdb://host:2113?Tls=false for one node without TLS, "
             "or kurrentdb+discover://user:password@host:2113?TlsCaFile=/path/to/ca.crt for a cluster"
@@ -235,9 +231,8 @@ class KurrentLog:
         if self._client is None:
             self._client = self.new_client()
         try:
-            async with asyncio.timeout(DISCOVERY_DEADLINE_S + READ_DEADLINE_S):
-                return await work(self._client)
-        except (KurrentDBClientError, grpc.RpcError, TimeoutError) as error:
+            return await work(self._client)
+        except (KurrentDBClientError, grpc.RpcError) as error:
             self._let_go()
             raise self._explain(error) from error
 
@@ -248,10 +243,9 @@ class KurrentLog:
         if self._writing is None:
             try:
                 async with self._connected() as client:
-                    async with asyncio.timeout(DISCOVERY_DEADLINE_S):
-                        await client.connect()
+                    await client.connect()
                     self._writing = _Writing(client)
-            except (KurrentDBClientError, grpc.RpcError, TimeoutError) as error:
+            except (KurrentDBClientError, grpc.RpcError) as error:
                 raise self._explain(error) from error
         writing = self._writing
         try:
@@ -282,12 +276,7 @@ class KurrentLog:
         """Nobody waits for it: a dead connection takes seconds."""
         task = asyncio.create_task(closing)
         self._closing.add(task)
-        task.add_done_callback(self._note_end)
-
-    def _note_end(self, task: asyncio.Task[None]) -> None:
-        self._closing.discard(task)
-        if not task.cancelled():
-            task.exception()  # What was never connected can't be closed, and is gone all the same.
+        task.add_done_callback(self._closing.discard)
 
     def _explain(self, error: Exception) -> StoreUnavailable:
         # gRPC's texts are long, and the first line says what is the matter.
