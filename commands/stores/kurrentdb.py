@@ -69,19 +69,27 @@ def open_kurrentdb(url: str) -> "KurrentLog":
     """`kurrentdb://[user:password@]host:port?Tls=false`, or `kurrentdb+discover://` with the members of a cluster or a
     name for all of them; the options are those of KurrentDB's connection strings. Connects at the first call. Raises
     StoreError."""
-    parts = urlsplit(url)
     try:
-        if not parts.hostname:
+        if not urlsplit(url).hostname:
             raise ValueError("it names no host")
         log = KurrentLog(_with_keepalive(url))
         log.new_client()
     except (ValueError, OSError) as error:
-        reason = str(error).replace(parts.password or "\n", "***")
+        reason = _without_password(str(error), url)
         raise StoreError(
             f"the URL of KurrentDB is wrong: {reason}. Write kurrentdb://host:2113?Tls=false for one node without TLS, "
             "or kurrentdb+discover://user:password@host:2113?TlsCaFile=/path/to/ca.crt for a cluster"
         ) from error
     return log
+
+
+def _without_password(text: str, url: str) -> str:
+    """The URL may be one that can't be parsed: the password ends at its last @, or at the first one."""
+    rest = url.partition("://")[2].partition(":")[2]
+    for password, at, _ in (rest.rpartition("@"), rest.partition("@")):
+        if at and password:
+            text = text.replace(password, "***")
+    return text
 
 
 def _with_keepalive(url: str) -> str:

@@ -253,6 +253,9 @@ async def test_a_log_that_ends_before_its_reader_is_refused(log: EventLog) -> No
     ("url", "said"),
     [
         ("kurrentdb://", "it names no host"),
+        ("kurrentdb://ann:secret@[::1/x", "IPv6"),
+        ("kurrentdb://ann:secret@℀:2113", "ann:***@"),
+        ("kurrentdb://ann:secret/secret@127.0.0.1:2113", "ann:***@"),
         ("kurrentdb://127.0.0.1:2113?Tsl=false", "TSL"),
         ("kurrentdb://127.0.0.1:2113?Tls=perhaps", "perhaps"),
         ("kurrentdb://127.0.0.1:2113", "Username and password are required"),
