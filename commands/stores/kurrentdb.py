@@ -41,8 +41,13 @@ SCHEMES: Final = ("kurrentdb", "kurrentdb+discover", "kdb", "kdb+discover")
 
 APPEND_DEADLINE_S: Final = 5.0
 READ_DEADLINE_S: Final = 5.0
+"""All in all: to find the node, to connect, to ask again where the connection broke, and to be answered."""
 CONNECT_DEADLINE_S: Final = 1.0
 """How long an append waits for a connection; before there is one, surely nothing is sent."""
+DISCOVER_DEADLINE_S: Final = 3.0
+"""How long it waits before that to hear who leads. The members that the URL names are asked one after the other, for
+GOSSIP_TIMEOUT_S each, and where there is a leader at most two of five are away."""
+GOSSIP_TIMEOUT_S: Final = 1
 
 KEEPALIVE_MS: Final = 2_000
 """A connection that is silent for so long is asked whether it lives, and is dead if it says nothing for as long."""
@@ -51,6 +56,12 @@ PAGE_MAX: Final = 256
 """The most events that a subscription hands on at once, and holds for a slow reader."""
 
 _PREFIXES: Final = tuple(f"{category}-" for category in get_args(Category))
+
+_OPTIONS: Final = {
+    "KeepAliveInterval": KEEPALIVE_MS,
+    "KeepAliveTimeout": KEEPALIVE_MS,
+    "GossipTimeout": GOSSIP_TIMEOUT_S,
+}
 
 _CHANNEL: Final = (
     # Else all clients of a process share one connection with its 100 calls, and none gets off a dead one.
@@ -66,13 +77,13 @@ T = TypeVar("T")
 
 
 def open_kurrentdb(url: str) -> "KurrentLog":
-    """`kurrentdb://[user:password@]host:port?Tls=false`, or `kurrentdb+discover://` with the members of a cluster or a
-    name for all of them; the options are those of KurrentDB's connection strings. Connects at the first call. Raises
-    StoreError."""
+    """`kurrentdb://[user:password@]host:port?Tls=false`, for a cluster with several `host:port` and a comma between
+    them, or `kurrentdb+discover://` with a name for all of them; the options are those of KurrentDB's connection
+    strings. Connects at the first call. Raises StoreError."""
     try:
         if not urlsplit(url).hostname:
             raise ValueError("it names no host")
-        log = KurrentLog(_with_keepalive(url))
+        log = KurrentLog(_with_defaults(url))
         log.new_client()
     except (ValueError, OSError) as error:
         reason = _without_password(str(error), url)
@@ -92,11 +103,11 @@ def _without_password(text: str, url: str) -> str:
     return text
 
 
-def _with_keepalive(url: str) -> str:
+def _with_defaults(url: str) -> str:
     named = {name.lower() for name in parse_qs(urlsplit(url).query)}
-    for option in ("KeepAliveInterval", "KeepAliveTimeout"):
+    for option, default in _OPTIONS.items():
         if option.lower() not in named:
-            url += f"{'&' if '?' in url else '?'}{option}={KEEPALIVE_MS}"
+            url += f"{'&' if '?' in url else '?'}{option}={default}"
     return url
 
 
@@ -239,8 +250,9 @@ class KurrentLog:
         if self._client is None:
             self._client = self.new_client()
         try:
-            return await work(self._client)
-        except (KurrentDBClientError, grpc.RpcError) as error:
+            async with asyncio.timeout(READ_DEADLINE_S):
+                return await work(self._client)
+        except (KurrentDBClientError, grpc.RpcError, TimeoutError) as error:
             self._let_go()
             raise self._explain(error) from error
 
@@ -248,18 +260,15 @@ class KurrentLog:
         """A connection that stands. Raises StoreUnavailable, and nothing was sent then."""
         if self._closed:
             raise StoreUnavailable("the log was closed")
-        if self._writing is None:
-            try:
-                async with self._connected() as client:
+        try:
+            if self._writing is None:
+                async with self._connected() as client, asyncio.timeout(DISCOVER_DEADLINE_S):
                     await client.connect()
                     self._writing = _Writing(client)
-            except (KurrentDBClientError, grpc.RpcError) as error:
-                raise self._explain(error) from error
-        writing = self._writing
-        try:
+            writing = self._writing
             async with asyncio.timeout(CONNECT_DEADLINE_S):
                 await writing.connected()
-        except (ServiceUnavailableError, TimeoutError) as error:
+        except (KurrentDBClientError, grpc.RpcError, TimeoutError) as error:
             self._let_go()
             raise self._explain(error) from error
         return writing
@@ -284,7 +293,12 @@ class KurrentLog:
         """Nobody waits for it: a dead connection takes seconds."""
         task = asyncio.create_task(closing)
         self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._closing.discard(task)
+        if not task.cancelled():
+            task.exception()  # A client that never had a connection refuses to close it, which is no harm.
 
     def _explain(self, error: Exception) -> StoreUnavailable:
         # gRPC's texts are long, and the first line says what is the matter.

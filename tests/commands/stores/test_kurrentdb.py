@@ -2,6 +2,7 @@
 test_contract.py, on the double or on a real node; what goes wrong needs the double."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -55,8 +56,9 @@ async def log(node: Node) -> AsyncIterator[EventLog]:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """It gives up soon."""
     monkeypatch.setattr(adapter, "APPEND_DEADLINE_S", 0.5)
-    monkeypatch.setattr(adapter, "READ_DEADLINE_S", 0.5)
+    monkeypatch.setattr(adapter, "READ_DEADLINE_S", 1.5)  # The client asks again for 0.8 s where nobody listens.
     monkeypatch.setattr(adapter, "CONNECT_DEADLINE_S", 0.5)
+    monkeypatch.setattr(adapter, "DISCOVER_DEADLINE_S", 0.5)
 
 
 async def repeated(log: EventLog, append: Append) -> Appended:
@@ -316,3 +318,36 @@ async def test_the_leader_is_found_by_gossip(node: Node) -> None:
     await must_append(log, append)
     assert datas(await log.read_stream(append.stream, limit=1)) == datas(append.events)
     await log.close()
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_node_that_does_not_tell_who_leads(node: Node) -> None:
+    """It accepts connections and says nothing: whoever asks is refused in time, and not when gossip gives up."""
+    node.pause()
+    unheeded: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheeded.append(context))
+    log = open_log(node.uri.replace("kdb://", "kurrentdb+discover://"))
+    append = new_append(new_stream())
+    async with asyncio.timeout(4):
+        [outcome] = await log.append([append])
+        assert isinstance(outcome, Unavailable)
+        assert "it does not answer" in outcome.reason
+        with pytest.raises(StoreUnavailable, match="it does not answer"):
+            await log.head()
+    node.resume()
+    await repeated(log, append)
+    assert datas(await log.read_stream(append.stream, limit=1)) == datas(append.events)
+    await log.close()
+    gc.collect()
+    assert unheeded == []
+
+
+async def test_a_member_that_says_nothing_leaves_time_for_the_next(node: Node, tmp_path: Path) -> None:
+    with Node(tmp_path / "silent") as silent:
+        silent.start()
+        silent.inject(Hang(), call="gossip", times=None)
+        log = open_log(f"kurrentdb://127.0.0.1:{silent.port},127.0.0.1:{node.port}?Tls=false")
+        append = new_append(new_stream())
+        await must_append(log, append)
+        assert datas(await log.read_stream(append.stream, limit=1)) == datas(append.events)
+        await log.close()
