@@ -117,7 +117,7 @@ class KurrentLog:
     def __init__(self, url: str) -> None:
         """Only `open_kurrentdb` makes one."""
         self._url = url
-        self._client: AsyncKurrentDBClient | None = None
+        self._reading: _Reading | None = None
         self._writing: _Writing | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._subscriptions: set[_Events] = set()
@@ -247,14 +247,21 @@ class KurrentLog:
     async def _read(self, work: Callable[[AsyncKurrentDBClient], Awaitable[T]]) -> T:
         if self._closed:
             raise StoreUnavailable("the log was closed")
-        if self._client is None:
-            self._client = self.new_client()
+        if self._reading is None:
+            self._reading = _Reading(self.new_client())
+        reading = self._reading
+        reading.users += 1
         try:
             async with asyncio.timeout(READ_DEADLINE_S):
-                return await work(self._client)
+                return await work(reading.client)
         except (KurrentDBClientError, grpc.RpcError, TimeoutError) as error:
-            self._let_go()
+            if reading is self._reading:
+                self._let_go()
             raise self._explain(error) from error
+        finally:
+            reading.users -= 1
+            if reading is not self._reading and not reading.users:
+                self._end(reading.client.close())
 
     async def _write(self) -> "_Writing":
         """A connection that stands. Raises StoreUnavailable, and nothing was sent then."""
@@ -283,11 +290,11 @@ class KurrentLog:
 
     def _let_go(self) -> None:
         """The next call connects anew, and finds out who leads."""
-        if self._client is not None:
-            self._end(self._client.close())
+        if self._reading is not None and not self._reading.users:
+            self._end(self._reading.client.close())
         if self._writing is not None:
             self._end(self._writing.channel.close(grace=0))
-        self._client = self._writing = None
+        self._reading = self._writing = None
 
     def _end(self, closing: Coroutine[Any, Any, None]) -> None:
         """Nobody waits for it: a dead connection takes seconds."""
@@ -314,6 +321,15 @@ class _Events(asyncio.Queue[RecordedEvent | StoreUnavailable]):
         while not self.empty():
             self.get_nowait()
         self.put_nowait(error)
+
+
+class _Reading:
+    """The connection for reads. Once it is let go, the last of its users closes it: to others, who may be answered yet,
+    a client that is closed under them raises anything."""
+
+    def __init__(self, client: AsyncKurrentDBClient) -> None:
+        self.client = client
+        self.users = 0
 
 
 class _Writing:

@@ -35,7 +35,7 @@ from domain.log import (
 )
 from tests.commands.stores.appends import datas, follow, must_append, new_append, new_event, new_stream
 from tests.kurrentdb.double import Node
-from tests.kurrentdb.faults import Action, Cut, Hang, Kill, NotLeader, Point, Refuse
+from tests.kurrentdb.faults import Action, Cut, Fail, Hang, Kill, NotLeader, Point, Refuse
 
 
 @pytest.fixture
@@ -246,6 +246,23 @@ async def test_a_log_that_ends_before_its_reader_is_refused(log: EventLog) -> No
     async with aclosing(log.subscribe(after=beyond)) as batches:
         with pytest.raises(StoreUnavailable, match="another log, or an older backup"):
             await anext(batches)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_read_that_fails_leaves_the_others_alone(node: Node, log: EventLog) -> None:
+    """They share its connection, which is let go."""
+    hanging, late = new_append(new_stream()), new_append(new_stream())
+    await log.append([hanging, late])
+    hang = node.inject(Hang(), call="read", stream=hanging.stream, times=None)
+    node.inject(Fail("INTERNAL"), call="read", stream=late.stream)
+    failing = asyncio.create_task(log.read_stream(hanging.stream, limit=1))
+    await asyncio.to_thread(hang.until_hit)
+    await asyncio.sleep(1.2)  # The other one waits to ask again when it fails.
+    assert datas(await log.read_stream(late.stream, limit=1)) == datas(late.events)
+    with pytest.raises(StoreUnavailable, match="it does not answer"):
+        await failing
+    node.clear()
+    assert datas(await log.read_stream(hanging.stream, limit=1)) == datas(hanging.events)
 
 
 # Opening
