@@ -61,6 +61,8 @@ _OPTIONS: Final = {
     "KeepAliveInterval": KEEPALIVE_MS,
     "KeepAliveTimeout": KEEPALIVE_MS,
     "GossipTimeout": GOSSIP_TIMEOUT_S,
+    # Whoever appends or reads tries again by a count of its own, and ten times that is half a minute without a refusal.
+    "MaxDiscoverAttempts": 1,
 }
 
 _CHANNEL: Final = (
