@@ -83,8 +83,14 @@ def open_kurrentdb(url: str) -> "KurrentLog":
     them, or `kurrentdb+discover://` with a name for all of them; the options are those of KurrentDB's connection
     strings. Connects at the first call. Raises StoreError."""
     try:
-        if not urlsplit(url).hostname:
+        parts = urlsplit(url)
+        if not parts.hostname:
             raise ValueError("it names no host")
+        if "@" in url and "@" not in parts.netloc:
+            # What stands before it would be taken for the host, and told to everybody.
+            raise ValueError(
+                f"{url} can be read in two ways, so write @ / ? and # in a password as %40 %2F %3F and %23"
+            )
         log = KurrentLog(_with_defaults(url))
         log.new_client()
     except (ValueError, OSError) as error:

@@ -275,6 +275,8 @@ async def test_a_read_that_fails_leaves_the_others_alone(node: Node, log: EventL
         ("kurrentdb://ann:secret@[::1/x", "IPv6"),
         ("kurrentdb://ann:secret@℀:2113", "ann:***@"),
         ("kurrentdb://ann:secret/secret@127.0.0.1:2113", "ann:***@"),
+        ("kurrentdb://ann:12?secret@127.0.0.1:2113", "ann:***@"),
+        ("kurrentdb://ann:secret#secret@127.0.0.1:2113?Tls=false", "ann:***@"),
         ("kurrentdb://127.0.0.1:2113?Tsl=false", "TSL"),
         ("kurrentdb://127.0.0.1:2113?Tls=perhaps", "perhaps"),
         ("kurrentdb://127.0.0.1:2113", "Username and password are required"),
