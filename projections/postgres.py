@@ -42,6 +42,7 @@ _PAGE: Final = 1_000
 
 _numbers = count(1)
 _all: Final["WeakSet[PostgresDatabase]"] = WeakSet()
+"""Of this process, at whichever server."""
 
 
 def open_postgres(url: str, schema: str, *, read_only: bool = False) -> "PostgresDatabase":
@@ -207,9 +208,7 @@ class PostgresDatabase:
         try:
             yield self._session
         except Broken as broken:
-            # Whoever waits keeps the loop from everybody else: a server that says nothing is waited for once.
-            silent = isinstance(broken, Silent)
-            for each in [each for each in _all if silent and each._address == self._address] or [self]:
+            for each in self._neighbours() if isinstance(broken, Silent) else [self]:
                 each._lose(str(broken))
             raise DatabaseUnavailable(explain(self._address.place, str(broken))) from broken
         except Refused as refused:
@@ -222,6 +221,11 @@ class PostgresDatabase:
             if refused.sqlstate.startswith(_TROUBLE):
                 raise DatabaseUnavailable(reason) from refused
             raise StatementFailed(f"{refused} (SQLSTATE {refused.sqlstate})") from refused
+
+    def _neighbours(self) -> "list[PostgresDatabase]":
+        """All at the same server, this one included. Whoever waits keeps the loop from everybody else, so a server that
+        says nothing is waited for once."""
+        return [each for each in _all if each._address == self._address]
 
     def _lose(self, why: str) -> None:
         if self._session is not None:

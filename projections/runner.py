@@ -36,6 +36,8 @@ TRIES_IN_SILENCE: Final = 3
 RECONNECT_MAX_S: Final = 1.0
 """Nobody can read meanwhile: a server that is back is to be noticed soon."""
 CHECKPOINT_PAUSE_S: Final = 30.0
+_EXPECTED: Final = (StoreUnavailable, ParkedFull, TrackingAhead, OtherLog)
+"""They say all themselves, without a traceback."""
 
 
 class Retried(msgspec.Struct, frozen=True, kw_only=True):
@@ -295,9 +297,7 @@ class Runner:
         name, position = self._model.name, self.position
         # The 1st, 2nd, 4th, 8th … time.
         if self.tries.bit_count() == 1:
-            expected = isinstance(error, StoreUnavailable | ParkedFull | TrackingAhead | OtherLog) or is_file_trouble(
-                error
-            )
+            expected = isinstance(error, _EXPECTED) or is_file_trouble(error)
             logger.warning(
                 "the read model %r stands at position %d (try %d): %r", name, position, self.tries, error,
                 exc_info=None if expected else error,
