@@ -6,6 +6,7 @@ in binary, costs 4.
 """
 
 import asyncio
+import select
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import monotonic
@@ -56,6 +57,8 @@ class Session:
         self._connection = connection
         self._pgconn = connection.pgconn
         self._socket = self._pgconn.socket
+        self._readable = select.poll()
+        self._readable.register(self._socket, select.POLLIN)
         self._heard = heard
         self._loop = asyncio.get_running_loop()
         self._asked: deque[Answer] = deque()
@@ -147,6 +150,17 @@ class Session:
             self.end(str(error))
 
     def _read(self) -> None:
+        lost = self._take_in()
+        # libuv tells of a reset once, and watches no longer: what has come together with the last bytes is read now.
+        while self._asked and not lost and self._readable.poll(0):
+            lost = self._take_in()
+        while (notification := self._pgconn.notifies()) is not None:
+            self._heard(notification.be_pid)
+        if lost or self._farewell or self._pgconn.status != ConnStatus.OK:
+            self.end(self._farewell or lost or self._pgconn.get_error_message())
+
+    def _take_in(self) -> str:
+        """Reads what is there, and answers what is answered by it; why the connection is lost, or nothing."""
         try:
             self._pgconn.consume_input()
         except psycopg.Error as error:
@@ -154,10 +168,7 @@ class Session:
         else:
             lost = ""
         self._settle()  # What came before the end still counts.
-        while (notification := self._pgconn.notifies()) is not None:
-            self._heard(notification.be_pid)
-        if lost or self._farewell or self._pgconn.status != ConnStatus.OK:
-            self.end(self._farewell or lost or self._pgconn.get_error_message())
+        return lost
 
     def _note(self, notice: Diagnostic) -> None:
         # The end itself may come a moment later.

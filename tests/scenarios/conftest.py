@@ -30,10 +30,11 @@ class StoreServer(Protocol):
         ...
 
 
-def place_events(data: Path, url: str) -> Path:
-    """Makes a data folder whose events are at the URL."""
+def place_events(data: Path, url: str, *, readmodels: str | None = None) -> Path:
+    """Makes a data folder whose events are at the URL, and its read models at theirs."""
     data.mkdir(mode=0o700)
-    (data / "signet.toml").write_text(f'events = "{url}"\n')
+    settings = [f'events = "{url}"', *([f'readmodels = "{readmodels}"'] if readmodels else [])]
+    (data / "signet.toml").write_text("\n".join(settings) + "\n")
     return data
 
 
@@ -79,7 +80,8 @@ class _Postgres:
 def _own_postgres(folder: Path) -> Iterator[tuple[Path, StoreServer]]:
     server = Server.start(18)
     try:
-        yield place_events(folder / "data", server.url(server.new_database())), _Postgres(server)
+        url = server.url(server.new_database())
+        yield place_events(folder / "data", url, readmodels=url), _Postgres(server)
     finally:
         server.stop()
 
@@ -92,7 +94,7 @@ def _own_kurrentdb(folder: Path) -> Iterator[tuple[Path, StoreServer]]:
 
 @pytest.fixture(params=[_own_postgres, _own_kurrentdb], ids=["postgres", "kurrentdb"])
 def breakable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, StoreServer]]:
-    """The data folder of an engine, and the server that has its log."""
+    """The data folder of an engine, and the server that has its log, and on PostgreSQL its read models too."""
     yield from request.param(tmp_path)
 
 

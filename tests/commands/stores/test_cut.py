@@ -2,11 +2,15 @@
 is read, before it is stored, after that, and in the middle of the answer."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 import pytest
+import uvloop
 
 from commands.stores import open_log
 from domain.log import Appended, Conflict, EventLog, Unavailable, Unknown
@@ -39,6 +43,11 @@ def kurrentdb(folder: Path) -> Iterator[str]:
 SERVERS = {"postgres-18": postgres(18), "postgres-16": postgres(16), "kurrentdb": kurrentdb}
 STEPS = {"postgres-18": 11, "postgres-16": 37, "kurrentdb": 23}
 """How many bytes more each time; a cut costs ten times as much where HTTP/2 has to be set up again."""
+
+
+WAIT_S: Final = 10
+SOON_S: Final = 0.1
+"""Enough for what was sent over loopback to be there."""
 
 
 @pytest.fixture(params=SERVERS)
@@ -87,3 +96,34 @@ async def is_cut(log: EventLog, wires: Wires, way: Way, after: int) -> bool:
         assert (known.current if isinstance(known, Conflict) else known.version) == len(append.events) - 1
         assert datas(await read_until_answered(log, append.stream)) == datas(append.events)
     return wires.stopped.is_set()
+
+
+async def test_a_reset_that_comes_together_with_a_part_of_the_answer_is_noticed_at_once() -> None:
+    """libuv tells of a reset once, and watches the socket no longer; the rest was awaited until the deadline."""
+    url = shared(18).url(shared(18).new_database())
+    port, loop = urlsplit(url).port, asyncio.get_running_loop()
+    assert port is not None
+
+    async with Wires.to(port) as wires:
+
+        async def stop(after: int) -> None:
+            wires.stop(Way.DOWN, after=after, resets=True)
+
+        cut = partial(asyncio.run_coroutine_threadsafe, loop=loop)
+        through = f"{url.replace(f':{port}', f':{wires.port}')}?deadline_ms=60000"
+        await asyncio.to_thread(uvloop.run, lose_answers(through, lambda after: cut(stop(after)).result()))
+
+
+async def lose_answers(url: str, cut: Callable[[int], None]) -> None:
+    log = open_log(url)
+    try:
+        for after in range(5, 150, 12):
+            await must_append(log, new_append(new_stream()))
+            cut(after)
+            appending = asyncio.create_task(log.append([new_append(new_stream())]))
+            await asyncio.sleep(0)  # It is sent.
+            time.sleep(SOON_S)  # noqa: ASYNC251 - so that the loop meets both at once
+            [outcome] = await asyncio.wait_for(appending, WAIT_S)
+            assert isinstance(outcome, Unknown), after
+    finally:
+        await log.close()
