@@ -24,11 +24,12 @@ import msgspec
 
 from commands.keyring import FileKeyring
 from commands.keyring_backup import last_backup, remedy
-from commands.stores import open_log
+from commands.stores import check_store, open_log
 from domain.codec import CODEC, Event
 from domain.log import START, NoLog, StoreError
 from ops.datafolder import DISK_MIN_BYTES, KEYRING, free_bytes, is_owned, read_server_file
 from ops.errors import OpsError
+from ops.parking import MODELS
 from ops.settings import Settings
 from projections.database import CantOpen
 
@@ -125,10 +126,11 @@ def check_files(_: Settings) -> Finding:
 
 
 def check_log(settings: Settings) -> Finding:
-    """Whether it can be reached and read."""
+    """Whether it can be reached, read and written, by the checks that the engine makes when it opens it."""
     if settings.has_no_log:
         return _ok("log", "there is none yet")
     try:
+        check_store(settings.events_url)
         head = asyncio.run(_head(settings))
     except NoLog:
         return _ok("log", f"{settings.events_shown}: there is none yet")
@@ -138,12 +140,12 @@ def check_log(settings: Settings) -> Finding:
 
 
 def check_readmodels(settings: Settings) -> Finding:
-    """Whether their place answers; beside a running engine it is only looked at."""
+    """Whether an engine could open them, as far as it can be told beside one that has them open."""
     if settings.readmodels:
         from projections.postgres import check_postgres
 
         try:
-            check_postgres(settings.readmodels)
+            check_postgres(settings.readmodels, [model.schema_name() for model in MODELS])
         except CantOpen as error:
             return _fail("read models", str(error), "mend it: nothing can be read without them")
     return _ok("read models", settings.readmodels_shown)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 _BY_SQLSTATE: Final = {
-    "25006": "it is a standby, or only to be read: name the primary in the URL",
+    "25006": "it is only to be read: name the primary in the URL, or see to default_transaction_read_only",
     "53100": "make room on the server's disk",
     "53300": "end other programs' connections, or raise max_connections",
 }

@@ -9,6 +9,7 @@ from threading import Event, Timer
 from typing import Any, Final, NoReturn
 
 import psycopg
+from psycopg.sql import Identifier
 
 SERVER_MIN: Final = 15
 
@@ -56,6 +57,29 @@ class Opening(ABC):
         encoding = info.parameter_status("server_encoding")
         if encoding != "UTF8":
             self.refuse(f"its encoding is {encoding}: make the database with ENCODING 'UTF8'")
+
+    def check_takes_writes(self) -> None:
+        if self.value("SELECT pg_is_in_recovery()"):
+            self.refuse("it is a standby: name the primary in the URL")
+        if self.value("SHOW default_transaction_read_only") == "on":
+            # Somebody wants it so, for a migration, say: it is not overridden.
+            self.refuse(
+                "it is only to be read: ALTER DATABASE (or ROLE) … SET default_transaction_read_only = off, "
+                "or name another database in the URL"
+            )
+
+    def lacks_schema(self, schema: str) -> bool:
+        # Not by to_regnamespace: it may tell what was so before a lock was waited for.
+        return bool(self.value("SELECT count(*) = 0 FROM pg_namespace WHERE nspname = %s", schema))
+
+    def check_may_make_tables(self, schema: str) -> None:
+        """In the schema, and the schema itself where it is missing."""
+        if self.lacks_schema(schema):
+            if not self.value("SELECT has_database_privilege(current_database(), 'CREATE')"):
+                self.refuse("this user may make no schema: GRANT CREATE ON DATABASE … to it, or name another user")
+        elif not self.value("SELECT has_schema_privilege(%s, 'CREATE')", schema):
+            name = Identifier(schema).as_string()
+            self.refuse(f"this user may make no table: GRANT CREATE ON SCHEMA {name} TO it, or name another user")
 
     def value(self, query: str, *parameters: object) -> Any:
         """The one value that the query gives."""

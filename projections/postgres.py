@@ -9,7 +9,7 @@ server: one for the position, one for the rows and the commit.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from time import monotonic
@@ -52,9 +52,10 @@ def open_postgres(url: str, schema: str, *, read_only: bool = False) -> "Postgre
     return PostgresDatabase(address, schema, connect(address, schema, read_only=read_only))
 
 
-def check_postgres(url: str) -> None:
-    """Whether read models can be kept there. Changes nothing. Raises CantOpen."""
-    check(parse(url))
+def check_postgres(url: str, schemas: Sequence[str]) -> None:
+    """Whether an engine could write these schemas, or make them: the checks of `open_postgres`, and nothing is changed.
+    Raises CantOpen."""
+    check(parse(url), schemas)
 
 
 class PostgresDatabase:

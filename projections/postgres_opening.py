@@ -1,6 +1,6 @@
 """How a read model's schema in PostgreSQL is opened: what is looked at, made where it is missing, and locked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn
 from zlib import crc32
 
@@ -54,13 +54,12 @@ def connect(address: Address, schema: str, *, read_only: bool) -> Session:
         raise
 
 
-def check(address: Address) -> None:
-    """Whether there is a database in which read models can be kept. Raises CantOpen."""
+def check(address: Address, schemas: Sequence[str]) -> None:
+    """Whether they could be opened to be written, but for their locks. Changes nothing. Raises CantOpen."""
     try:
         with psycopg.connect(address.conninfo, autocommit=True) as connection, in_time(connection):
-            opening = _Opening(address, "", connection)
-            opening.check_server()
-            opening.check_database()
+            for schema in schemas:
+                _Opening(address, schema, connection).check()
     except psycopg.Error as error:
         raise CantOpen(explain(address.place, str(error), error.sqlstate)) from error
 
@@ -71,6 +70,12 @@ class _Opening(Opening):
         self._address = address
         self._schema = schema
 
+    def check(self) -> None:
+        self.check_server()
+        self._set(_SETTINGS)
+        self.check_takes_writes()
+        self._check_rights()
+
     def run(self, *, read_only: bool) -> None:
         self.check_server()
         settings = _SETTINGS | {"search_path": Identifier(self._schema).as_string()}
@@ -78,18 +83,11 @@ class _Opening(Opening):
             settings["default_transaction_read_only"] = "on"
         self._set(settings)
         if not read_only:
-            self.check_primary()
+            self.check_takes_writes()
             self._lock()
-            self._make()
-
-    def check_primary(self) -> None:
-        if self.value("SELECT pg_is_in_recovery()"):
-            self.refuse("it is a standby: name the primary in the URL")
-
-    def check_database(self) -> None:
-        self.check_primary()
-        if not self.value("SELECT has_database_privilege(current_database(), 'CREATE')"):
-            self.refuse("this user may make no schema: GRANT CREATE ON DATABASE … to it, or name another user")
+            self._check_rights()
+            if self.lacks_schema(self._schema):
+                self._connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(self._schema)))
 
     def _lock(self) -> None:
         keys = (_WRITERS, crc32(self._schema.encode()) - 2**31)
@@ -109,12 +107,31 @@ class _Opening(Opening):
         who = f" (session {row[0]}, from {row[1] or 'somewhere'})" if row else ""
         return f"another engine writes the schema {self._schema}{who}: stop it, or name another database in the URL"
 
-    def _make(self) -> None:
-        if self.value("SELECT to_regnamespace(quote_ident(%s)) IS NULL", self._schema):
-            self.check_database()
-            self._connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(self._schema)))
-        elif not self.value("SELECT has_schema_privilege(%s, 'CREATE, USAGE')", self._schema):
-            self.refuse(f"the schema {self._schema} is another user's: ALTER SCHEMA … OWNER TO …, or name that user")
+    def _check_rights(self) -> None:
+        """To make what is missing, and to write what is there."""
+        if not self.lacks_schema(self._schema):
+            if not self.value("SELECT has_schema_privilege(%s, 'USAGE')", self._schema):
+                self.refuse(
+                    f"the schema {self._schema} is another user's: ALTER SCHEMA … OWNER TO …, or name that user"
+                )
+            tables, forbidden = self._tables()
+            if forbidden:
+                rights = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {self._schema} TO it"
+                self.refuse(f"this user lacks rights: {rights}, or name another user")
+            if tables:
+                return
+        self.check_may_make_tables(self._schema)
+
+    def _tables(self) -> tuple[int, int]:
+        """How many there are in the schema, and how many of them this user may not read and write."""
+        may = " AND ".join(f"has_table_privilege(oid, '{each}')" for each in ("SELECT", "INSERT", "UPDATE", "DELETE"))
+        row = self._connection.execute(
+            f"SELECT count(*), count(*) FILTER (WHERE NOT ({may})) FROM pg_class WHERE relkind = 'r'"
+            " AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s)".encode(),
+            (self._schema,),
+        ).fetchone()
+        assert row is not None
+        return row[0], row[1]
 
     def _set(self, settings: Mapping[str, str]) -> None:
         query = "SELECT " + ", ".join(["set_config(%s, %s, false)"] * len(settings))

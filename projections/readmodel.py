@@ -209,7 +209,9 @@ class ReadModel(ABC):
         self.db.close()
 
     def _create(self) -> None:
-        self._execute(_CATALOGUE + SCHEMA)
+        # Whoever may make no tables is not asked to where they are there.
+        if not all(self.db.has_table(name) for name in ("readmodel", "parked", "skipped")):
+            self._execute(_CATALOGUE + SCHEMA)
         stands = self.db.query_one("SELECT name, version FROM readmodel")
         if stands is None:
             self._execute(self.schema)

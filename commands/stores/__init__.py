@@ -3,7 +3,16 @@
 from commands.stores.sqlite import open_sqlite
 from domain.log import EventLog, StoreError
 
-__all__ = ["open_log"]
+__all__ = ["check_store", "open_log"]
+
+
+def check_store(url: str) -> None:
+    """Whether an engine may write the log that the URL names, or make it; changes nothing. Raises StoreError, NoLog
+    where the engine would make it. Only PostgreSQL tells it beforehand: elsewhere `open_log` and a read tell all."""
+    if url.startswith(("postgresql:", "postgres:")):
+        from commands.stores.postgres import check_postgres
+
+        check_postgres(url)
 
 
 def open_log(url: str, *, read_only: bool = False) -> EventLog:

@@ -55,6 +55,13 @@ def open_postgres(url: str, *, read_only: bool = False) -> "PostgresLog":
     return PostgresLog(address, recorder)
 
 
+def check_postgres(url: str) -> None:
+    """Whether an engine could open it: makes the checks of `open_postgres`, and changes nothing. Raises StoreError,
+    NoLog where the engine would make the table."""
+    address = parse(url)
+    prepare(address, sql.Recorder(address.schema), make=False)
+
+
 class PostgresLog:
     """Two connections, one to append and one to read, made when they are needed and anew when they are lost."""
 

@@ -10,7 +10,7 @@ from postgres.errors import Remedies
 _REMEDIES: Final = Remedies("the event log", {
     "42501": "let the table's owner grant this user what is missing, or name another user",
     "42P01": "the table is gone: restore it from a backup",
-    "55P03": "another session holds the table's lock: pg_locks tells which; end it, or wait for it",
+    "55P03": "another session holds a lock: pg_locks tells which; end it, or wait for it",
     "57014": "the server is too slow: see what it does, or raise statement_timeout_ms in the URL",
 })  # fmt: skip
 

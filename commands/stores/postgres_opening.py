@@ -18,11 +18,12 @@ _ONE_AT_A_TIME = 0x5369676E6574
 _log = logging.getLogger(__name__)
 
 
-def prepare(address: Address, recorder: Recorder) -> None:
-    """Makes the table where it is missing, if it may. Blocks until the server has answered. Raises StoreError."""
+def prepare(address: Address, recorder: Recorder, *, make: bool = True) -> None:
+    """Makes the table where it is missing, if it may; without `make` nothing is changed. Blocks until the server has
+    answered. Raises StoreError, NoLog where the table is missing and not made."""
     try:
         with psycopg.connect(address.conninfo, autocommit=True) as connection, in_time(connection):
-            _Opening(address, recorder, connection).run()
+            _Opening(address, recorder, connection).run(make=make)
     except psycopg.Error as error:
         raise StoreError(explain(address.place, str(error), error.sqlstate)) from error
 
@@ -33,29 +34,40 @@ class _Opening(Opening):
         self._address = address
         self._recorder = recorder
 
-    def run(self) -> None:
+    def run(self, *, make: bool) -> None:
+        self._bound()
         self.check_server()
-        self._check_role()
+        if not self._address.read_only:
+            self._check_role()
         if self.value("SELECT to_regclass(%s) IS NULL", self._recorder.table_name):
+            self._check_may_make_table()
+            if not make:
+                raise NoLog(explain(self._address.place, "there is no event log yet: the engine makes it", ""))
             self._make_table()
         self._check_table()
         self._check_rights()
 
+    def _bound(self) -> None:
+        """No statement waits longer than those of the engine: somebody may hold a lock."""
+        settings = "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false)"
+        self.value(settings, str(self._address.statement_timeout_ms), str(self._address.lock_timeout_ms))
+
     def _check_role(self) -> None:
         """Whether it takes what is asked of it here: writes, and those that last."""
-        if not self._address.read_only and self.value("SELECT pg_is_in_recovery()"):
-            self.refuse("it is a standby: name the primary in the URL, or only read it")
+        self.check_takes_writes()
         if self.value("SHOW fsync") == "off":
             _log.warning("the server of the event log has fsync off: a power cut loses events that were acknowledged")
 
-    def _make_table(self) -> None:
+    def _check_may_make_table(self) -> None:
         if self._address.read_only:
             reason = "there is no event log: correct the URL, or start the engine, which makes it"
             raise NoLog(explain(self._address.place, reason, ""))
-        self._connection.execute(SQL("SET statement_timeout = {}").format(self._address.statement_timeout_ms))
+        self.check_may_make_tables(self._address.schema)
+
+    def _make_table(self) -> None:
         with self._connection.transaction():
             self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ONE_AT_A_TIME,))
-            if self.value("SELECT to_regnamespace(quote_ident(%s)) IS NULL", self._address.schema):
+            if self.lacks_schema(self._address.schema):
                 self._connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(self._address.schema)))
             for statement in self._recorder.create_statements:
                 self._connection.execute(statement)

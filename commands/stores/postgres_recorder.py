@@ -92,7 +92,7 @@ class Recorder(PostgresApplicationRecorder):
     def write_statements(self) -> dict[bytes, bytes]:
         lock = cast(Composed, self.lock_table_statements[-1])
         return {
-            BEGIN.name: b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+            BEGIN.name: b"BEGIN ISOLATION LEVEL READ COMMITTED",
             LOCK.name: lock.as_string().encode(),
             b"insert": self._sql(_INSERT),
             COMMIT.name: b"COMMIT",
@@ -115,7 +115,6 @@ class Recorder(PostgresApplicationRecorder):
 def settings(address: Address, server_version: int, *, read_only: bool) -> bytes:
     """A query that sets them for the session."""
     wanted: dict[str, object] = {
-        "default_transaction_read_only": "on" if read_only else "off",
         "statement_timeout": address.statement_timeout_ms,
         "lock_timeout": address.lock_timeout_ms,
         # A client that stops in the middle of an append doesn't keep the lock.
@@ -129,6 +128,8 @@ def settings(address: Address, server_version: int, *, read_only: bool) -> bytes
         "enable_bitmapscan": "off",
         "jit": "off",
     }
+    if read_only:  # else it is as the server wants it
+        wanted["default_transaction_read_only"] = "on"
     if server_version >= 170_000:
         wanted["transaction_timeout"] = 2 * address.deadline_ms
     calls = [f"set_config('{name}', '{value}', false)" for name, value in wanted.items()]

@@ -1,7 +1,7 @@
 """What a `postgresql://user:password@host:port/database` URL says: where the server is, and how long it may take.
 
     schema=public               where the table is; it is made where it is missing
-    lock_timeout_ms=2000        how long an append waits in the server for those of others
+    lock_timeout_ms=2000        how long an append, or the opening, waits in the server for locks of others
     statement_timeout_ms=4000   how long a statement may take in the server
     deadline_ms=5000            how long an answer may take, seen from here
     connect_timeout=3           seconds for each host (libpq's own)

@@ -4,7 +4,7 @@ import os
 import re
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from ops.checkup import CHECKS, Finding, look
 from ops.cli import command_line
 from ops.datafolder import KEYRING
 from ops.engine import engine
+from ops.errors import OpsError
+from ops.node import Node
+from ops.parking import MODELS
 from ops.settings import Settings, load_settings
 from signet_client import Client
 from tests import postgres
@@ -92,6 +95,93 @@ async def test_a_log_on_a_server(data: Path, monkeypatch: pytest.MonkeyPatch) ->
     await log.close()
     code, report = run("--data", str(data))
     assert [each["name"] for each in report["findings"] if each["level"] == "fail"] == ["keyring"]
+
+
+@pytest.fixture
+def mortal() -> Iterator[postgres.Server]:
+    server = postgres.Server.start(18)
+    yield server
+    server.stop()
+
+
+async def refusal(data: Path) -> str:
+    with pytest.raises(OpsError) as refused:
+        async with Node.open(load_settings(data)):
+            pass
+    return str(refused.value)
+
+
+async def test_a_standby_is_told_by_the_doctor_and_at_the_start(
+    data: Path, mortal: postgres.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = mortal.new_database()
+    monkeypatch.setenv("SIGNET_EVENTS", mortal.url(database))
+    async with Node.open(load_settings(data)):
+        pass
+    mortal.kill()
+    mortal.restart(standby=True)
+    told = "it is a standby: name the primary in the URL"
+    assert failures(data) == {"log": f"the event log at 127.0.0.1:{mortal.port}/{database}: {told}"}
+    assert told in await refusal(data)
+    monkeypatch.delenv("SIGNET_EVENTS")
+    monkeypatch.setenv("SIGNET_READMODELS", mortal.url(database))
+    assert failures(data) == {"read models": f"the read models at 127.0.0.1:{mortal.port}/{database}: {told}"}
+    assert told in await refusal(data)
+
+
+@pytest.mark.parametrize("before_the_first_start", [True, False])
+async def test_a_database_that_is_only_to_be_read_is_told_by_the_doctor_and_at_the_start(
+    data: Path, monkeypatch: pytest.MonkeyPatch, before_the_first_start: bool
+) -> None:
+    server = postgres.shared(18)
+    database = server.new_database()
+    for setting in ("SIGNET_EVENTS", "SIGNET_READMODELS"):
+        monkeypatch.setenv(setting, server.url(database))
+    if not before_the_first_start:
+        async with Node.open(load_settings(data)):
+            pass
+    with server.admin() as admin:
+        admin.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on".encode())
+    failed = failures(data)
+    assert failed.keys() == {"log", "read models"}
+    for told in (*failed.values(), await refusal(data)):
+        assert "it is only to be read: ALTER DATABASE (or ROLE) … SET default_transaction_read_only = off" in told
+
+
+async def test_a_user_who_may_make_nothing_is_well_where_all_is_made(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = postgres.shared(18)
+    database = server.new_database()
+    for setting in ("SIGNET_EVENTS", "SIGNET_READMODELS"):
+        monkeypatch.setenv(setting, server.url(database))
+    async with Node.open(load_settings(data)):
+        pass
+    user = f"tenant_of_{database}"
+    schemas = ["public", *(model.schema_name() for model in MODELS)]
+    with server.admin(database) as admin:
+        admin.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{postgres.PASSWORD}'".encode())
+        for schema in schemas:
+            admin.execute(f"GRANT USAGE ON SCHEMA {schema} TO {user}".encode())
+            admin.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {user}".encode())
+            admin.execute(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA {schema} TO {user}".encode())
+    theirs = server.url(database, user=user)
+    for setting in ("SIGNET_EVENTS", "SIGNET_READMODELS"):
+        monkeypatch.setenv(setting, theirs)
+    assert failures(data) == {}
+    async with engine(data, {"events": theirs, "readmodels": theirs, "log_level": "error"}) as running:
+        await (await Client.register(running.url, "Ann", data / "ann.db")).close()
+    with server.admin(database) as admin:
+        admin.execute(f"REVOKE INSERT ON stored_events FROM {user}".encode())
+        admin.execute(f"DROP SCHEMA {schemas[1]} CASCADE".encode())
+    failed = failures(data)
+    assert "lacks rights: GRANT INSERT ON" in failed["log"]
+    assert "may make no schema: GRANT CREATE ON DATABASE" in failed["read models"]
+
+
+def failures(data: Path) -> dict[str, str]:
+    _, report = run("--data", str(data))
+    return {each["name"]: each["text"] for each in report["findings"] if each["level"] == "fail"}
 
 
 def run(*arguments: str) -> tuple[int, dict[str, Any]]:

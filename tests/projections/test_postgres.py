@@ -26,7 +26,7 @@ from projections.readmodel import ReadModel, ReadModelError, ReadModelStopped
 from projections.receipts import Receipts
 from projections.runner import Runner
 from tests import postgres
-from tests.postgres import ENGINE, Server
+from tests.postgres import ENGINE, PASSWORD, Server
 from tests.projections import stores
 from tests.projections.eventful import eventful
 from tests.projections.histories import History, fold, record
@@ -129,8 +129,8 @@ def test_what_hinders_the_start_is_told_with_the_remedy(shared: Server, url: str
             Inbox.open(wrong)
         assert "secret" not in str(failure.value)
         with pytest.raises(CantOpen, match=told):
-            check_postgres(wrong)
-    check_postgres(url)
+            check_postgres(wrong, [Inbox.schema_name()])
+    check_postgres(url, [Inbox.schema_name()])
 
 
 def test_a_schema_of_somebody_else_is_told(shared: Server, url: str) -> None:
@@ -142,8 +142,47 @@ def test_a_schema_of_somebody_else_is_told(shared: Server, url: str) -> None:
         Inbox.open(url)
     with shared.admin(database) as admin:
         admin.execute(f"GRANT ALL ON SCHEMA {Inbox.schema_name()} TO {ENGINE}".encode())
-    with pytest.raises(ReadModelError, match=r"permission denied for .*readmodel.*GRANT"):
+    refused(url, r"lacks rights: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA")
+
+
+def refused(url: str, told: str) -> None:
+    """By the opening, and by the check of it."""
+    with pytest.raises(ReadModelError, match=told):
         Inbox.open(url)
+    with pytest.raises(CantOpen, match=told):
+        check_postgres(url, [Inbox.schema_name()])
+
+
+def test_the_right_to_make_is_asked_for_only_where_something_is_to_be_made(shared: Server, url: str) -> None:
+    """A schema that stands needs no right to make schemas, and tables that stand none at all."""
+    database, schema = url.rpartition("/")[2], Inbox.schema_name()
+    user = f"tenant_of_{database}"
+    theirs = shared.url(database, user=user)
+    with shared.admin(database) as admin:
+        admin.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}'".encode())
+        refused(theirs, "may make no schema: GRANT CREATE ON DATABASE")
+        admin.execute(f"CREATE SCHEMA {schema}; GRANT USAGE ON SCHEMA {schema} TO {user}".encode())
+        refused(theirs, f'may make no table: GRANT CREATE ON SCHEMA "{schema}" TO it')
+        admin.execute(f"GRANT CREATE ON SCHEMA {schema} TO {user}".encode())
+        check_postgres(theirs, [schema])
+        Inbox.open(theirs).close()
+        admin.execute(f"REVOKE CREATE ON SCHEMA {schema} FROM {user}".encode())
+    check_postgres(theirs, [schema])
+    Inbox.open(theirs).close()
+
+
+def test_a_database_that_is_only_to_be_read(shared: Server, url: str) -> None:
+    """Before it has the schema and later; `signet parked` reads it all the same."""
+    told = r"only to be read: ALTER DATABASE .* SET default_transaction_read_only = off"
+    alter = f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_read_only = "
+    with shared.admin() as admin:
+        admin.execute(f"{alter} on".encode())
+        refused(url, told)
+        admin.execute(f"{alter} off".encode())
+        Inbox.open(url).close()
+        admin.execute(f"{alter} on".encode())
+        refused(url, told)
+    Inbox.database(url, read_only=True).close()
 
 
 def test_an_older_server_and_another_encoding_are_told(

@@ -1,4 +1,5 @@
-"""Opening a log on PostgreSQL: what is wrong is said, and what to do about it; never the password."""
+"""Opening a log on PostgreSQL: what is wrong is said, and what to do about it; never the password. `check_store` says
+the same of it, and changes nothing."""
 
 import asyncio
 import socket
@@ -6,11 +7,11 @@ import socket
 import psycopg
 import pytest
 
-from commands.stores import open_log
+from commands.stores import check_store, open_log
 from commands.stores import postgres_opening as opening
 from commands.stores.postgres import open_postgres
 from commands.stores.postgres_url import parse
-from domain.log import StoreError
+from domain.log import NoLog, StoreError, Unavailable
 from postgres import opening as postgres_opening
 from postgres.url import redacted
 from tests.commands.stores.appends import must_append, new_append, new_stream
@@ -37,8 +38,13 @@ def role(server: Server, database: str) -> str:
 
 
 def refusal(url: str, *, read_only: bool = False) -> str:
+    """Of the opening, and of the check of what the engine opens."""
     with pytest.raises(StoreError) as refused:
         open_log(url, read_only=read_only)
+    if url.startswith("postgresql:") and not read_only:
+        with pytest.raises(StoreError) as checked:
+            check_store(url)
+        assert str(checked.value) == str(refused.value)
     return str(refused.value)
 
 
@@ -120,7 +126,8 @@ def test_a_server_that_falls_silent_after_the_login(
     monkeypatch.setattr(postgres_opening, "OPENING_MAX_S", 0.2)
     with server.admin(database) as admin:
         admin.execute("SELECT pg_advisory_lock(%s)", (opening._ONE_AT_A_TIME,))
-        assert "after the login the server said no more (no server answers there" in refusal(server.url(database))
+        with pytest.raises(StoreError, match=r"after the login the server said no more \(no server answers there"):
+            open_log(server.url(database))
 
 
 def test_a_wrong_host(database: str) -> None:
@@ -188,9 +195,87 @@ def test_a_table_of_another_program(server: Server, database: str) -> None:
 
 
 def test_no_right_to_make_the_table(server: Server, database: str, role: str) -> None:
-    said = refusal(server.url(database, user=role, password="x"))
-    assert "permission denied for schema public" in said
-    assert "let the table's owner grant this user what is missing" in said
+    url = server.url(database, user=role, password="x")
+    assert 'may make no table: GRANT CREATE ON SCHEMA "public" TO it' in refusal(url)
+    assert "may make no schema: GRANT CREATE ON DATABASE" in refusal(f"{url}?schema=another")
+
+
+def test_the_right_to_make_is_asked_for_only_where_something_is_to_be_made(
+    server: Server, database: str, role: str
+) -> None:
+    """A table in a schema that stands needs no right to make schemas, and one that stands none at all."""
+    url = server.url(database, user=role, password="x") + "?schema=log"
+    with server.admin(database) as admin:
+        admin.execute(f"CREATE SCHEMA log; GRANT USAGE, CREATE ON SCHEMA log TO {role}".encode())
+        with pytest.raises(NoLog):
+            check_store(url)
+        open_log(url)
+        admin.execute(f"REVOKE CREATE ON SCHEMA log FROM {role}".encode())
+    check_store(url)
+    open_log(url)
+
+
+def test_a_check_makes_nothing(server: Server, database: str) -> None:
+    with pytest.raises(NoLog, match="there is no event log yet: the engine makes it"):
+        check_store(server.url(database))
+    with server.admin(database) as admin:
+        assert admin.execute("SELECT count(*) FROM pg_tables WHERE tablename = 'stored_events'").fetchone() == (0,)
+    open_log(server.url(database))
+    check_store(server.url(database))
+
+
+def only_to_be_read(server: Server, database: str, setting: str) -> None:
+    with server.admin() as admin:
+        admin.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = {setting}".encode())
+
+
+def test_a_database_that_is_only_to_be_read(server: Server, database: str) -> None:
+    """Before the first start and later; it can be read all the same."""
+    url = server.url(database)
+    said = "it is only to be read: ALTER DATABASE (or ROLE) … SET default_transaction_read_only = off"
+    only_to_be_read(server, database, "on")
+    assert said in refusal(url)
+    only_to_be_read(server, database, "off")
+    open_log(url)
+    only_to_be_read(server, database, "on")
+    assert said in refusal(url)
+    open_log(url, read_only=True)
+
+
+async def test_a_database_that_becomes_only_to_be_read_and_to_be_written_again(server: Server, database: str) -> None:
+    """An operator's word counts for an engine that runs, too: from its next connection on."""
+    log = open_log(server.url(database))
+    append = new_append(new_stream())
+    only_to_be_read(server, database, "on")
+    [outcome] = await log.append([append])
+    assert isinstance(outcome, Unavailable)
+    assert "see to default_transaction_read_only" in outcome.reason
+    assert await log.read_all(limit=1) == []
+    only_to_be_read(server, database, "off")
+    await must_append(log, append)
+    await log.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ("lock_timeout_ms=100", "another session holds a lock: pg_locks tells which; end it, or wait for it"),
+        ("statement_timeout_ms=100", "see what it does, or raise statement_timeout_ms in the URL"),
+    ],
+)
+def test_a_start_behind_a_lock_ends_in_time(server: Server, database: str, options: str, remedy: str) -> None:
+    """While another one makes the table, and while somebody maintains what the checks read."""
+    url = f"{server.url(database)}?{options}"
+    with server.admin(database) as admin:
+        with admin.transaction():
+            admin.execute("SELECT pg_advisory_xact_lock(%s)", (opening._ONE_AT_A_TIME,))
+            with pytest.raises(StoreError) as refused:
+                open_log(url)
+            assert remedy in str(refused.value)
+        open_log(url)
+        with admin.transaction():
+            admin.execute("LOCK TABLE pg_depend IN ACCESS EXCLUSIVE MODE")
+            assert remedy in refusal(url)
 
 
 RIGHTS = {
