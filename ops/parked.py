@@ -58,9 +58,18 @@ class SkippedBy(Skipped, frozen=True, kw_only=True):
     model: str
 
 
+class Missing(msgspec.Struct, frozen=True, kw_only=True):
+    """A read model that no engine has made yet, or somebody has thrown away."""
+
+    model: str
+    place: str
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     parked: list[ParkedBy]
     skipped: list[SkippedBy]
+    missing: list[Missing]
+    """Of these nothing is known."""
 
 
 @app.command("list")
@@ -73,7 +82,9 @@ def show_all(data: DataOption = None, model: ModelOption = None, json: JsonOptio
     if json:
         _print_json(report)
         return
-    if not report.parked:
+    for missing in report.missing:
+        print(_missing(missing))
+    if not report.parked and len(report.missing) < (len(MODELS) if model is None else 1):
         print("nothing is parked")
     for parked in report.parked:
         print(_line(parked))
@@ -90,7 +101,8 @@ def show(stream: StreamArgument, data: DataOption = None, model: ModelOption = N
     settings = load_settings(data)
     report = _read(settings, Which(stream=stream, model=model))
     if not report.parked and not report.skipped:
-        raise OpsError(f"{stream} is not parked; `signet parked list` tells what is")
+        said = [f"{stream} is not parked; `signet parked list` tells what is", *map(_missing, report.missing)]
+        raise OpsError("\n".join(said))
     found: list[ParkedBy | SkippedBy] = [*report.parked, *report.skipped]
     events = asyncio.run(_events(settings, found))
     if json:
@@ -139,14 +151,18 @@ def _read(settings: Settings, which: Which) -> Report:
     _check_folder(settings)
     parked: list[ParkedBy] = []
     skipped: list[SkippedBy] = []
-    for name, parking in _parkings(settings):
-        if which.model in (None, name):
-            all_parked = {each.stream: each for each in parking.all()}
-            parked += (_parked_by(name, each, all_parked) for each in all_parked.values())
-            skipped += (SkippedBy(model=name, **msgspec.structs.asdict(each)) for each in parking.skipped())
+    missing: list[Missing] = []
+    for name, parking in _parkings(settings, which.model):
+        if isinstance(parking, Missing):
+            missing.append(parking)
+            continue
+        all_parked = {each.stream: each for each in parking.all()}
+        parked += (_parked_by(name, each, all_parked) for each in all_parked.values())
+        skipped += (SkippedBy(model=name, **msgspec.structs.asdict(each)) for each in parking.skipped())
     return Report(
         parked=[each for each in parked if which.stream in (None, each.stream)],
         skipped=[each for each in skipped if which.stream in (None, each.stream)],
+        missing=missing,
     )
 
 
@@ -156,15 +172,18 @@ def _check_folder(settings: Settings) -> None:
         raise OpsError(f"no engine has run on {settings.data} yet; name the folder of your server by --data")
 
 
-def _parkings(settings: Settings) -> Iterator[tuple[str, Parking]]:
+def _parkings(settings: Settings, wanted: str | None) -> Iterator[tuple[str, Parking | Missing]]:
     place = settings.readmodels_place
     for model in MODELS:
-        if isinstance(place, Path) and not model.file_in(place).exists():
+        if wanted not in (None, model.name):
+            continue
+        if isinstance(place, Path) and not (file := model.file_in(place)).exists():
+            yield model.name, Missing(model=model.name, place=str(file))
             continue
         try:
             with closing(model.database(place, read_only=True)) as db:
-                if db.has_table("skipped"):  # else no engine has opened it since
-                    yield model.name, Parking(db)
+                is_made = db.has_table("skipped")  # else no engine has opened it since
+                yield model.name, Parking(db) if is_made else Missing(model=model.name, place=db.place)
         except ReadModelError as error:
             raise OpsError(str(error)) from error
         except DATABASE_ERRORS as error:
@@ -242,6 +261,13 @@ def _line(parked: ParkedBy) -> str:
     behind = f"waits behind {parked.behind}" if parked.behind else "not tried yet: retry it"
     why = f"{_what(parked)} failed: {parked.reason}" if parked.reason else behind
     return printable(f"{_time(parked.at)}  {parked.model:<9}  {parked.stream}  {parked.waiting} events  {why}")
+
+
+def _missing(missing: Missing) -> str:
+    return (
+        f"{missing.model:<9}  nothing is known of it: {missing.place} is not there, or has no tables; an engine that "
+        "starts makes it from the log"
+    )
 
 
 def _what(event: Parked | Skipped) -> str:

@@ -82,7 +82,9 @@ class _Opening(Opening):
         if read_only:
             settings["default_transaction_read_only"] = "on"
         self._set(settings)
-        if not read_only:
+        if read_only:
+            self._check_usage()
+        else:
             self.check_takes_writes()
             self._lock()
             self._check_rights()
@@ -109,11 +111,7 @@ class _Opening(Opening):
 
     def _check_rights(self) -> None:
         """To make what is missing, and to write what is there."""
-        if not self.lacks_schema(self._schema):
-            if not self.value("SELECT has_schema_privilege(%s, 'USAGE')", self._schema):
-                self.refuse(
-                    f"the schema {self._schema} is another user's: ALTER SCHEMA … OWNER TO …, or name that user"
-                )
+        if self._check_usage():
             tables, forbidden = self._tables()
             if forbidden:
                 rights = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {self._schema} TO it"
@@ -121,6 +119,14 @@ class _Opening(Opening):
             if tables:
                 return
         self.check_may_make_tables(self._schema)
+
+    def _check_usage(self) -> bool:
+        """Whether there is the schema; and it must be one that this user may look into."""
+        if self.lacks_schema(self._schema):
+            return False
+        if not self.value("SELECT has_schema_privilege(%s, 'USAGE')", self._schema):
+            self.refuse(f"the schema {self._schema} is another user's: ALTER SCHEMA … OWNER TO …, or name that user")
+        return True
 
     def _tables(self) -> tuple[int, int]:
         """How many there are in the schema, and how many of them this user may not read and write."""

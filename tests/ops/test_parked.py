@@ -23,13 +23,16 @@ from ops.errors import OpsError
 from ops.node import Node
 from ops.parking import ParkingDesk, Which
 from ops.settings import HOME, load_settings
+from projections.directory import Directory
 from projections.feed import Feed
 from projections.inbox import Inbox
 from projections.messages import Messages
 from projections.parking import failed
+from projections.receipts import Receipts
 from projections.runner import Runner
 from tests import postgres
 from tests.commands.helpers import ANN, BEN, advance, register, send, start_group
+from tests.projections.stores import throw_away
 
 STOP_MAX_S = 30
 
@@ -134,7 +137,7 @@ def test_the_list_tells_stream_event_and_reason(place: Place, terminal: Terminal
     assert f"{place.stream}  2 events  MessageSent 2 failed: ValueError(" in line
     assert "\x1b" not in line
     assert f"waits behind {place.stream}" in waiting
-    assert terminal.json(parked.show_all, model="inbox") == {"parked": [], "skipped": []}
+    assert terminal.json(parked.show_all, model="inbox") == {"parked": [], "skipped": [], "missing": []}
     assert terminal.text(parked.show_all, model="inbox") == "nothing is parked\n"
 
 
@@ -148,6 +151,31 @@ def test_show_has_the_event_as_it_stands_in_the_log(place: Place, terminal: Term
         assert told in text
     with pytest.raises(OpsError, match="is not parked"):
         terminal.text(parked.show, "conversation-other")
+
+
+def test_of_read_models_that_are_missing_nothing_is_known(place: Place, terminal: Terminal, store: str) -> None:
+    """And that is said."""
+    readmodels = load_settings(place.data).readmodels_place
+    throw_away(readmodels, Messages)
+    [missing] = terminal.json(parked.show_all)["missing"]
+    where = Messages.schema_name() if store == "postgres" else str(Messages.file_in(place.data / "readmodels"))
+    assert missing["model"] == "messages"
+    assert where in missing["place"]
+    said, nothing = terminal.text(parked.show_all).splitlines()
+    assert said == (
+        f"messages   nothing is known of it: {missing['place']} is not there, or has no tables; "
+        "an engine that starts makes it from the log"
+    )
+    assert nothing == "nothing is parked"
+    assert terminal.text(parked.show_all, model="messages") == f"{said}\n"
+    assert terminal.text(parked.show_all, model="inbox") == "nothing is parked\n"
+    with pytest.raises(OpsError, match=f"{place.stream} is not parked; .*\nmessages   nothing is known of it"):
+        terminal.text(parked.show, place.stream)
+    for model in (Inbox, Receipts, Directory):
+        throw_away(readmodels, model)
+    assert [line.split()[:5] for line in terminal.text(parked.show_all).splitlines()] == [
+        [model.name, "nothing", "is", "known", "of"] for model in (Messages, Inbox, Receipts, Directory)
+    ]
 
 
 async def by_engine(place: Place, verb: Any, *arguments: Any) -> Any:
@@ -173,7 +201,7 @@ def test_a_retry_applies_what_waits(place: Place, terminal: Terminal, do: Any) -
     place.poison.clear()
     [outcome] = do(parked.retry)["outcomes"]
     assert (outcome["applied"], outcome["parked"], terminal.code) == (3, [], 0)
-    assert terminal.json(parked.show_all) == {"parked": [], "skipped": []}
+    assert terminal.json(parked.show_all) == {"parked": [], "skipped": [], "missing": []}
     assert do(parked.retry) == {"outcomes": []}
     assert terminal.text(parked.retry) == "nothing is parked\n"
 

@@ -97,7 +97,7 @@ def new_model(kind: type[M]) -> M:
     return _current.model(kind)
 
 
-def throw_away(place: Place, model: ReadModel) -> None:
+def throw_away(place: Place, model: ReadModel | type[ReadModel]) -> None:
     """As an operator does who wants the closed model to be made again."""
     if isinstance(place, Path):
         model.file_in(place).unlink()

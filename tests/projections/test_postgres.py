@@ -138,8 +138,9 @@ def test_a_schema_of_somebody_else_is_told(shared: Server, url: str) -> None:
     with shared.admin(database) as admin:
         admin.execute(f"CREATE SCHEMA {Inbox.schema_name()}")
         admin.execute(f"CREATE TABLE {Inbox.schema_name()}.readmodel (name TEXT, version INT, position INT)")
-    with pytest.raises(ReadModelError, match=rf"{Inbox.schema_name()} is another user's: ALTER SCHEMA"):
-        Inbox.open(url)
+    for read_only in (False, True):
+        with pytest.raises(ReadModelError, match=rf"{Inbox.schema_name()} is another user's: ALTER SCHEMA"):
+            Inbox.database(url, read_only=read_only)
     with shared.admin(database) as admin:
         admin.execute(f"GRANT ALL ON SCHEMA {Inbox.schema_name()} TO {ENGINE}".encode())
     refused(url, r"lacks rights: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA")
