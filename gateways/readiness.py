@@ -74,6 +74,6 @@ async def _asked(probe: Probe) -> str:
         async with asyncio.timeout(PROBE_MAX_S):
             return await probe()
     except TimeoutError:
-        return f"no answer within {PROBE_MAX_S:g} s"
+        return f"no answer within {PROBE_MAX_S:g} s: see to its server or disk, and to the network"
     except Exception as error:
         return str(error) or repr(error)

@@ -20,20 +20,16 @@ import grpc.aio
 from kurrentdbclient import AsyncKurrentDBClient
 from kurrentdbclient import RecordedEvent as KurrentEvent
 from kurrentdbclient.exceptions import (
-    AccessDeniedError,
-    DeadlineExceededError,
-    DiscoveryFailedError,
     InvalidCommitPositionError,
     KurrentDBClientError,
     NotFoundError,
     ServiceUnavailableError,
-    SSLError,
-    UnauthenticatedError,
 )
 from kurrentdbclient.protos.v1 import streams_pb2_grpc
 
 from commands.measures import SECONDS, Histogram
 from commands.stores.kurrentdb_append import Broken, append_batch
+from commands.stores.kurrentdb_errors import explain
 from domain.ids import Category
 from domain.log import NO_STREAM, START, Append, Outcome, RecordedEvent, StoreError, StoreUnavailable, Unavailable
 
@@ -316,9 +312,7 @@ class KurrentLog:
             task.exception()  # A client that never had a connection refuses to close it, which is no harm.
 
     def _explain(self, error: Exception) -> StoreUnavailable:
-        # gRPC's texts are long, and the first line says what is the matter.
-        what = (str(error) or type(error).__name__).splitlines()[0][:200]
-        return StoreUnavailable(f"KurrentDB at {urlsplit(self._url).netloc.rpartition('@')[2]}: {what}{_remedy(error)}")
+        return StoreUnavailable(f"KurrentDB at {urlsplit(self._url).netloc.rpartition('@')[2]}: {explain(error)}")
 
 
 class _Events(asyncio.Queue[RecordedEvent | StoreUnavailable]):
@@ -370,19 +364,3 @@ def _recorded(event: KurrentEvent) -> RecordedEvent:
         topic=event.type,
         data=event.data,
     )
-
-
-def _remedy(error: Exception) -> str:
-    match error:
-        case SSLError():
-            return " (its certificate is not trusted: name its authority by TlsCaFile, or Tls=false where it has none)"
-        case ServiceUnavailableError() | DiscoveryFailedError():
-            return " (start it, or correct the URL; it may also be starting)"
-        case UnauthenticatedError() | AccessDeniedError():
-            return " (correct user and password in the URL)"
-        case DeadlineExceededError() | TimeoutError():
-            return " (it does not answer: look at the node and the network)"
-        case InvalidCommitPositionError():
-            return " (it is another log, or an older backup of it: restore the newer one, or rebuild the read models)"
-        case _:
-            return ""

@@ -17,6 +17,7 @@ from kurrentdbclient.common import handle_rpc_error
 from kurrentdbclient.exceptions import KurrentDBClientError, NodeIsNotLeaderError
 from kurrentdbclient.protos.v1 import shared_pb2, status_pb2, streams_pb2, streams_pb2_grpc
 
+from commands.stores.kurrentdb_errors import explain
 from domain.log import NO_STREAM, Append, Appended, Conflict, NewEvent, Outcome, Unavailable, Unknown
 
 _METADATA: Final = {"content-type": "application/json"}
@@ -63,7 +64,7 @@ async def append_batch(
 
 
 def _broken(batch: Sequence[Append], outcomes: dict[str, Outcome], error: KurrentDBClientError) -> Broken:
-    reason = f"KurrentDB: {str(error) or type(error).__name__}"
+    reason = f"KurrentDB: {explain(error)}"
     # Only the leader writes; a node that says that it is none has written nothing.
     rest = Unavailable(reason=reason) if isinstance(error, NodeIsNotLeaderError) else Unknown(reason=reason)
     return Broken([outcomes.get(append.stream, rest) for append in batch], error)

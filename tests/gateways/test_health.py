@@ -205,7 +205,8 @@ async def test_a_part_that_does_not_answer_is_named(engine: Engine, monkeypatch:
         raise OSError("it is broken")
 
     found = await readiness.Readiness({"never": never, "broken": broken}).look()
-    assert found == {"never": "no answer within 0.01 s", "broken": "it is broken"}
+    never_said = "no answer within 0.01 s: see to its server or disk, and to the network"
+    assert found == {"never": never_said, "broken": "it is broken"}
 
 
 async def test_strangers_learn_that_it_is_not_ready_and_not_why(

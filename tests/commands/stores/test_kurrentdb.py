@@ -265,6 +265,23 @@ async def test_a_read_that_fails_leaves_the_others_alone(node: Node, log: EventL
     assert datas(await log.read_stream(hanging.stream, limit=1)) == datas(hanging.events)
 
 
+async def test_a_call_that_ends_with_another_s_connection_says_so(node: Node, log: EventLog) -> None:
+    """The client closes it under all of them when one finds that nobody is there."""
+    append = new_append(new_stream())
+    await must_append(log, append)
+    hang = node.inject(Hang(), call="read")
+    asked = asyncio.create_task(log.head())
+    await asyncio.to_thread(hang.until_hit)
+    node.inject(Fail("UNAVAILABLE"), call="read", stream=append.stream)
+    assert datas(await log.read_stream(append.stream, limit=1)) == datas(append.events)
+    with pytest.raises(StoreUnavailable) as refused:
+        await asked
+    assert str(refused.value) == (
+        f"KurrentDB at 127.0.0.1:{node.port}: the connection was given up, since another call on it failed "
+        "(it does not answer: look at the node and the network)"
+    )
+
+
 # Opening
 
 
@@ -297,7 +314,8 @@ def test_a_wrong_url(url: str, said: str) -> None:
         (SSLError("handshake"), "TlsCaFile"),
         (UnauthenticatedError("who?"), "correct user and password"),
         (AccessDeniedError("no"), "correct user and password"),
-        (GrpcDeadlineExceededError("late"), "it does not answer"),
+        (GrpcDeadlineExceededError("late"), "no answer in time (it does not answer: look at the node and the network)"),
+        (TimeoutError(), "no answer in time (it does not answer"),
         (KurrentDBClientError("odd"), "odd"),
     ],
 )
