@@ -113,6 +113,8 @@ class Writer:
         """When the round's events are recorded."""
         self._in_vain: set[str] = set()
         """The keys that could not be saved in this round."""
+        self._away = False
+        """The store, and it was said."""
         self.measures = WriterMeasures()
 
     @property
@@ -246,7 +248,7 @@ class Writer:
             try:
                 decided = self._handlers.decide_at_once(command, waiting.stream) or await self._handlers.decide(command)
             except Exception as error:
-                self._refuse(waiting, _refusal(waiting, error), group)
+                self._refuse(waiting, self._refusal(waiting, error), group)
                 continue
             if group is None:
                 group = groups[waiting.stream] = Group(decided.slot, now=self._now)
@@ -301,7 +303,7 @@ class Writer:
                 group.bytes += len(encoded.data)
         except Exception as error:
             group.broken = True
-            self._reply(waiting, _refusal(waiting, error))
+            self._reply(waiting, self._refusal(waiting, error))
         else:
             group.answers.append((waiting, version))
 
@@ -380,7 +382,7 @@ class Writer:
         group.tries += 1
         group.uncertain = group.uncertain or isinstance(outcome, Unknown)
         self.measures.failure, self.measures.failed_at = outcome.reason, asyncio.get_running_loop().time()
-        _log.warning("an append to %s is open (try %d): %s", group.slot.stream, group.tries, outcome.reason)
+        self._say_away(f"an append to {group.slot.stream} is open: {outcome.reason}")
         if group.tries >= self._unavailable_tries_max and not group.uncertain:
             self._give_up(group)
             return
@@ -414,6 +416,9 @@ class Writer:
 
     async def _committed(self, done: list[Group]) -> None:
         self.measures.failure = ""
+        if self._away and not self._open:
+            self._away = False
+            _log.warning("the store is back")
         for group in done:
             slot = group.slot
             slot.committed = slot.version
@@ -438,7 +443,7 @@ class Writer:
             try:
                 return await self._log.head()
             except StoreUnavailable as error:
-                _log.warning("the store can't be read: %s", error)
+                self._say_away(str(error))
                 await asyncio.sleep(PAUSE_LAST_S)
         return self._position
 
@@ -455,6 +460,21 @@ class Writer:
             else:
                 self._reply(waiting, answer)
 
+    def _refusal(self, waiting: Waiting, error: Exception) -> Refused:
+        if isinstance(error, Rejected):
+            return Refused(code=error.code)
+        if isinstance(error, StoreUnavailable):
+            self._say_away(str(error))
+            return Refused(code="unavailable")
+        _log.error("a command failed: %s", type(waiting.command).__name__, exc_info=error)
+        return Refused(code="failed")
+
+    def _say_away(self, reason: str) -> None:
+        """Once, until an append succeeds: not for each command of a crowd, nor for each try."""
+        if not self._away:
+            self._away = True
+            _log.warning("the store is away, or refuses something: %s", reason)
+
     def _reply(self, waiting: Waiting, reply: Reply) -> None:
         self._unanswered -= 1
         try:
@@ -466,13 +486,3 @@ class Writer:
 
 def _goes_beyond(command: AdvanceReceipts, seq: int) -> bool:
     return any(receipt.delivered > seq or receipt.read > seq for receipt in command.receipts)
-
-
-def _refusal(waiting: Waiting, error: Exception) -> Refused:
-    if isinstance(error, Rejected):
-        return Refused(code=error.code)
-    if isinstance(error, StoreUnavailable):
-        _log.warning("the store can't be read: %s", error)
-        return Refused(code="unavailable")
-    _log.error("a command failed: %s", type(waiting.command).__name__, exc_info=error)
-    return Refused(code="failed")

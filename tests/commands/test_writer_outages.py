@@ -107,6 +107,47 @@ async def test_a_read_that_fails_refuses_the_command(frail: Desk, medium: Medium
     await frail.accepted(send(talk))
 
 
+async def test_an_outage_is_logged_once_and_so_is_its_end(
+    frail: Desk, medium: Medium, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever is refused meanwhile, by a read or by an append, and however often it is tried."""
+    caplog.set_level(logging.INFO, "signet.writer")
+    talk = await frail.talk(ANN)
+    for _ in range(2):
+        caplog.clear()
+        medium.faults.go_away()
+        for _ in range(20):
+            assert await frail.refused(send(ConversationId(new_id()))) == "unavailable"
+            assert await frail.refused(send(talk)) == "unavailable"
+        assert logged(caplog) == ["the store is away, or refuses something: the store is away"]
+        assert frail.writer.measures.failure == "the store is away"
+        medium.faults.heal()
+        await frail.accepted(send(talk))
+        assert logged(caplog)[1:] == ["the store is back"]
+        assert frail.writer.measures.failure == ""
+
+
+async def test_while_one_append_is_open_the_store_is_not_back(
+    frail: Desk, medium: Medium, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "signet.writer")
+    talk, other = await frail.talk(ANN), await frail.talk(BEN)
+    medium.faults.when(of(talk), Fate.ANSWER_LOST)
+    answer = frail.submit(send(talk))
+    await idle()
+    for _ in range(20):
+        await frail.accepted(send(other, BEN))
+    [line] = logged(caplog)
+    assert line.endswith(f"an append to {conversation_stream(talk)} is open: the connection broke")
+    medium.faults.heal()
+    await answer
+    assert logged(caplog) == [line, "the store is back"]
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "signet.writer"]
+
+
 # Unknown
 
 
