@@ -1,8 +1,9 @@
 """`python -m ops.mutants`: breaks the code at random, one place at a time, and sees whether the tests notice.
 
 mutmut's mutators say how code can be broken; its own runner is left out, since it needs another layout. Each mutant
-runs in a copy of the checkout against the tests of its folder, those that are named after its module first. One that
-makes the tests hang is noticed, too.
+runs in a copy of the checkout against the tests of its folder, those that are named after its module first, but not
+those that are marked slow: what they alone would notice counts as not noticed. One that makes the tests hang is
+noticed, too.
 """
 
 import difflib
@@ -20,6 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Literal, NamedTuple
 
 import libcst
+import pytest
 import typer
 from libcst.metadata import MetadataWrapper
 from mutmut.mutation.file_mutation import Mutation, MutationVisitor
@@ -34,6 +36,8 @@ KILLED_PERCENT_MIN = 90
 PATIENCE = 5
 """A mutant's tests may take so many times as long as those of the unbroken code, and `GRACE_S` besides."""
 GRACE_S = 30
+
+QUICK = "not slow and not soak"
 
 _Function = libcst.FunctionDef
 Verdict = Literal["killed", "hung", "SURVIVED"]
@@ -138,7 +142,7 @@ def copied(root: Path) -> Iterator[Path]:
 
 
 def baseline_s(tree: Path, folder: str) -> float:
-    """How long the folder's tests take as they are. Raises OpsError where they fail."""
+    """How long the folder's quick tests take as they are. Raises OpsError where they fail."""
     started = time.monotonic()
     if fails(tree, [f"tests/{folder}"], limit_s=900):
         raise OpsError(f"the tests of {folder}/ fail already: mend them first")
@@ -171,14 +175,14 @@ def tests_of(tree: Path, mutant: Mutant) -> list[list[str]]:
 
 def fails(tree: Path, tests: list[str], limit_s: float) -> bool:
     """Whether a test fails, or can't even be collected. Raises TimeoutExpired."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", QUICK, *tests]
     # CI: Hypothesis takes the same examples each time. No bytecode: two mutants may have one length and one second.
     environment = os.environ | {"CI": "true", "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.Popen(
         command, cwd=tree, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        return process.wait(limit_s) != 0
+        return process.wait(limit_s) not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -66,6 +66,13 @@ def test_what_the_tests_notice_is_killed_and_the_rest_survives(tree: Path, capsy
     assert at_the_limit.diff in capsys.readouterr().out
 
 
+def test_slow_tests_are_not_asked(tree: Path) -> None:
+    (tree / "tests/domain/test_toy.py").write_text(
+        "import pytest\n\n@pytest.mark.slow\ndef test_never() -> None:\n    assert False\n"
+    )
+    assert mutants.try_out(tree, everything(tree)[0], limit_s=60).verdict == "SURVIVED"
+
+
 def test_one_that_hangs_is_noticed(tree: Path) -> None:
     (tree / "tests/domain/test_toy.py").write_text("def test_waits() -> None:\n    __import__('time').sleep(600)\n")
     assert mutants.try_out(tree, everything(tree)[0], limit_s=3).verdict == "hung"
