@@ -1,4 +1,5 @@
-"""The writer's queue: commands by peer, taken turn by turn, so that a busy peer can't push the others back.
+"""The writer's queue: commands by peer, taken turn by turn, so that a busy peer can't push the others back; and a lane
+beside it for those that may wait.
 
 A peer that had nothing waiting comes before those that have, as sparse flows do in RFC 8290 (FQ-CoDel), 4.2: whoever
 says a little hardly waits, however much others say. It does so once in each turn of all, so that nobody is starved by
@@ -7,9 +8,12 @@ those who say one thing after the other.
 
 from collections import deque
 from collections.abc import Hashable, Iterator
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
+
+PATIENT_PART: Final = 4
+"""The patient lane gets one part in so many of the time."""
 
 
 class Turns(Generic[T]):
@@ -63,3 +67,51 @@ class Turns(Generic[T]):
                 yield queue.popleft()
             else:
                 del self._queues[turn]
+
+
+class Lanes(Generic[T]):
+    """The prompt lane, and the patient one, which gets a bounded part of the time: after a round with something of it
+    comes a pause, three times as long as the round was. So who comes by the prompt lane seldom has to wait for the end
+    of a commit, however much the others say; and what they say meanwhile gathers, and is committed at once."""
+
+    def __init__(self) -> None:
+        self._prompt: Turns[T] = Turns()
+        self._patient: Turns[T] = Turns()
+        self._patient_from = 0.0
+        self._was_patient = False
+        """Something of the patient lane was taken in this round."""
+
+    def __bool__(self) -> bool:
+        return bool(self._prompt) or bool(self._patient)
+
+    def add(self, turn: Hashable, item: T, *, patient: bool) -> None:
+        """Items of one peer may overtake those that it has in the patient lane."""
+        (self._patient if patient else self._prompt).add(turn, item)
+
+    def put_back(self, turn: Hashable, item: T) -> None:
+        """What was taken and is not done goes on promptly; see `Turns.put_back`."""
+        self._prompt.put_back(turn, item)
+
+    def ready_at(self) -> float | None:
+        """From when on something can be taken, by the clock that `take` is told; None: nothing waits."""
+        if self._prompt:
+            return 0.0
+        return self._patient_from if self._patient else None
+
+    def take(self, most: int, *, now: float) -> Iterator[T]:
+        """Up to `most` items; see `Turns.take`. One of the patient lane, where its time has come, is among them however
+        much comes by the other one."""
+        if now < self._patient_from or not self._patient:
+            yield from self._prompt.take(most)
+            return
+        for lane, at_most in ((self._patient, 1), (self._prompt, most), (self._patient, most)):
+            for item in lane.take(min(at_most, most)):
+                most -= 1
+                self._was_patient = self._was_patient or lane is self._patient
+                yield item
+
+    def done(self, *, began: float, now: float) -> None:
+        """The round is over."""
+        if self._was_patient:
+            self._was_patient = False
+            self._patient_from = now + (PATIENT_PART - 1) * (now - began)

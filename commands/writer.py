@@ -2,7 +2,7 @@
 
 A command's way, and the step's number in the code:
 
-    1 queue      bounded, turn by turn between peers; full: refused `busy`
+    1 queue      bounded, turn by turn between peers, with a lane for those that may wait; full: refused `busy`
     2 gather     what came in while the last commit ran, up to `batch_max` commands, and appends whose outcome is open;
                  new keys that sealed something of it are on disk before it is decided, or it is refused `unavailable`
     3 decide     each command against its stream's state, commands of one stream chained on its tentative state
@@ -43,7 +43,7 @@ from commands.measures import WriterMeasures
 from commands.replies import Accepted, Refused, Reply, ReplyTo
 from commands.snapshots import Snapshots
 from commands.states import States
-from commands.turns import Turns
+from commands.turns import Lanes
 from domain.codec import CODEC, Codec, DomainEvent, Event
 from domain.entry import Entry, seals_in
 from domain.errors import KeyringUnavailable, Rejected
@@ -103,7 +103,7 @@ class Writer:
         self._unavailable_tries_max = unavailable_tries_max
         self._states = States(log, codec, snapshots=snapshots, slots_max=slots_max)
         self._handlers = Handlers(log, self._states, lookup, codec)
-        self._queue: Turns[Waiting] = Turns()
+        self._queue: Lanes[Waiting] = Lanes()
         self._open: dict[str, OpenAppend] = {}
         self._unanswered = 0
         self._wake = asyncio.Event()
@@ -134,15 +134,17 @@ class Writer:
 
     # 1 queue
 
-    def submit(self, command: Command, *, turn: Hashable, reply: ReplyTo) -> None:
-        """Never blocks or raises. `reply` is called once, later, from the loop. `turn` stands for the peer."""
+    def submit(self, command: Command, *, turn: Hashable, reply: ReplyTo, patient: bool = False) -> None:
+        """Never blocks or raises. `reply` is called once, later, from the loop. `turn` stands for the peer; `patient`:
+        others come first. While a patient command of a peer has no answer, the next one may overtake it if it is
+        not patient."""
         waiting = Waiting(command, stream_of(command), turn, reply)
         self._unanswered += 1
         if self._stopping or self._unanswered > self._waiting_max:
             refused = Refused(code="unavailable" if self._stopping else "busy")
             asyncio.get_running_loop().call_soon(self._reply, waiting, refused)
             return
-        self._queue.add(turn, waiting)
+        self._queue.add(turn, waiting, patient=patient)
         self._wake.set()
 
     async def execute(self, command: Command, *, turn: Hashable) -> Reply:
@@ -153,12 +155,15 @@ class Writer:
 
     async def run(self) -> None:
         """Until `stop`. Raises StoreUnavailable where the store can't be read at the start."""
+        loop = asyncio.get_running_loop()
         self._position = await self._log.head()
         if self._hand_over is not None:
             self._hand_over.position = self._position
         while self._queue or not self._stopping:
             await self._sleep()
-            await self._round()
+            began = loop.time()
+            await self._round(began)
+            self._queue.done(began=began, now=loop.time())
             self._states.trim()
             # An append may finish without suspending: let the loop read sockets in between.
             await asyncio.sleep(0)
@@ -172,27 +177,32 @@ class Writer:
         self._wake.set()
 
     async def _sleep(self) -> None:
-        if self._queue or self._stopping:
+        now = asyncio.get_running_loop().time()
+        ready_at = self._queue.ready_at()
+        if self._stopping if ready_at is None else ready_at <= now:
             return
         self._wake.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(self._next_try()):
+            async with asyncio.timeout_at(self._next_try(now, ready_at)):
                 await self._wake.wait()
 
-    def _next_try(self) -> float | None:
+    def _next_try(self, now: float, ready_at: float | None) -> float | None:
         """When there is something to do without a new command, by the loop's clock."""
+        times = [each.due for each in self._open.values()]
+        if ready_at is not None:
+            times.append(ready_at)
         if self._hand_over is not None and self._hand_over.behind:
-            late = asyncio.get_running_loop().time() + PAUSE_LAST_S
-            return min((each.due for each in self._open.values()), default=late)
-        return min((each.due for each in self._open.values()), default=None)
+            times.append(now + PAUSE_LAST_S)
+        return min(times, default=None)
 
-    async def _round(self) -> None:
+    async def _round(self, began: float) -> None:
+        """`began`: by the loop's clock."""
         # 2 gather
-        retried = self._due()
+        retried = self._due(began)
         self._now = self._clock()
         self._in_vain.clear()
         # 3 decide
-        ready = [*retried, *self._sort_out(await self._decide())]
+        ready = [*retried, *self._sort_out(await self._decide(began))]
         # 4 append
         outcomes = await self._append(ready) if ready else []
         # 5 settle
@@ -206,10 +216,7 @@ class Writer:
             events.sort(key=_POSITION)
             await self._hand_over.give(events, doubtful=any(each.group.uncertain for each in self._open.values()))
 
-    def _due(self) -> list[Group]:
-        if not self._open:
-            return []
-        now = asyncio.get_running_loop().time()
+    def _due(self, now: float) -> list[Group]:
         return [each.group for each in self._open.values() if each.due <= now]
 
     async def _has_its_keys_saved(self, waiting: Waiting) -> bool:
@@ -229,12 +236,12 @@ class Writer:
 
     # 3 decide
 
-    async def _decide(self) -> Iterable[Group]:
+    async def _decide(self, now: float) -> Iterable[Group]:
         """What waits, up to a batch of it. One coroutine for all: one for each command took as long as its decision."""
         groups: dict[str, Group] = {}
         began = perf_counter()
         taken = hearers = 0
-        for waiting in self._queue.take(self._batch_max):
+        for waiting in self._queue.take(self._batch_max, now=now):
             taken += 1
             if self._keyring.unsaved and not await self._has_its_keys_saved(waiting):
                 continue

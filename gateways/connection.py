@@ -52,6 +52,11 @@ class Link(Protocol):
         """It takes nothing at the moment; a push would only pile up."""
         ...
 
+    @property
+    def patient(self) -> bool:
+        """It says much while others say little, who come first."""
+        ...
+
     def write(self, data: bytes) -> None:
         """Soon, together with whatever else is written in this turn of the loop. Does nothing once it is closed."""
         ...
@@ -80,8 +85,8 @@ class Connection:
 
     __slots__ = (
         "_acks", "_commands_leased", "_conversations", "_early_pings", "_held_pushes", "_link", "_lookups", "_nonce",
-        "_over_limit", "_receipts_leased", "_services", "_tasks", "_welcomed", "_window_awaited", "account", "device",
-        "window",
+        "_over_limit", "_patient", "_receipts_leased", "_services", "_tasks", "_welcomed", "_window_awaited", "account",
+        "device", "window",
     )  # fmt: skip
 
     def __init__(self, services: Services, acks: Acks, link: Link) -> None:
@@ -104,6 +109,8 @@ class Connection:
         """How many it may send before it must ask its limits again."""
         self._over_limit = 0
         """How many frames were refused for their number since one was let in."""
+        self._patient = False
+        """The commands that it gives wait for others'."""
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self.account = AccountId("")
         self.device = DeviceId("")
@@ -242,9 +249,11 @@ class Connection:
         except Refusal as refusal:
             self.refuse(refusal, frame_id=header.id, conversation=header.conversation)
             return
+        # While something of it waits, what comes later does, too: its own order holds.
+        self._patient = self._link.patient or (self._patient and self.window < COMMANDS_MAX)
         self.window -= 1
         reply = partial(self._replied, header.id, header.conversation)
-        self._services.writer.submit(command, turn=self, reply=reply)
+        self._services.writer.submit(command, turn=self, reply=reply, patient=self._patient)
         if frame.read is not None:
             self._on_statement(wire.Read(c=header.conversation, upto=frame.read))
 

@@ -101,7 +101,7 @@ class LiveProtocol(asyncio.Protocol):
 
     __slots__ = (
         "_alive", "_closing", "_connection", "_drained", "_frames", "_held", "_missed", "_outbox", "_outbox_bytes",
-        "_server_state", "_shared", "_stopping", "_transport", "_voice", "address", "slow", "wheel_slot",
+        "_server_state", "_shared", "_stopping", "_transport", "_voice", "address", "patient", "slow", "wheel_slot",
     )  # fmt: skip
 
     def __init__(self, shared: _Shared, server_state: ServerState) -> None:
@@ -125,6 +125,7 @@ class LiveProtocol(asyncio.Protocol):
         self.address = ""
         """The client's, behind a trusted proxy too."""
         self.slow = False
+        self.patient = False
         self.wheel_slot = -1
 
     # What the transport calls
@@ -273,9 +274,11 @@ class LiveProtocol(asyncio.Protocol):
         gets some only after it has `waited` for its own."""
         window = COMMANDS_MAX if self._connection is None else self._connection.window
         most, slice_bytes = FRAMES_MAX, SLICE_BYTES
-        if self._shared.courtesy.due:
+        short = self._shared.courtesy.due
+        self.patient = short and self._voice.says_much
+        if short:
             most, slice_bytes = FRAMES_FEW, SLICE_BYTES_FEW
-            if self._voice.says_much and not waited:
+            if self.patient and not waited:
                 most = 0
         frames = self._frames.receive(data, min(most, window), slice_bytes)
         for frame in frames:

@@ -112,14 +112,14 @@ class Desk:
         }  # fmt: skip
         self.writer = Writer(log, **options)
 
-    def submit(self, command: Command, turn: Hashable = "peer") -> asyncio.Future[Reply]:
+    def submit(self, command: Command, turn: Hashable = "peer", **how: Any) -> asyncio.Future[Reply]:
         """Without a chance for the writer to begin: what is submitted in a row comes into one batch."""
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
         def reply(reply: Reply) -> None:
             answer.set_result(reply)  # raises where there was an answer before
 
-        self.writer.submit(command, turn=turn, reply=reply)
+        self.writer.submit(command, turn=turn, reply=reply, **how)
         return answer
 
     async def all(self, *commands: Command, turn: Hashable = "peer") -> list[Reply]:

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.turns import Turns
+from commands.turns import PATIENT_PART, Lanes, Turns
 
 T = TypeVar("T")
 
@@ -129,3 +129,52 @@ def test_each_peer_s_order_holds(steps: list[int | Take]) -> None:
         else:
             assert all(waiting[peer].popleft() == item for peer, item in taken)
         assert bool(turns) == any(waiting.values())
+
+
+# Lanes
+
+
+def lanes(*, prompt: str = "", patient: str = "") -> Lanes[str]:
+    filled: Lanes[str] = Lanes()
+    for item in prompt:
+        filled.add("prompt", item, patient=False)
+    for item in patient:
+        filled.add("patient", item, patient=True)
+    return filled
+
+
+def test_what_is_patient_waits_three_times_as_long_as_its_last_round_took() -> None:
+    both = lanes(patient="abc")
+    assert list(both.take(2, now=10.0)) == ["a", "b"]
+    both.done(began=10.0, now=10.5)
+    again = 10.5 + (PATIENT_PART - 1) * 0.5
+    assert list(both.take(2, now=again - 0.01)) == []
+    assert both.ready_at() == again
+    assert list(both.take(2, now=again)) == ["c"]
+    assert both.ready_at() is None
+    assert not both
+
+
+def test_what_is_prompt_never_waits() -> None:
+    both = lanes(prompt="xyz", patient="ab")
+    assert list(both.take(1, now=1.0)) == ["a"], "one of the patient ones comes along"
+    both.done(began=1.0, now=2.0)
+    assert both.ready_at() == 0.0
+    assert list(both.take(2, now=2.0)) == ["x", "y"]
+    both.done(began=2.0, now=9.0)
+    assert both.ready_at() == 0.0
+    assert list(both.take(2, now=4.9)) == ["z"]
+    assert both.ready_at() == 5.0, "a round of prompt ones alone makes nobody wait"
+
+
+def test_both_come_in_one_round_where_there_is_room() -> None:
+    both = lanes(prompt="xyz", patient="abc")
+    assert list(both.take(5, now=1.0)) == ["a", "x", "y", "z", "b"]
+
+
+def test_what_is_put_back_is_not_patient_any_more() -> None:
+    both = lanes(patient="ab")
+    assert list(both.take(1, now=1.0)) == ["a"]
+    both.done(began=1.0, now=2.0)
+    both.put_back("patient", "a")
+    assert list(both.take(9, now=2.0)) == ["a"]

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -385,6 +386,31 @@ async def test_a_busy_peer_delays_others_by_one_batch_at_most(log: Watched) -> N
         assert len(log.batches) == 1
         await asyncio.gather(*flood)
         assert len(log.batches) == 16
+
+
+async def test_patient_commands_leave_others_most_of_the_time(log: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I11: while a flood's append runs nobody else's can; so it pauses in between."""
+    monkeypatch.setattr("commands.turns.PATIENT_PART", 21)
+    async with writing(log, batch_max=4) as desk:
+        talk, other = await desk.talk(ANN), await desk.talk(BEN)
+        log.batches.clear()
+        log.before = partial(asyncio.sleep, 0.1)  # the first append takes so long
+        flood = [desk.submit(send(talk), turn="flood", patient=True) for _ in range(8)]
+        await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)
+        for _ in range(3):
+            await desk.accepted(send(other, BEN), turn="single")
+        assert not any(each.done() for each in flood[4:])
+        assert seqs(await asyncio.gather(*flood)) == list(range(2, 10))
+        assert [len(batch[0].events) for batch in log.batches] == [4, 1, 1, 1, 4]
+
+
+async def test_patient_commands_are_answered_before_it_stops(log: Watched) -> None:
+    async with writing(log, batch_max=4) as desk:
+        talk = await desk.talk(ANN)
+        log.before = partial(asyncio.sleep, 0.1)
+        flood = [desk.submit(send(talk), patient=True) for _ in range(8)]
+        await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)
+    assert all(isinstance(each.result(), Accepted) for each in flood)
 
 
 async def test_the_order_of_each_peer_holds(desk: Desk, log: Watched) -> None:

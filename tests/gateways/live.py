@@ -94,6 +94,7 @@ class MemoryDevice(Inbox):
         self.closed: asyncio.Future[Disconnect] = asyncio.get_running_loop().create_future()
         self.address = "127.0.0.1"
         self.slow = False
+        self.patient = False
         self.missed = 0
         self.went_on = 0
         """How often the connection had room again."""

@@ -432,6 +432,34 @@ async def test_pushes_to_a_slow_link_are_dropped_and_answers_are_not(trio: Trio)
     assert bob.missed == 1
 
 
+# Patience
+
+
+async def test_who_says_much_keeps_its_order_when_it_says_little_again(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I3: what it said while it had to wait is not overtaken."""
+    ann, _, _ = await trio.connect()
+    writer, how = trio.engine.services.writer, list[bool]()
+    submit = writer.submit
+
+    def note(*arguments: Any, patient: bool = False, **others: Any) -> None:
+        how.append(patient)
+        submit(*arguments, patient=patient, **others)
+
+    monkeypatch.setattr(writer, "submit", note)
+    await ann.sent(trio.room, "before")
+    much, little = (send(ann.person, trio.room, text) for text in ("much", "little"))
+    ann.patient = True
+    ann.say(much)
+    ann.patient = False
+    ann.say(little)
+    assert how == [False, True, True]
+    assert [(await ann.next(wire.Accepted)).id for _ in range(2)] == [id_of(much), id_of(little)]
+    await ann.sent(trio.room, "after")
+    assert how[3:] == [False]
+
+
 async def test_what_fails_inside_closes_the_connection(trio: Trio, caplog: pytest.LogCaptureFixture) -> None:
     ann, bob, _ = await trio.connect()
     trio.engine.services.inbox.db.execute("DROP TABLE members")

@@ -145,11 +145,11 @@ class Failpoints:
     def _submit(self, submit: Callable[..., None]) -> Callable[..., None]:
         """Only answers over a live connection: one within the process can't be lost."""
 
-        def failing(writer: Writer, command: Command, *, turn: Any, reply: ReplyTo) -> None:
+        def failing(writer: Writer, command: Command, *, turn: Any, reply: ReplyTo, **how: Any) -> None:
             if isinstance(turn, Connection):
-                submit(writer, command, turn=turn, reply=self._reply(link_of(turn), reply))
+                submit(writer, command, turn=turn, reply=self._reply(link_of(turn), reply), **how)
             else:
-                submit(writer, command, turn=turn, reply=reply)
+                submit(writer, command, turn=turn, reply=reply, **how)
 
         return failing
 
