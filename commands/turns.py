@@ -12,8 +12,10 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
+PATIENT_PAUSE_S: Final = 0.02
 PATIENT_PART: Final = 4
-"""The patient lane gets one part in so many of the time."""
+"""After a round with something of the patient lane it pauses so long at least, and so long that it gets one part in so
+many of the time at most."""
 
 
 class Turns(Generic[T]):
@@ -70,9 +72,9 @@ class Turns(Generic[T]):
 
 
 class Lanes(Generic[T]):
-    """The prompt lane, and the patient one, which gets a bounded part of the time: after a round with something of it
-    comes a pause, three times as long as the round was. So who comes by the prompt lane seldom has to wait for the end
-    of a commit, however much the others say; and what they say meanwhile gathers, and is committed at once."""
+    """The prompt lane, and the patient one, which pauses between its rounds. So who comes by the prompt lane seldom has
+    to wait for the end of a commit, or for a disk that is busy with one, however much the others say; and what they say
+    meanwhile gathers, and is committed at once."""
 
     def __init__(self) -> None:
         self._prompt: Turns[T] = Turns()
@@ -114,4 +116,4 @@ class Lanes(Generic[T]):
         """The round is over."""
         if self._was_patient:
             self._was_patient = False
-            self._patient_from = now + (PATIENT_PART - 1) * (now - began)
+            self._patient_from = now + max(PATIENT_PAUSE_S, (PATIENT_PART - 1) * (now - began))

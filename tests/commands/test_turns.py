@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.turns import PATIENT_PART, Lanes, Turns
+from commands.turns import PATIENT_PART, PATIENT_PAUSE_S, Lanes, Turns
 
 T = TypeVar("T")
 
@@ -153,6 +153,13 @@ def test_what_is_patient_waits_three_times_as_long_as_its_last_round_took() -> N
     assert list(both.take(2, now=again)) == ["c"]
     assert both.ready_at() is None
     assert not both
+
+
+def test_what_is_patient_waits_a_while_after_a_short_round_too() -> None:
+    both = lanes(patient="ab")
+    assert list(both.take(1, now=10.0)) == ["a"]
+    both.done(began=10.0, now=10.001)
+    assert both.ready_at() == 10.001 + PATIENT_PAUSE_S
 
 
 def test_what_is_prompt_never_waits() -> None:

@@ -4,6 +4,7 @@ The people run on uvloop and without asyncio's debug mode, which would measure i
 """
 
 import asyncio
+import random
 import statistics
 import sys
 import time
@@ -78,7 +79,9 @@ class Talker:
             self._all_arrived.set()
 
     async def talk(self, ended: asyncio.Event) -> None:
-        """Until then; returns when all of it has arrived."""
+        """Until then; returns when all of it has arrived. Each begins at a moment of its own: in step with each other,
+        they would all be measured by the few moments at which they speak."""
+        await asyncio.sleep(random.uniform(0, PAUSE_S))  # the moment
         while not ended.is_set():
             self._say()
             await asyncio.sleep(PAUSE_S)  # the pace
