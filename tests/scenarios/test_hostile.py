@@ -196,9 +196,17 @@ async def counts(url: str) -> Counter[str]:
     return Counter({name: int(float(number)) for name, _, number in lines})
 
 
+async def until_nothing_waits(url: str) -> None:
+    """What the last attack has left in the engine's queue is dealt with."""
+    async with asyncio.timeout(WAIT_S):
+        while (await counts(url))["signet_commands_waiting"]:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.1)
+
+
 async def paired(running: EngineProcess, people: Bystanders, attackers: Mob) -> tuple[float, float]:
     """p99 in ms when it is quiet, and in an attack, whose answers are looked at."""
     await attackers.gathered()
+    await until_nothing_waits(running.url)
     async with people.talking():
         await asyncio.sleep(QUIET_S)  # what is measured
     quiet, before, counted = people.p99_ms, memory_mib(running, "VmRSS"), await counts(running.url)
