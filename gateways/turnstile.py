@@ -4,8 +4,7 @@ A turn of the loop ends when all that has come is dealt with, and whatever comes
 a handshake takes half a millisecond: where a hundred came in one turn, everybody's messages would wait for all of them.
 
 How many that are depends on who is there. Long turns make large batches, which cost less for each message: right where
-everybody sends as much as is possible. While somebody says little, turns are short; and while its word is on its way,
-nobody goes through.
+everybody sends as much as is possible. While somebody says little, turns are short, and pauses lie between them.
 """
 
 import asyncio
@@ -24,9 +23,9 @@ LITTLE_PER_S: Final = 20
 COURTESY_S: Final = 1.0
 """How long turns are short after somebody has said little."""
 
-YIELDED: Final = 3
-"""For so many turns nobody goes through a turnstile after that: about as many as a message takes from its socket,
-through the writer, to its readers' sockets."""
+PAUSE_TURNS: Final = 3
+"""For so many turns nobody goes through after a short one: a request takes several itself, and where many are under way
+each turn has a step of each. A message takes about three turns, too."""
 
 
 class Voice:
@@ -60,12 +59,9 @@ class Courtesy:
 
     def __init__(self) -> None:
         self._until = 0.0
-        self.words = 0
-        """How often somebody who says little has spoken."""
 
     def heard(self) -> None:
         """Somebody who says little has spoken."""
-        self.words += 1
         self._until = asyncio.get_running_loop().time() + COURTESY_S
 
     @property
@@ -81,10 +77,8 @@ class Turnstile:
         self._left = per_turn
         self._waiting: deque[Callable[[], object]] = deque()
         self._turning = False
-        self._words = courtesy.words
-        """Of those that it knows of it has made way for all."""
-        self._yields = 0
-        """For so many turns more it makes way."""
+        self._pause = 0
+        """For so many turns more nobody goes through."""
 
     def admits(self) -> bool:
         """Whether somebody may go through at once."""
@@ -113,7 +107,7 @@ class Turnstile:
 
     def _turn(self) -> None:
         self._turning = False
-        if self._makes_way():
+        if self._pauses():
             self._turn_soon()
             return
         most = self._left = self._per_short_turn if self._courtesy.due else self._per_turn
@@ -124,16 +118,13 @@ class Turnstile:
         if self._left < most:
             self._turn_soon()
 
-    def _makes_way(self) -> bool:
-        """Whether a word is on its way, that comes first. Then somebody goes through, whatever is said meanwhile."""
-        if self._yields:
-            self._yields -= 1
-            if not self._yields:
-                self._words = self._courtesy.words
-                return False
-        elif self._words != self._courtesy.words:
-            self._yields = YIELDED
-        return self._yields > 0
+    def _pauses(self) -> bool:
+        if self._pause:
+            self._pause -= 1
+            return True
+        if self._courtesy.due:
+            self._pause = PAUSE_TURNS
+        return False
 
 
 class Turnstiles:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateways.turnstile import LITTLE_PER_S, YIELDED, Courtesy, Turnstile, Voice
+from gateways.turnstile import LITTLE_PER_S, PAUSE_TURNS, Courtesy, Turnstile, Voice
 
 
 async def turns(turnstile: Turnstile, through: list[int]) -> list[list[int]]:
@@ -36,17 +36,17 @@ async def test_turns_are_short_after_somebody_has_said_little() -> None:
     assert await turns(turnstile, through) == [[0], [1], [2]]
 
 
-async def test_a_word_goes_first_and_yet_somebody_goes_through_however_many_come() -> None:
+async def test_pauses_lie_between_short_turns() -> None:
     courtesy, through = Courtesy(), list[int]()
-    turnstile = Turnstile(courtesy, per_turn=1, per_short_turn=1)
+    turnstile = Turnstile(courtesy, per_turn=3, per_short_turn=1)
+    courtesy.heard()
     for number in range(3):
         turnstile.wait(lambda number=number: through.append(number))  # type: ignore[misc]
     seen = []
     for _ in range(20):
-        courtesy.heard()
         await asyncio.sleep(0)
         seen.append(len(through))
-    assert seen[YIELDED - 1] == 0
+    assert [seen.count(number) for number in (1, 2)] == [1 + PAUSE_TURNS] * 2
     assert through == [0, 1, 2]
 
 
