@@ -49,7 +49,7 @@ def bench(
     `signet bench --store postgres --url postgresql://signet:secret@127.0.0.1:5432/bench`
     """
     chosen = _chosen(names)
-    place = _place(store, url)
+    place = place_of(store, url)
     results: dict[str, list[Measured]] = {}
     for name in chosen:
         results[name] = []
@@ -71,14 +71,14 @@ def _chosen(names: list[str] | None) -> list[Kind]:
     return chosen
 
 
-def _place(store: Store, url: str | None) -> str:
+def place_of(store: Store, url: str | None) -> str:
     """The URL of the events; empty for SQLite in the data folder."""
     if store == "sqlite":
         if url is not None:
             raise OpsError("sqlite needs no --url: each run has a data folder of its own")
         return ""
-    scheme = {"postgres": "postgresql", "kurrentdb": "kurrentdb"}[store]
-    if url is None or not url.startswith(scheme):
+    scheme, *others = {"postgres": ("postgresql", "postgres"), "kurrentdb": ("kurrentdb", "kdb")}[store]
+    if url is None or url.partition(":")[0].partition("+")[0] not in (scheme, *others):
         raise OpsError(f"--store {store} needs --url {scheme}://…, a store that may be filled with messages")
     return url
 
