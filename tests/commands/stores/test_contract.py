@@ -3,9 +3,11 @@
 import asyncio
 from contextlib import aclosing
 from itertools import pairwise
+from time import perf_counter
 
 import pytest
 
+from commands.measures import Measured
 from domain.log import (
     NO_STREAM,
     START,
@@ -380,6 +382,16 @@ async def test_a_log_that_was_not_closed_has_lost_nothing(shared_store: Store) -
     assert versions[: len(acknowledged)] == acknowledged == list(range(len(acknowledged)))
     assert len(versions) - len(acknowledged) in (0, 1)
     await log.close()
+
+
+async def test_it_tells_how_long_its_commits_take(log: EventLog) -> None:
+    if not isinstance(log, Measured):
+        return  # Stores in memory have none.
+    began = perf_counter()
+    for _ in range(3):
+        await must_append(log, new_append(new_stream()))
+    assert sum(log.commits.counts) == 3
+    assert 0 < log.commits.total <= perf_counter() - began
 
 
 async def test_after_close(store: Store) -> None:
