@@ -91,8 +91,15 @@ class Run:
     async def _look(self) -> None:
         devices = [device for device in self._cast.devices if device.is_open]
         await self._cast.settle(lambda: [each for device in devices for each in _unanswered(device)])
+        await self._all_is_decided()
         await self._read_log()
         await check_shown(self._cast, self._talk, self._groups)
+
+    async def _all_is_decided(self) -> None:
+        """What a device said before it was closed may still be under way."""
+        async with asyncio.timeout(self._cast.patience_s):
+            while self._node.services.writer.unanswered:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.001)
 
     # Doing
 
