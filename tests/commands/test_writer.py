@@ -191,6 +191,18 @@ async def test_a_batch_is_smaller_where_many_hear_of_it(log: Watched) -> None:
         assert all(size.get(loudly, 0) <= 3 for size in sizes)
 
 
+async def test_an_append_has_a_bound_in_bytes(log: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KurrentDB takes no more at once."""
+    monkeypatch.setattr("commands.writer.APPEND_BYTES_MAX", 2_000)
+    async with writing(log) as desk:
+        talk = await desk.talk(ANN)
+        log.batches.clear()
+        await desk.all(*[send(talk) for _ in range(40)])
+        sizes = [sum(len(event.data) for event in batch[0].events) for batch in log.batches]
+        assert all(size >= 2_000 for size in sizes[:-1])
+        assert max(sizes) < 4_000
+
+
 async def test_a_decision_may_rest_on_what_is_tentative_in_its_own_stream(desk: Desk, log: Watched) -> None:
     await desk.all(register(ANN), register(BEN))
     start = start_group(ANN, BEN)
