@@ -60,15 +60,19 @@ class Turns(Generic[T]):
         """Up to `most` items, each taken when it is asked for: one of each peer, then a second of each, and so on; each
         peer's in order. What is added meanwhile may be among them."""
         while most > 0 and self._waiting:
+            most -= 1
+            yield self.pop()[1]
+
+    def pop(self) -> tuple[Hashable, T]:
+        """The next item, and its peer. Something must be waiting."""
+        while True:
             turn = (self._new or self._order).popleft()
             queue = self._queues[turn]
             if queue:
-                most -= 1
                 self._waiting -= 1
                 self._order.append(turn)
-                yield queue.popleft()
-            else:
-                del self._queues[turn]
+                return turn, queue.popleft()
+            del self._queues[turn]
 
 
 class Lanes(Generic[T]):
@@ -80,14 +84,14 @@ class Lanes(Generic[T]):
         self._prompt: Turns[T] = Turns()
         self._patient: Turns[T] = Turns()
         self._patient_from = 0.0
-        self._was_patient = False
-        """Something of the patient lane was taken in this round."""
+        self._was_due = self._was_patient = False
+        """In this round the patient lane's time had come; something of it was taken."""
 
     def __bool__(self) -> bool:
         return bool(self._prompt) or bool(self._patient)
 
     def add(self, turn: Hashable, item: T, *, patient: bool) -> None:
-        """Items of one peer may overtake those that it has in the patient lane."""
+        """What a peer has in the prompt lane comes before what it has in the patient one, whichever was added first."""
         (self._patient if patient else self._prompt).add(turn, item)
 
     def put_back(self, turn: Hashable, item: T) -> None:
@@ -101,19 +105,21 @@ class Lanes(Generic[T]):
         return self._patient_from if self._patient else None
 
     def take(self, most: int, *, now: float) -> Iterator[T]:
-        """Up to `most` items; see `Turns.take`. One of the patient lane, where its time has come, is among them however
-        much comes by the other one."""
-        if now < self._patient_from or not self._patient:
-            yield from self._prompt.take(most)
-            return
-        for lane, at_most in ((self._patient, 1), (self._prompt, most), (self._patient, most)):
-            for item in lane.take(min(at_most, most)):
-                most -= 1
-                self._was_patient = self._was_patient or lane is self._patient
+        """Up to `most` items; see `Turns.take`. Those of the patient lane come last, where its time has come. Where the
+        prompt lane left no room for them in the round before, one of them changes lanes: nobody waits for ever."""
+        passed_over = self._was_due and not self._was_patient
+        self._was_due, self._was_patient = bool(self._patient) and now >= self._patient_from, False
+        if self._was_due and passed_over:
+            self._prompt.add(*self._patient.pop())
+        for item in self._prompt.take(most):
+            most -= 1
+            yield item
+        if self._was_due:
+            for item in self._patient.take(most):
+                self._was_patient = True
                 yield item
 
     def done(self, *, began: float, now: float) -> None:
         """The round is over."""
         if self._was_patient:
-            self._was_patient = False
             self._patient_from = now + max(PATIENT_PAUSE_S, (PATIENT_PART - 1) * (now - began))

@@ -163,20 +163,52 @@ def test_what_is_patient_waits_a_while_after_a_short_round_too() -> None:
 
 
 def test_what_is_prompt_never_waits() -> None:
-    both = lanes(prompt="xyz", patient="ab")
-    assert list(both.take(1, now=1.0)) == ["a"], "one of the patient ones comes along"
+    both = lanes(prompt="xyz", patient="a")
+    assert list(both.take(9, now=1.0)) == ["x", "y", "z", "a"]
     both.done(began=1.0, now=2.0)
+    both.add("patient", "b", patient=True)
+    both.add("prompt", "q", patient=False)
     assert both.ready_at() == 0.0
-    assert list(both.take(2, now=2.0)) == ["x", "y"]
-    both.done(began=2.0, now=9.0)
-    assert both.ready_at() == 0.0
-    assert list(both.take(2, now=4.9)) == ["z"]
+    assert list(both.take(9, now=2.0)) == ["q"]
+    both.done(began=2.0, now=4.9)
     assert both.ready_at() == 5.0, "a round of prompt ones alone makes nobody wait"
 
 
-def test_both_come_in_one_round_where_there_is_room() -> None:
-    both = lanes(prompt="xyz", patient="abc")
-    assert list(both.take(5, now=1.0)) == ["a", "x", "y", "z", "b"]
+def test_however_much_is_prompt_nobody_is_passed_over_for_ever() -> None:
+    both = lanes(prompt="stuvwxyz", patient="ab")
+    rounds = []
+    for _ in range(5):
+        rounds.append("".join(both.take(2, now=1.0)))
+        both.done(began=1.0, now=1.0)
+    assert rounds == ["st", "au", "bv", "wx", "yz"]
+
+
+@given(st.data())
+def test_a_peer_s_order_holds_once_it_is_patient_too(data: st.DataObject) -> None:
+    """Peers are prompt first and patient then; what was taken may come back."""
+    both: Lanes[tuple[str, int]] = Lanes()
+    added, got, patient = dict.fromkeys("abc", 0), dict[str, list[int]]((peer, []) for peer in "abc"), set[str]()
+    now = 0.0
+    for _ in range(data.draw(st.integers(1, 20))):
+        for peer in data.draw(st.lists(st.sampled_from("abc"), max_size=6)):
+            if data.draw(st.booleans()):
+                patient.add(peer)
+            both.add(peer, (peer, added[peer]), patient=peer in patient)
+            added[peer] += 1
+        taken = []
+        for item in both.take(data.draw(st.integers(1, 5)), now=now):
+            taken.append(item)
+            if data.draw(st.booleans()):
+                break  # the batch is full otherwise
+        if data.draw(st.booleans()):
+            for peer, number in reversed(taken):
+                both.put_back(peer, (peer, number))
+        else:
+            for peer, number in taken:
+                got[peer].append(number)
+        both.done(began=now, now=now + 0.01)
+        now += data.draw(st.sampled_from([0.01, 0.1]))
+    assert all(numbers == list(range(len(numbers))) for numbers in got.values())
 
 
 def test_what_is_put_back_is_not_patient_any_more() -> None:
