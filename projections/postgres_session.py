@@ -185,4 +185,4 @@ class Session:
 
 def _refused(result: PGresult) -> Refused:
     state = result.error_field(DiagnosticField.SQLSTATE) or b""
-    return Refused(result.get_error_message().removeprefix("ERROR:").strip(), state.decode())
+    return Refused(result.get_error_message(), state.decode())

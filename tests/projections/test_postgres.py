@@ -16,7 +16,7 @@ from postgres import opening
 from projections import feed as feed_module
 from projections import postgres as postgres_module
 from projections import postgres_opening, postgres_session
-from projections.database import CantOpen, DatabaseUnavailable, is_file_trouble
+from projections.database import CantOpen, DatabaseUnavailable, StatementFailed, is_file_trouble
 from projections.directory import Directory
 from projections.feed import Feed
 from projections.inbox import Inbox
@@ -227,6 +227,14 @@ def test_what_takes_too_long_is_nobody_s_fault(url: str, monkeypatch: pytest.Mon
         assert is_file_trouble(failure.value)
         assert not db.lost
         assert db.query("SELECT 1") == [(1,)]
+
+
+def test_what_the_server_refuses_is_told_in_its_own_words(url: str) -> None:
+    with (
+        closing(open_postgres(url, "some")) as db,
+        pytest.raises(StatementFailed, match=r"^column .nonsense. does not"),
+    ):
+        db.query("SELECT nonsense")
 
 
 @pytest.fixture(scope="module")
