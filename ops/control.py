@@ -56,8 +56,12 @@ class _Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 async def serve(folder: Path, verbs: Mapping[str, ControlVerb]) -> AsyncIterator[None]:
     """Answers on the folder's socket; the folder is owned by this process. Raises OpsError."""
     talks: set[asyncio.Task[Any]] = set()
+    stopping = False
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if stopping:  # It was let in at the last moment, and nobody would end it.
+            writer.close()
+            return
         task = asyncio.current_task()
         assert task is not None
         talks.add(task)
@@ -74,6 +78,7 @@ async def serve(folder: Path, verbs: Mapping[str, ControlVerb]) -> AsyncIterator
     try:
         yield
     finally:
+        stopping = True
         server.close()
         for task in talks:
             task.cancel()
