@@ -59,7 +59,7 @@ async def serve(folder: Path, verbs: Mapping[str, ControlVerb]) -> AsyncIterator
     stopping = False
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if stopping:  # It was let in at the last moment, and nobody would end it.
+        if stopping:  # It was let in at the last moment: the others have been ended.
             writer.close()
             return
         task = asyncio.current_task()
