@@ -179,7 +179,8 @@ class Writer:
     async def _sleep(self) -> None:
         now = asyncio.get_running_loop().time()
         ready_at = self._queue.ready_at()
-        if self._stopping if ready_at is None else ready_at <= now:
+        is_ready = ready_at is not None and ready_at <= now
+        if is_ready or (self._stopping and not self._queue):
             return
         self._wake.clear()
         with contextlib.suppress(TimeoutError):

@@ -33,8 +33,6 @@ from commands.stores.kurrentdb_errors import explain
 from domain.ids import Category
 from domain.log import NO_STREAM, START, Append, Outcome, RecordedEvent, StoreError, StoreUnavailable, Unavailable
 
-SCHEMES: Final = ("kurrentdb", "kurrentdb+discover", "kdb", "kdb+discover")
-
 APPEND_DEADLINE_S: Final = 5.0
 READ_DEADLINE_S: Final = 5.0
 """All in all: to find the node, to connect, to ask again where the connection broke, and to be answered."""

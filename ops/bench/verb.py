@@ -5,7 +5,7 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -13,12 +13,12 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from commands.stores import Store, store_of
 from ops.bench.load import BODY_BYTES, PEOPLE, WINDOW, Kind, Measured, measure
 from ops.bench.store import StoreServer
 from ops.engine import engine
 from ops.errors import OpsError
 
-Store = Literal["sqlite", "postgres", "kurrentdb"]
 BENCHES: Final[tuple[Kind, ...]] = ("double_tick", "direct")
 _FIGURES: Final = ("cpu_us_per_message", "messages_per_s", "p50_ms", "p99_ms")
 SECONDS: Final = 10.0
@@ -77,8 +77,8 @@ def place_of(store: Store, url: str | None) -> str:
         if url is not None:
             raise OpsError("sqlite needs no --url: each run has a data folder of its own")
         return ""
-    scheme, *others = {"postgres": ("postgresql", "postgres"), "kurrentdb": ("kurrentdb", "kdb")}[store]
-    if url is None or url.partition(":")[0].partition("+")[0] not in (scheme, *others):
+    if url is None or store_of(url) != store:
+        scheme = {"postgres": "postgresql", "kurrentdb": "kurrentdb"}[store]
         raise OpsError(f"--store {store} needs --url {scheme}://…, a store that may be filled with messages")
     return url
 

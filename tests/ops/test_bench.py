@@ -2,7 +2,8 @@
 
 import pytest
 
-from ops.bench.verb import Store, place_of
+from commands.stores import Store
+from ops.bench.verb import place_of
 from ops.errors import OpsError
 
 
