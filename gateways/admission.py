@@ -6,7 +6,7 @@ that was done before passes: its accounts are in, or were.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Protocol, TypeVar
 
@@ -32,7 +32,7 @@ class Lists(Protocol):
 class Admission:
     """One for all edges."""
 
-    def __init__(self, lists: Lists, limits: Limits) -> None:
+    def __init__(self, lists: Callable[[], Lists], limits: Limits) -> None:
         self._lists = lists
         self._limits = limits
         self._coming: Counter[AccountId] = Counter()
@@ -43,7 +43,7 @@ class Admission:
         self, conversation: ConversationId, by: AccountId, others: Sequence[AccountId], *, group: bool
     ) -> AsyncIterator[None]:
         """Within it the conversation may be started. Raises Refusal: `rate_limited`, `too_many_conversations`."""
-        if await self._lists.is_listed(by, conversation):
+        if await self._lists().is_listed(by, conversation):
             yield
             return
         self._limits.take_start(by)
@@ -55,7 +55,7 @@ class Admission:
         self, conversation: ConversationId, by: AccountId, accounts: Sequence[AccountId]
     ) -> AsyncIterator[None]:
         """Within it the accounts may be added. Raises Refusal: `too_many_conversations`."""
-        newcomers = [each for each in accounts if not await self._lists.is_listed(each, conversation)]
+        newcomers = [each for each in accounts if not await self._lists().is_listed(each, conversation)]
         async with self._bring(by, newcomers, group=True):
             yield
 
@@ -76,11 +76,11 @@ class Admission:
 
     async def _check(self, by: AccountId, account: AccountId, *, group: bool) -> None:
         bounds = self._limits.settings
-        held = await self._lists.count(account, limit=bounds.conversations_account_max)
+        held = await self._lists().count(account, limit=bounds.conversations_account_max)
         self._limits.check_conversations(held + self._coming[account] - 1)
         # Who is in few conversations shares few.
         if group and account != by and held + self._brought[by, account] > bounds.conversations_shared_max:
-            shared = await self._lists.count_shared(by, account, limit=bounds.conversations_shared_max)
+            shared = await self._lists().count_shared(by, account, limit=bounds.conversations_shared_max)
             self._limits.check_shared(shared + self._brought[by, account] - 1)
 
 

@@ -64,7 +64,7 @@ class Auth:
         self,
         *,
         server_name: str,
-        directory: DeviceDirectory,
+        directory: Callable[[], DeviceDirectory],
         catch_up: Callable[[], Awaitable[None]],
         clock: Callable[[], int],
         limits: Limits,
@@ -138,7 +138,7 @@ class Auth:
         await shown(self._catch_up())
         if self._is_parked(caller.account):
             raise parked()
-        row = await self._directory.device(caller.account, caller.device)
+        row = await self._directory().device(caller.account, caller.device)
         if row is None or not row.active:
             raise Refusal("device_revoked")
         return row.key

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from projections.messages import Messages
     from projections.receipts import Receipts
     from projections.runner import Runner
+    from projections.served import Served
 
 CATCH_UP_MAX_S: Final = 5.0
 """How long a request waits for each read model to show what it must see; then it is refused as `unavailable`."""
@@ -68,12 +69,8 @@ class Services:
     writer: Writer
     sealer: Sealer
     feed: Feed
-    runners: Mapping[str, Runner]
-    """By the name of the read model: `messages`, `inbox`, `receipts`, `directory`."""
-    messages: Messages
-    inbox: Inbox
-    receipts: Receipts
-    directory: Directory
+    served: Served
+    """The read models."""
     auth: Auth
     hub: Hub
     clock: Callable[[], int]
@@ -87,6 +84,27 @@ class Services:
     turnstiles: Turnstiles = field(default_factory=Turnstiles)
     commits: Histogram | None = None
     """How long the store's commits took, where it tells."""
+
+    @property
+    def runners(self) -> Mapping[str, Runner]:
+        """By the name of the read model."""
+        return self.served.runners
+
+    @property
+    def messages(self) -> Messages:
+        return self.served.messages
+
+    @property
+    def inbox(self) -> Inbox:
+        return self.served.inbox
+
+    @property
+    def receipts(self) -> Receipts:
+        return self.served.receipts
+
+    @property
+    def directory(self) -> Directory:
+        return self.served.directory
 
     async def catch_up(self, *names: str, to: int | None = None) -> None:
         """Returns when these read models show every event up to position `to`; by default all that anybody can know of:

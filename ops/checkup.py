@@ -29,9 +29,11 @@ from domain.codec import CODEC, Event
 from domain.log import START, NoLog, StoreError
 from ops.datafolder import DISK_MIN_BYTES, KEYRING, free_bytes, is_owned, read_server_file
 from ops.errors import OpsError
-from ops.parking import MODELS
 from ops.settings import Settings
+from projections.catalogue import find_serving, serving_kind
 from projections.database import CantOpen
+from projections.models import MODELS
+from projections.readmodel import ReadModelError
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -145,10 +147,15 @@ def check_readmodels(settings: Settings) -> Finding:
         from projections.postgres import check_postgres
 
         try:
-            check_postgres(settings.readmodels, [model.schema_name() for model in MODELS])
-        except CantOpen as error:
+            check_postgres(settings.readmodels, [_schema(settings.readmodels, name) for name in MODELS])
+        except (CantOpen, ReadModelError) as error:
             return _fail("read models", str(error), "mend it: nothing can be read without them")
     return _ok("read models", settings.readmodels_shown)
+
+
+def _schema(place: str, name: str) -> str:
+    serving = find_serving(place, name)
+    return serving_kind(serving).schema_name(serving.build.number)
 
 
 def check_keyring(settings: Settings) -> Finding:

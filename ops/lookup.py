@@ -1,5 +1,7 @@
 """The writer's look-up of old command ids, by the `messages` read model where it can vouch for its answer."""
 
+from collections.abc import Callable
+
 from commands.lookup import StreamLookup
 from domain.ids import CommandId, ConversationId, conversation_stream
 from domain.recent import First
@@ -12,7 +14,7 @@ class ReadModelLookup:
     lack of that which was asked for, as where the model stands still or its database is away, is read from the
     stream."""
 
-    def __init__(self, messages: Messages, stream: StreamLookup) -> None:
+    def __init__(self, messages: Callable[[], Messages], stream: StreamLookup) -> None:
         self._messages = messages
         self._stream = stream
 
@@ -23,13 +25,13 @@ class ReadModelLookup:
             return await self._stream.find_command(conversation, command_id, upto=upto)
 
     async def _find(self, conversation: ConversationId, command_id: CommandId, *, upto: int) -> First | None:
-        if self._messages.parking.skips(conversation_stream(conversation)):
+        if self._messages().parking.skips(conversation_stream(conversation)):
             return await self._stream.find_command(conversation, command_id, upto=upto)
-        found = await self._messages.find_command(conversation, command_id)
+        found = await self._messages().find_command(conversation, command_id)
         if found is not None:
             return found
         # Rows are made in order: what they lack comes after the last one.
-        last_seq = await self._messages.last_seq(conversation)
+        last_seq = await self._messages().last_seq(conversation)
         if last_seq >= upto:
             return None
         return await self._stream.find_command(conversation, command_id, upto=upto, after=last_seq - 1)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import uvicorn
 
@@ -38,16 +38,13 @@ from ops.errors import OpsError
 from ops.lookup import ReadModelLookup
 from ops.parking import ParkingDesk
 from ops.settings import Settings
+from projections.catalogue import open_serving
 from projections.delivery import Delivery
-from projections.directory import Directory
 from projections.feed import Feed
-from projections.inbox import Inbox
-from projections.messages import Messages
-from projections.readmodel import ReadModel, ReadModelError
-from projections.receipts import Receipts
+from projections.models import MODELS
+from projections.readmodel import ReadModelError
 from projections.runner import Runner
-
-M = TypeVar("M", bound=ReadModel)
+from projections.served import Served
 
 _log = logging.getLogger("signet.node")
 STOP_MAX_S: Final = 10
@@ -86,10 +83,8 @@ class Node:
                 services = await _wire(settings, name, log, stack)
             except (KeyringError, ReadModelError, StoreError) as error:
                 raise OpsError(str(error)) from error
-            desk = ParkingDesk(
-                services.runners, (services.messages, services.inbox, services.receipts, services.directory)
-            )
-            await stack.enter_async_context(control.serve(settings.data, desk.verbs()))
+            verbs = ParkingDesk(services.runners).verbs()
+            await stack.enter_async_context(control.serve(settings.data, verbs))
             sock = _bind(settings)
             stack.callback(sock.close)
             url = f"http://{_host_in_url(settings.host)}:{sock.getsockname()[1]}"
@@ -167,25 +162,23 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
     feed = Feed(log)
     await feed.start()
 
-    place = settings.readmodels_place
-    messages, inbox, receipts, directory = models = (
-        _opened(Messages, place, stack), _opened(Inbox, place, stack), _opened(Receipts, place, stack),
-        _opened(Directory, place, stack),
-    )  # fmt: skip
-    runners = {model.name: Runner(feed, model) for model in models}
-    for runner in runners.values():
+    runners: dict[str, Runner] = {}
+    for name in MODELS:
+        runners[name] = runner = Runner(feed, open_serving(settings.readmodels_place, name))
+        stack.callback(_close_model, runner)
         await runner.check()
+    served = Served(runners)
     delivery = Delivery(log)
     stack.push_async_callback(delivery.close)
     feed.listen(delivery.receive)
 
-    lookup = ReadModelLookup(messages, StreamLookup(log))
+    lookup = ReadModelLookup(lambda: served.messages, StreamLookup(log))
     hand_over = feed.publish if _is_ours_alone(log) else None
     writer = Writer(log, lookup=lookup, keyring=keyring, hand_over=hand_over, clock=clock, snapshots=snapshots)
     limits = Limits(settings.limits)
     auth = Auth(
         server_name=name,
-        directory=directory,
+        directory=lambda: served.directory,
         catch_up=lambda: runners["directory"].wait(max(feed.head, writer.position)),
         clock=clock,
         is_parked=lambda account: runners["directory"].is_parked(account_stream(account)),
@@ -197,11 +190,7 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
         writer=writer,
         sealer=sealer,
         feed=feed,
-        runners=runners,
-        messages=messages,
-        inbox=inbox,
-        receipts=receipts,
-        directory=directory,
+        served=served,
         auth=auth,
         hub=Hub(delivery, sealer),
         clock=clock,
@@ -218,7 +207,7 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
         ),
         commits=log.commits if isinstance(log, Measured) else None,
         limits=limits,
-        admission=Admission(inbox, limits),
+        admission=Admission(lambda: served.inbox, limits),
         readiness=Readiness(
             {
                 **engine_probes(log=log, writer=writer, sealer=sealer, feed=feed, runners=runners),
@@ -229,10 +218,8 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
     )
 
 
-def _opened(kind: type[M], place: Path | str, stack: AsyncExitStack) -> M:
-    model = kind.open(place)
-    stack.callback(model.close)
-    return model
+def _close_model(runner: Runner) -> None:
+    runner.model.close()  # the one that serves then
 
 
 def _is_ours_alone(log: EventLog) -> bool:

@@ -15,11 +15,13 @@ from domain.log import StoreError
 from ops.control import NoEngine, ask
 from ops.datafolder import read_server_file
 from ops.errors import OpsError
-from ops.parking import MODELS, Outcome, ParkingDesk, Which, check_model, desk_without_engine
+from ops.parking import Outcome, ParkingDesk, Which, check_model, desk_without_engine
 from ops.settings import Settings, load_settings
 from ops.terminal import printable
 from ops.up import DataOption
+from projections.catalogue import find_serving, serving_kind
 from projections.database import DATABASE_ERRORS
+from projections.models import MODELS
 from projections.parking import Parked, Parking, Skipped, rests_on
 from projections.readmodel import ReadModelError
 
@@ -38,7 +40,7 @@ app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="markdown")
 
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", help=f"Only in this read model: {', '.join(model.name for model in MODELS)}"),
+    typer.Option("--model", help=f"Only in this read model: {', '.join(MODELS)}"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object")]
 StreamArgument = Annotated[str, typer.Argument(help="The stream's name, as `list` shows it: conversation-<uuid>")]
@@ -174,20 +176,22 @@ def _check_folder(settings: Settings) -> None:
 
 def _parkings(settings: Settings, wanted: str | None) -> Iterator[tuple[str, Parking | Missing]]:
     place = settings.readmodels_place
-    for model in MODELS:
-        if wanted not in (None, model.name):
-            continue
-        if isinstance(place, Path) and not (file := model.file_in(place)).exists():
-            yield model.name, Missing(model=model.name, place=str(file))
+    for name in MODELS:
+        if wanted not in (None, name):
             continue
         try:
-            with closing(model.database(place, read_only=True)) as db:
+            serving = find_serving(place, name)
+            kind, number = serving_kind(serving), serving.build.number
+            if isinstance(place, Path) and not (file := kind.file_in(place, number)).exists():
+                yield name, Missing(model=name, place=str(file))
+                continue
+            with closing(kind.database(place, number, read_only=True)) as db:
                 is_made = db.has_table("skipped")  # else no engine has opened it since
-                yield model.name, Parking(db) if is_made else Missing(model=model.name, place=db.place)
+                yield name, Parking(db) if is_made else Missing(model=name, place=db.place)
         except ReadModelError as error:
             raise OpsError(str(error)) from error
         except DATABASE_ERRORS as error:
-            raise OpsError(f"the read model {model.name!r} can't be read: {error}") from error
+            raise OpsError(f"the read model {name!r} can't be read: {error}") from error
 
 
 def _parked_by(model: str, parked: Parked, others: dict[str, Parked]) -> ParkedBy:

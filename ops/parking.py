@@ -1,9 +1,8 @@
 """What an operator can do about parked events, the same within a running engine and without one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Final
 
 import msgspec
 
@@ -13,17 +12,13 @@ from ops.control import ControlVerb
 from ops.datafolder import DataFolder
 from ops.errors import OpsError
 from ops.settings import Settings
+from projections.catalogue import open_serving
 from projections.database import DATABASE_ERRORS
-from projections.directory import Directory
 from projections.feed import Feed
-from projections.inbox import Inbox
-from projections.messages import Messages
+from projections.models import MODELS
 from projections.parking import Parked, ParkingError, rests_on
-from projections.readmodel import ReadModel, ReadModelError
-from projections.receipts import Receipts
+from projections.readmodel import ReadModelError
 from projections.runner import Retried, Runner
-
-MODELS: Final[tuple[type[ReadModel], ...]] = (Messages, Inbox, Receipts, Directory)
 
 
 class Which(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,9 +42,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 class ParkingDesk:
     """Takes one request at a time, beside the runners or without them running. Raises OpsError."""
 
-    def __init__(self, runners: Mapping[str, Runner], models: Sequence[ReadModel]) -> None:
+    def __init__(self, runners: Mapping[str, Runner]) -> None:
         self._runners = runners
-        self._models = {model.name: model for model in models}
         self._busy = asyncio.Lock()
 
     async def retry(self, which: Which) -> list[Outcome]:
@@ -82,8 +76,8 @@ class ParkingDesk:
         check_model(which.model)
         found = [
             (name, parked.stream)
-            for name, model in self._models.items()
-            for parked in sorted(model.parking.all(), key=lambda each: rests_on(each.stream) is not None)
+            for name, runner in self._runners.items()
+            for parked in sorted(runner.model.parking.all(), key=lambda each: rests_on(each.stream) is not None)
             if which.model in (None, name) and which.stream in (None, parked.stream)
         ]
         if which.stream and not found:
@@ -92,15 +86,14 @@ class ParkingDesk:
         return found
 
     def _is_next(self, name: str, stream: str) -> bool:
-        parking, first = self._models[name].parking, rests_on(stream)
+        parking, first = self._runners[name].model.parking, rests_on(stream)
         return parking.get(stream) is not None and (first is None or parking.get(first) is None)
 
 
 def check_model(name: str | None) -> None:
     """Raises OpsError where there is no such read model."""
-    names = [model.name for model in MODELS]
-    if name is not None and name not in names:
-        raise OpsError(f"there is no read model {name!r}; there are {', '.join(names)}")
+    if name is not None and name not in MODELS:
+        raise OpsError(f"there is no read model {name!r}; there are {', '.join(MODELS)}")
 
 
 @asynccontextmanager
@@ -113,14 +106,13 @@ async def desk_without_engine(settings: Settings) -> AsyncIterator[ParkingDesk]:
             stack.push_async_callback(log.close)
             feed = Feed(log)
             await feed.start()
-            models = []
-            for kind in MODELS:
-                models.append(kind.open(settings.readmodels_place))
-                stack.callback(models[-1].close)
-            runners = {model.name: Runner(feed, model) for model in models}
-            for runner in runners.values():
-                await runner.check()
-        yield ParkingDesk(runners, models)
+            runners: dict[str, Runner] = {}
+            for name in MODELS:
+                model = open_serving(settings.readmodels_place, name)
+                stack.callback(model.close)
+                runners[name] = Runner(feed, model)
+                await runners[name].check()
+        yield ParkingDesk(runners)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from weakref import WeakSet
 
 from projections.database import CantOpen, DatabaseUnavailable, Params, Row, StatementFailed
 from projections.postgres_address import Address, explain, parse
-from projections.postgres_opening import STATEMENT_TIMEOUT_MS, check, connect
+from projections.postgres_opening import STATEMENT_TIMEOUT_MS, check, connect, drop
 from projections.postgres_session import Broken, Refused, Session, Silent
 from projections.postgres_sql import translated
 
@@ -56,6 +56,11 @@ def check_postgres(url: str, schemas: Sequence[str]) -> None:
     """Whether an engine could write these schemas, or make them: the checks of `open_postgres`, and nothing is changed.
     Raises CantOpen."""
     check(parse(url), schemas)
+
+
+def drop_postgres(url: str, schema: str) -> None:
+    """Deletes the schema, which nobody may have open. Blocks until it is done. Raises CantOpen."""
+    drop(parse(url), schema)
 
 
 class PostgresDatabase:

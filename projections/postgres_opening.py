@@ -64,6 +64,17 @@ def check(address: Address, schemas: Sequence[str]) -> None:
         raise CantOpen(explain(address.place, str(error), error.sqlstate)) from error
 
 
+def drop(address: Address, schema: str) -> None:
+    """Deletes the schema. Raises CantOpen, also where somebody writes it."""
+    try:
+        with psycopg.connect(address.conninfo, autocommit=True) as connection:
+            with in_time(connection):
+                _Opening(address, schema, connection).lock()
+            connection.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(Identifier(schema)))
+    except psycopg.Error as error:
+        raise CantOpen(explain(address.place, str(error), error.sqlstate)) from error
+
+
 class _Opening(Opening):
     def __init__(self, address: Address, schema: str, connection: Connection) -> None:
         super().__init__(connection)
@@ -86,12 +97,12 @@ class _Opening(Opening):
             self._check_usage()
         else:
             self.check_takes_writes()
-            self._lock()
+            self.lock()
             self._check_rights()
             if self.lacks_schema(self._schema):
                 self._connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(self._schema)))
 
-    def _lock(self) -> None:
+    def lock(self) -> None:
         keys = (_WRITERS, crc32(self._schema.encode()) - 2**31)
         self._set({"lock_timeout": str(LOCK_WAIT_MS), "statement_timeout": "0"})
         try:

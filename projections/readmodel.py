@@ -61,6 +61,14 @@ Place = Path | str
 each."""
 
 
+def file_of(folder: Path, name: str, version: int, number: int) -> Path:
+    return folder / (f"{name}-{version}.db" if number == 1 else f"{name}-{version}.{number}.db")
+
+
+def schema_of(name: str, version: int, number: int) -> str:
+    return f"{name}_{version}" if number == 1 else f"{name}_{version}_{number}"
+
+
 class Last(msgspec.Struct, frozen=True):
     """An event that was read: it tells whether the rows are of the log at hand."""
 
@@ -96,19 +104,19 @@ class ReadModel(ABC):
     """Of a new file of SQLite: 4 KiB where small rows change here and there, more where long rows are appended."""
 
     @classmethod
-    def file_in(cls, folder: Path) -> Path:
-        """Where this version of the model stands."""
-        return folder / f"{cls.name}-{cls.version}.db"
+    def file_in(cls, folder: Path, number: int = 1) -> Path:
+        """Where a build of this version of the model stands; the first one has the number 1."""
+        return file_of(folder, cls.name, cls.version, number)
 
     @classmethod
-    def schema_name(cls) -> str:
-        """Where this version of the model stands in a PostgreSQL database."""
-        return f"{cls.name}_{cls.version}"
+    def schema_name(cls, number: int = 1) -> str:
+        """Where a build of this version of the model stands in a PostgreSQL database."""
+        return schema_of(cls.name, cls.version, number)
 
     @classmethod
-    def open(cls, place: Place) -> Self:
-        """The model in its own file or schema, made where it is missing. Raises ReadModelError."""
-        db = cls.database(place)
+    def open(cls, place: Place, number: int = 1) -> Self:
+        """A build of the model in its own file or schema, made where it is missing. Raises ReadModelError."""
+        db = cls.database(place, number)
         try:
             return cls(db)
         except DatabaseUnavailable as error:
@@ -119,15 +127,15 @@ class ReadModel(ABC):
             raise
 
     @classmethod
-    def database(cls, place: Place, *, read_only: bool = False) -> Database:
+    def database(cls, place: Place, number: int = 1, *, read_only: bool = False) -> Database:
         """`read_only`: beside the engine that writes it; it may be without tables yet. Raises ReadModelError."""
         try:
             if isinstance(place, Path):
-                return open_sqlite(cls.file_in(place), read_only=read_only, page_bytes=cls.page_bytes)
+                return open_sqlite(cls.file_in(place, number), read_only=read_only, page_bytes=cls.page_bytes)
             # Only for those who use it: the driver is 10 MB of memory.
             from projections.postgres import open_postgres
 
-            return open_postgres(place, cls.schema_name(), read_only=read_only)
+            return open_postgres(place, cls.schema_name(number), read_only=read_only)
         except CantOpen as error:
             raise WrongFile(str(error)) from error
 

@@ -5,7 +5,7 @@ where somebody waits for the model), read the batch, write it, and wake those wh
 
 What can go wrong:
 
-    an event can't be applied     found by halving the batch, and parked (`projections/parking.py`); the rest goes on
+    an event can't be applied     found by halving the batch, and parked (`projections/filling.py`); the rest goes on
     the store can't be read,      half of the batch is tried again, after 0.1 s and then less and less often, up to
     the rows can't be written     every 5 s; from the `TRIES_IN_SILENCE`th failure on, whoever waits for the model is
                                   told
@@ -26,6 +26,7 @@ from domain.codec import Event
 from domain.log import StoreUnavailable
 from projections.database import is_file_trouble
 from projections.feed import Feed, Undecodable, retry_delays
+from projections.filling import Filler, apply_until_failure
 from projections.parking import Failed, HeldBack, NotParked, Parked, ParkedFull, failed, rests_on, undecodable
 from projections.readmodel import OtherLog, ReadModel, ReadModelStopped, TrackingAhead
 
@@ -63,7 +64,7 @@ class Runner:
     ) -> None:
         """The feed has been started. `clock` gives microseconds since 1970."""
         self._feed = feed
-        self._model = model
+        self._filler = Filler(model, clock)
         self._batch_max = batch_max
         self._batch = batch_max
         """How many events are tried at once."""
@@ -79,10 +80,6 @@ class Runner:
         """While it waits for events."""
         model.db.on_lost = self._hear_of_loss
         self._checkpoint_from = 0.0
-        self.position = model.position
-        """All events up to it are in the rows, or parked."""
-        self.parked = model.parking.count()
-        """How many streams are parked."""
         self.tries = 0
         """How often the batch at hand has failed."""
         self.stopped: str | None = None
@@ -90,10 +87,25 @@ class Runner:
         self._checked = False
         """Whether the rows are known to be of this log."""
 
+    @property
+    def model(self) -> ReadModel:
+        """The one that serves now: not to be kept, since another may take its place."""
+        return self._filler.model
+
+    @property
+    def position(self) -> int:
+        """All events up to it are in the rows, or parked."""
+        return self._filler.position
+
+    @property
+    def parked(self) -> int:
+        """How many streams are parked."""
+        return self._filler.parked
+
     async def check(self) -> None:
         """Whether the rows are of this log: `run` asks first, and whoever starts the engine may ask before. Raises
         TrackingAhead, OtherLog, StoreUnavailable."""
-        name, remedy = self._model.name, self._model.db.remedy
+        name, remedy = self.model.name, self.model.db.remedy
         if self.position > self._feed.head:
             raise TrackingAhead(
                 f"the read model {name!r} stands at position {self.position}, and the log ends at {self._feed.head}: it"
@@ -118,13 +130,13 @@ class Runner:
                 except Exception as error:
                     self._fail(error)
                     delay = next(delays)
-                    await asyncio.sleep(min(delay, RECONNECT_MAX_S) if self._model.db.lost else delay)
+                    await asyncio.sleep(min(delay, RECONNECT_MAX_S) if self.model.db.lost else delay)
                 else:
                     if self.tries:
                         self._recover()
                         delays = retry_delays()
         except asyncio.CancelledError:
-            self._stop(f"the read model {self._model.name!r} was shut down at position {self.position}")
+            self._stop(f"the read model {self.model.name!r} was shut down at position {self.position}")
             raise
 
     async def wait(self, position: int) -> None:
@@ -144,11 +156,11 @@ class Runner:
     @property
     def connected(self) -> bool:
         """Whether the rows can be reached."""
-        return not self._model.db.lost
+        return not self.model.db.lost
 
     def is_parked(self, *streams: str) -> bool:
         """Whether the rows lack the later events of one of these streams."""
-        return self.parked > 0 and any(self._model.parking.get(stream) is not None for stream in streams)
+        return self.parked > 0 and any(self.model.parking.get(stream) is not None for stream in streams)
 
     async def retry(self, stream: str) -> Retried:
         """Applies what is parked of a stream, in order, up to an event that fails again; then likewise what was held
@@ -158,10 +170,10 @@ class Runner:
         while streams:
             current = streams.pop(0)
             applied += await self._retry_one(current)
-            if (still := self._model.parking.get(current)) is not None:
+            if (still := self.model.parking.get(current)) is not None:
                 parked.append(still)
             else:
-                streams += self._model.parking.behind(current)
+                streams += self.model.parking.behind(current)
         return Retried(applied=applied, parked=parked)
 
     async def skip(self, stream: str) -> Retried:
@@ -170,21 +182,42 @@ class Runner:
         async with self._writing:
             parked = self._parked(stream)
             if parked.reason is not None:
-                logger.info("the read model %r goes on without an event: %s", self._model.name, parked)
-                with self._model.db.transaction():
-                    self._model.parking.skip(parked, self._clock())
-                self._count()
-        if self._model.parking.get(stream) is None:
-            behind = [await self.retry(each) for each in self._model.parking.behind(stream)]
+                logger.info("the read model %r goes on without an event: %s", self.model.name, parked)
+                with self.model.db.transaction():
+                    self.model.parking.skip(parked, self._clock())
+                self._filler.count()
+        if self.model.parking.get(stream) is None:
+            behind = [await self.retry(each) for each in self.model.parking.behind(stream)]
             return Retried(
                 applied=sum(each.applied for each in behind), parked=[one for each in behind for one in each.parked]
             )
         return await self.retry(stream)
 
+    async def replace(self, model: ReadModel, decide: Callable[[], None]) -> ReadModel:
+        """Another one, that of another build or version, takes the place of the model: it catches up with it, then
+        `decide` puts that on record, then it serves. Gives the one that served until now, which somebody may still read
+        from. Raises what the log, the new database and `decide` raise; then nothing has changed."""
+        filler = Filler(model, self._clock)
+        # It may have been filled from the log, which knows events sooner than the feed does.
+        await self._feed.wait_beyond(filler.position - 1)
+        while filler.position < self.position:
+            await filler.fill(self._read, self._batch_max)
+            await asyncio.sleep(0)
+        async with self._writing:
+            while filler.position < self.position:
+                await filler.fill(self._read, self._batch_max)
+            decide()
+            before, self._filler = self._filler.model, filler
+            before.db.on_lost = _nothing
+            model.db.on_lost = self._hear_of_loss
+            self._checked = False
+            self._wake()
+        return before
+
     # A batch
 
     async def _step(self) -> None:
-        lost = self._model.db.lost
+        lost = self.model.db.lost
         if lost or not self._checked:
             if lost:
                 await self._reconnect()
@@ -192,13 +225,13 @@ class Runner:
             return  # It is all right again, even if no event comes for long.
         if not self._behind:
             await self._gather()
-            if self._model.db.lost:
+            if self.model.db.lost:
                 return
         # What fails is tried again at once, without gathering.
         self._behind = True
         async with self._writing:
             try:
-                await self._advance()
+                await self._filler.fill(self._read, self._batch)
             except Exception:
                 self._batch = max(1, self._batch // 2)  # It may be too much at once for a database that is slow.
                 raise
@@ -230,17 +263,16 @@ class Runner:
 
     async def _reconnect(self) -> None:
         async with self._writing:
-            await self._model.db.reconnect()
+            await self.model.db.reconnect()
             # Nobody else has had the loop since then: whoever reads finds the position that belongs to the rows.
-            self._model.make_tables()
-            self.position = self._model.position
-            self._count()
+            self.model.make_tables()
+            self._filler.look_anew()
         self._behind = self._feed.head > self.position
         self._checked = False
-        logger.warning("the read model %r is connected again, at position %d", self._model.name, self.position)
+        logger.warning("the read model %r is connected again, at position %d", self.model.name, self.position)
 
     async def _is_of_this_log(self) -> bool:
-        last = self._model.last
+        last = self.model.last
         if last is None:
             return True
         try:
@@ -249,52 +281,27 @@ class Runner:
             return True  # A newer release has made the rows: what they are of can't be told.
         return bool(found) and found[0].entry.id == last.event
 
-    async def _advance(self) -> None:
-        try:
-            events: Sequence[Event] = await self._feed.read(after=self.position, limit=self._batch)
-        except Undecodable as bad:
-            self._park(undecodable(bad.recorded, bad.cause, self._clock()))
-            return
-        assert events, f"the log has nothing after {self.position}, though it went up to {self._feed.head}"
-        while events:
-            done, error = apply_until_failure(self._apply, events)
-            if error is not None:
-                self._park(failed(events[done], error, self._clock()))
-                # Each one that is found has cost several transactions.
-                await asyncio.sleep(0)
-            events = events[done + 1 :]
-        if self.parked:
-            self._count()
-
-    def _apply(self, events: Sequence[Event]) -> None:
-        self._model.advance(events)
-        self.position = events[-1].position
-
-    def _park(self, failure: Failed) -> None:
-        self._model.park(failure)
-        self.position = failure.position
-        self._count()
-        logger.error("the read model %r has parked an event: %s", self._model.name, failure)
-
-    def _count(self) -> None:
-        self.parked = self._model.parking.count()
+    async def _read(self, after: int, limit: int) -> Sequence[Event]:
+        events = await self._feed.read(after=after, limit=limit)
+        assert events, f"the log has nothing after {after}, though it went up to {self._feed.head}"
+        return events
 
     async def _checkpoint(self) -> None:
         """A failure stops nothing: the write-ahead log grows until it succeeds."""
         loop = asyncio.get_running_loop()
-        if not self._model.db.checkpoint_is_due() or loop.time() < self._checkpoint_from:
+        if not self.model.db.checkpoint_is_due() or loop.time() < self._checkpoint_from:
             return
         try:
-            await asyncio.to_thread(self._model.db.checkpoint)
+            await asyncio.to_thread(self.model.db.checkpoint)
         except Exception as error:
             self._checkpoint_from = loop.time() + CHECKPOINT_PAUSE_S
-            logger.warning("a checkpoint of the read model %r failed, and is made later: %r", self._model.name, error)
+            logger.warning("a checkpoint of the read model %r failed, and is made later: %r", self.model.name, error)
 
     # Standing still
 
     def _fail(self, error: Exception) -> None:
         self.tries += 1
-        name, position = self._model.name, self.position
+        name, position = self.model.name, self.position
         # The 1st, 2nd, 4th, 8th … time.
         if self.tries.bit_count() == 1:
             expected = isinstance(error, _EXPECTED) or is_file_trouble(error)
@@ -307,7 +314,7 @@ class Runner:
             self._stop(f"the read model {name!r} stands at position {position}, and tries again: {error!r}")
 
     def _recover(self) -> None:
-        logger.warning("the read model %r goes on after %d failures", self._model.name, self.tries)
+        logger.warning("the read model %r goes on after %d failures", self.model.name, self.tries)
         self.tries = 0
         self.stopped = None
 
@@ -337,9 +344,9 @@ class Runner:
             async with self._writing:
                 parked = self._parked(stream)
                 done, failure = await self._retry_page(parked)
-                self._count()
+                self._filler.count()
             applied += done
-            if failure is not None or self._model.parking.get(stream) is None:
+            if failure is not None or self.model.parking.get(stream) is None:
                 return applied
 
     async def _retry_page(self, parked: Parked) -> tuple[int, Failed | None]:
@@ -348,45 +355,27 @@ class Runner:
         try:
             events = await self._feed.read_stream(parked.stream, after=parked.version - 1, limit=limit)
             assert events, f"the log lacks version {parked.version} of {parked.stream}"
-            done, error = apply_until_failure(self._model.catch_up, events)
+            done, error = apply_until_failure(self.model.catch_up, events)
             if error is not None:
                 failure = failed(events[done], error, self._clock())
         except Undecodable as bad:
             done, failure = 0, undecodable(bad.recorded, bad.cause, self._clock())
         if failure is not None:
-            with self._model.db.transaction():
-                self._model.parking.fail(failure)
+            with self.model.db.transaction():
+                self.model.parking.fail(failure)
         return done, failure
 
     def _parked(self, stream: str) -> Parked:
         """Raises NotParked, HeldBack."""
-        name = self._model.name
-        parked = self._model.parking.get(stream)
+        name = self.model.name
+        parked = self.model.parking.get(stream)
         if parked is None:
             raise NotParked(f"{stream} is not parked by the read model {name!r}")
         first = rests_on(stream)
-        if first is not None and self._model.parking.get(first) is not None:
+        if first is not None and self.model.parking.get(first) is not None:
             raise HeldBack(f"{stream} waits behind {first} in the read model {name!r}: retry that one")
         return parked
 
 
-def apply_until_failure(
-    apply: Callable[[Sequence[Event]], None], events: Sequence[Event], *, tries: int = 2
-) -> tuple[int, Exception | None]:
-    """Applies events, all at once or else by halves, up to the first that can't be applied alone: how many are in, and
-    what the next one failed with. `apply` leaves out what is in already, so an event is tried twice: what came after
-    the commit fails once only. Raises what is not an event's fault."""
-    try:
-        apply(events)
-    except Exception as error:
-        if is_file_trouble(error):
-            raise
-        if len(events) == 1:
-            return (0, error) if tries == 1 else apply_until_failure(apply, events, tries=tries - 1)
-        half = len(events) // 2
-        done, failure = apply_until_failure(apply, events[:half])
-        if failure is not None:
-            return done, failure
-        done, failure = apply_until_failure(apply, events[half:])
-        return half + done, failure
-    return len(events), None
+def _nothing() -> None:
+    pass

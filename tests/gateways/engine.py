@@ -36,6 +36,7 @@ from projections.messages import Messages
 from projections.readmodel import Place, ReadModel
 from projections.receipts import Receipts
 from projections.runner import Runner
+from projections.served import Served
 from projections.sqlite import SqliteDatabase
 from signet_client import payloads
 
@@ -201,11 +202,12 @@ async def open_engine(
     clock = Clock()
     feed = Feed(log)
     await feed.start()
-    messages, inbox, receipts, directory = models = (
+    models: list[ReadModel] = [
         _opened(Messages, readmodels), _opened(Inbox, readmodels), _opened(Receipts, readmodels),
         _opened(Directory, readmodels),
-    )  # fmt: skip
+    ]  # fmt: skip
     runners = {model.name: Runner(feed, model) for model in models}
+    served = Served(runners)
     for runner in runners.values():
         await runner.check()
     keyring = MemoryKeyring()
@@ -215,7 +217,7 @@ async def open_engine(
     bounds = Limits(limits)
     auth = Auth(
         server_name=SERVER,
-        directory=directory,
+        directory=lambda: served.directory,
         catch_up=lambda: runners["directory"].wait(feed.head),
         clock=clock,
         is_parked=lambda account: runners["directory"].is_parked(account_stream(account)),
@@ -230,17 +232,13 @@ async def open_engine(
         writer=writer,
         sealer=sealer,
         feed=feed,
-        runners=runners,
-        messages=messages,
-        inbox=inbox,
-        receipts=receipts,
-        directory=directory,
+        served=served,
         auth=auth,
         hub=Hub(delivery, sealer),
         clock=clock,
         settings=EdgeSettings(**{"registration": "open", **settings}),
         limits=bounds,
-        admission=Admission(inbox, bounds),
+        admission=Admission(lambda: served.inbox, bounds),
         readiness=Readiness(engine_probes(log=log, writer=writer, sealer=sealer, feed=feed, runners=runners)),
         invitations=Invitations(invitations or Path("/nowhere"), clock),
     )

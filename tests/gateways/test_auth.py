@@ -332,7 +332,9 @@ async def test_a_revocation_during_the_log_in_ends_the_token(moment: int) -> Non
     async def caught_up() -> None:
         pass
 
-    auth = Auth(server_name=SERVER, directory=directory, catch_up=caught_up, clock=lambda: 1_000_000, limits=Limits())
+    auth = Auth(
+        server_name=SERVER, directory=lambda: directory, catch_up=caught_up, clock=lambda: 1_000_000, limits=Limits()
+    )
 
     def revoke(look: int) -> None:
         if look == moment:

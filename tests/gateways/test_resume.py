@@ -8,6 +8,7 @@ import pytest
 
 from gateways import history, resume
 from gateways.resume import HeldPushes
+from projections.runner import Runner
 from signet_client import wire
 from tests.gateways.engine import Engine, Person, command
 from tests.gateways.live import MemoryDevice, hello, live_engine
@@ -219,7 +220,7 @@ async def test_a_read_model_that_does_not_come_is_no_reason_to_hang(
 ) -> None:
     monkeypatch.setattr("gateways.services.CATCH_UP_MAX_S", 0.05)
     runner = room.engine.services.runners["inbox"]
-    monkeypatch.setattr(runner, "position", -1)
+    monkeypatch.setattr(Runner, "position", -1)
     monkeypatch.setattr(runner, "_wake", lambda: None)
     device = room.device()
     device.connection.start()

@@ -23,8 +23,8 @@ from ops.datafolder import KEYRING
 from ops.engine import engine
 from ops.errors import OpsError
 from ops.node import Node
-from ops.parking import MODELS
 from ops.settings import Settings, load_settings
+from projections.models import newest_of_all
 from signet_client import Client
 from tests import postgres
 from tests.commands.stores.appends import must_append, new_append, new_stream
@@ -158,7 +158,7 @@ async def test_a_user_who_may_make_nothing_is_well_where_all_is_made(
     async with Node.open(load_settings(data)):
         pass
     user = f"tenant_of_{database}"
-    schemas = ["public", *(model.schema_name() for model in MODELS)]
+    schemas = ["public", *(model.schema_name() for model in newest_of_all())]
     with server.admin(database) as admin:
         admin.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{postgres.PASSWORD}'".encode())
         for schema in schemas:

@@ -41,7 +41,7 @@ class Scene:
         self.log = Noted()
         self.events = await record(self.log, self.history.events)
         self.model = Messages(SqliteDatabase(":memory:"))
-        self.lookup = ReadModelLookup(self.model, StreamLookup(self.log))
+        self.lookup = ReadModelLookup(lambda: self.model, StreamLookup(self.log))
 
     async def find(self, *, upto: int = 3) -> int | None:
         """The seq; None: nothing is found."""

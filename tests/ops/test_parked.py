@@ -263,7 +263,7 @@ async def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             model.parking.park(failed(first, ValueError(), 1))
         monkeypatch.setattr(model, "apply", full)
         with pytest.raises(OpsError, match=r"can't be read or written: .*full\. See to its disk"):
-            await ParkingDesk({"messages": runner}, [model]).retry(Which(stream=place.stream))
+            await ParkingDesk({"messages": runner}).retry(Which(stream=place.stream))
 
 
 def full(events: Sequence[Event]) -> None:
@@ -289,7 +289,7 @@ async def test_while_their_database_is_away_nothing_is_retried(tmp_path: Path) -
     server = postgres.Server.start(18)
     feed = Feed(MemoryLog(Medium()))
     model = Inbox.open(server.url(server.new_database()))
-    desk = ParkingDesk({model.name: Runner(feed, model)}, [model])
+    desk = ParkingDesk({model.name: Runner(feed, model)})
     server.stop()
     for do in (desk.retry, desk.skip):
         with pytest.raises(OpsError, match="See to its disk or server, and ask again"):

@@ -18,9 +18,10 @@ from projections import feed as feed_module
 from projections import parking
 from projections.database import DatabaseUnavailable
 from projections.feed import Feed
+from projections.filling import apply_until_failure
 from projections.parking import HeldBack, NotParked, Parked, ParkedFull, rests_on
 from projections.readmodel import Place, ReadModel
-from projections.runner import Runner, apply_until_failure
+from projections.runner import Runner
 from tests.projections.allergic import (
     ALLERGIC,
     NOW,
