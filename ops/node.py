@@ -37,6 +37,7 @@ from ops.datafolder import DISK_MIN_BYTES, KEYRING, DataFolder, free_bytes
 from ops.errors import OpsError
 from ops.lookup import ReadModelLookup
 from ops.parking import ParkingDesk
+from ops.rebuilding.desk import RebuildDesk
 from ops.settings import Settings
 from projections.catalogue import open_serving
 from projections.delivery import Delivery
@@ -83,7 +84,9 @@ class Node:
                 services = await _wire(settings, name, log, stack)
             except (KeyringError, ReadModelError, StoreError) as error:
                 raise OpsError(str(error)) from error
-            verbs = ParkingDesk(services.runners).verbs()
+            rebuilds = RebuildDesk(settings.readmodels_place, services.runners)
+            stack.push_async_callback(rebuilds.close)
+            verbs = ParkingDesk(services.runners).verbs() | rebuilds.verbs()
             await stack.enter_async_context(control.serve(settings.data, verbs))
             sock = _bind(settings)
             stack.callback(sock.close)

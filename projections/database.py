@@ -91,6 +91,9 @@ class Database(Protocol):
     async def reconnect(self) -> None:
         """After it was lost. The rows may be those of an earlier position. Raises DatabaseUnavailable."""
 
+    def snapshot(self) -> AbstractContextManager[None]:
+        """All that is read within it is of one moment, whatever others write meanwhile. Nothing is written in it."""
+
     def checkpoint_is_due(self) -> bool: ...
 
     def checkpoint(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from domain.codec import Event
 from projections.database import is_file_trouble
-from projections.feed import Undecodable
+from projections.feed import Feed, Undecodable
 from projections.parking import Failed, failed, undecodable
 from projections.readmodel import ReadModel
 
@@ -70,6 +70,18 @@ class Filler:
         self.position = failure.position
         self.count()
         logger.error("the read model %r has parked an event: %s", self.model.name, failure)
+
+
+async def is_of_log(model: ReadModel, feed: Feed) -> bool:
+    """Whether the log has the very event that the model has read last. Raises StoreUnavailable."""
+    last = model.last
+    if last is None:
+        return True
+    try:
+        found = await feed.read_stream(last.stream, after=last.version - 1, limit=1)
+    except Undecodable:
+        return True  # A newer release has made the rows: what they are of can't be told.
+    return bool(found) and found[0].entry.id == last.event
 
 
 def apply_until_failure(

@@ -147,6 +147,18 @@ class PostgresDatabase:
         finally:
             self._in_transaction = False
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        with self._using() as session:
+            session.send("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            session.settle()
+        self._in_transaction = True
+        try:
+            yield
+        finally:
+            self._roll_back()
+            self._in_transaction = False
+
     async def reconnect(self) -> None:
         if not self.lost:
             return

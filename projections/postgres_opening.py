@@ -91,7 +91,8 @@ class _Opening(Opening):
         self.check_server()
         settings = _SETTINGS | {"search_path": Identifier(self._schema).as_string()}
         if read_only:
-            settings["default_transaction_read_only"] = "on"
+            # Nobody waits for whoever only reads: a look at all rows may take its time.
+            settings |= {"default_transaction_read_only": "on", "idle_in_transaction_session_timeout": "0"}
         self._set(settings)
         if read_only:
             self._check_usage()

@@ -9,14 +9,14 @@ ReadModelError          the place of the read models can't be used
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
 import msgspec
 
 from domain.codec import Event
-from projections.database import CantOpen, Database, DatabaseUnavailable
+from projections.database import CantOpen, Database, DatabaseUnavailable, Row
 from projections.parking import SCHEMA, Failed, Parking
 from projections.sqlite import PAGE_BYTES, open_sqlite
 
@@ -84,6 +84,23 @@ class Table(msgspec.Struct, frozen=True):
     name: str
     key: tuple[str, ...]
     """The columns that tell its rows apart; rows are hashed in their order."""
+
+
+def hash_rows(db: Database, tables: Sequence[Table]) -> str:
+    """SHA-256, in hex. MessagePack tells types and lengths apart, so different rows never give the same bytes."""
+    digest = hashlib.sha256()
+    for table in tables:
+        names, rows = scan(db, table)
+        hashed = [index for index, name in enumerate(names) if not name.endswith("position")]
+        digest.update(msgspec.msgpack.encode([table.name, [names[index] for index in hashed]]))
+        for row in rows:
+            digest.update(msgspec.msgpack.encode([row[index] for index in hashed]))
+    return digest.hexdigest()
+
+
+def scan(db: Database, table: Table) -> tuple[list[str], Iterator[Row]]:
+    """The names of the columns, and the rows in the order of the key."""
+    return db.scan(f"SELECT * FROM {table.name} ORDER BY {', '.join(table.key)}")
 
 
 class ReadModel(ABC):
@@ -200,18 +217,8 @@ class ReadModel(ABC):
                 self.parking.move(missing[-1].stream, missing[-1].version + 1)
 
     def row_hash(self) -> str:
-        """SHA-256 over all rows, each table in the order of its key: equal after a rebuild, on whichever store.
-
-        MessagePack tells types and lengths apart, so different rows never give the same bytes.
-        """
-        digest = hashlib.sha256()
-        for table in self.tables:
-            names, rows = self.db.scan(f"SELECT * FROM {table.name} ORDER BY {', '.join(table.key)}")
-            hashed = [index for index, name in enumerate(names) if not name.endswith("position")]
-            digest.update(msgspec.msgpack.encode([table.name, [names[index] for index in hashed]]))
-            for row in rows:
-                digest.update(msgspec.msgpack.encode([row[index] for index in hashed]))
-        return digest.hexdigest()
+        """SHA-256 over all rows, each table in the order of its key: equal after a rebuild, on whichever store."""
+        return hash_rows(self.db, self.tables)
 
     def close(self) -> None:
         self.db.close()

@@ -26,7 +26,7 @@ from domain.codec import Event
 from domain.log import StoreUnavailable
 from projections.database import is_file_trouble
 from projections.feed import Feed, Undecodable, retry_delays
-from projections.filling import Filler, apply_until_failure
+from projections.filling import Filler, apply_until_failure, is_of_log
 from projections.parking import Failed, HeldBack, NotParked, Parked, ParkedFull, failed, rests_on, undecodable
 from projections.readmodel import OtherLog, ReadModel, ReadModelStopped, TrackingAhead
 
@@ -112,7 +112,7 @@ class Runner:
                 f" was restored from an older copy, or is another one. Name the right one by SIGNET_EVENTS; or, where"
                 f" it is to be kept, {remedy}: it is rebuilt from the log."
             )
-        if not await self._is_of_this_log():
+        if not await is_of_log(self.model, self._feed):
             raise OtherLog(
                 f"the read model {name!r} was made from another log: this one lacks its last event. Name the right log"
                 f" by SIGNET_EVENTS; or, where it is to be kept, {remedy}: it is rebuilt from the log."
@@ -270,16 +270,6 @@ class Runner:
         self._behind = self._feed.head > self.position
         self._checked = False
         logger.warning("the read model %r is connected again, at position %d", self.model.name, self.position)
-
-    async def _is_of_this_log(self) -> bool:
-        last = self.model.last
-        if last is None:
-            return True
-        try:
-            found = await self._feed.read_stream(last.stream, after=last.version - 1, limit=1)
-        except Undecodable:
-            return True  # A newer release has made the rows: what they are of can't be told.
-        return bool(found) and found[0].entry.id == last.event
 
     async def _read(self, after: int, limit: int) -> Sequence[Event]:
         events = await self._feed.read(after=after, limit=limit)

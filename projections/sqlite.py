@@ -110,6 +110,16 @@ class SqliteDatabase:
                 self._roll_back()
             raise
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        self._connection.execute("BEGIN")
+        try:
+            self.query("SELECT 1 FROM sqlite_master LIMIT 1")  # The moment is that of the first read.
+            yield
+        finally:
+            with suppress(apsw.Error):
+                self._roll_back()
+
     async def reconnect(self) -> None:
         raise AssertionError("a file is never lost")
 
