@@ -34,6 +34,7 @@ VERBS = (
     Verb("keyring", "ops.keyring:app", "The keys that seal personal texts: back them up, and check them."),
     Verb("invite", "ops.invite:app", "Let people register where registration is not open: make, list, revoke."),
     Verb("parked", "ops.parked:app", "Events that a read model could not apply: list, show, retry, skip."),
+    Verb("check", "ops.check:check", "Compare every row of the read models with what the log says."),
     Verb("rebuild", "ops.rebuilding.verb:rebuild_verb", "Make read models anew from the log, while the engine runs."),
     Verb("rollback", "ops.rebuilding.verb:rollback", "Go back to the read model that served before the last one."),
     Verb("play", "ops.play:app", "Play a day of real chat through real clients, and check what came of it."),

@@ -14,7 +14,7 @@ batch.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -221,6 +221,10 @@ class Inbox(ReadModel):
         for event in events:
             batch.fold(event)
         batch.write(self.db)
+
+    def conversation_of(self, row: Mapping[str, Any]) -> str | None:
+        found = self.db.query_one("SELECT conversation FROM conversations WHERE position = ?", (row["position"],))
+        return None if found is None else str(found[0])
 
     async def conversations(self, account: AccountId) -> list[InboxRow]:
         """All that the account is or was in, most recent first."""

@@ -9,9 +9,9 @@ looked up rarely and always long after, so they are indexed block by block: when
 their ids are written in one go and in order. A look-up asks each block, and scans what came after the last one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -186,6 +186,10 @@ class Messages(ReadModel):
         self.db.executemany(_INSERT_CHANGE, changes)
         self.db.executemany(_RETRACT, retractions)
         self.db.executemany(_INDEX_BLOCK, blocks)
+
+    def conversation_of(self, row: Mapping[str, Any]) -> str | None:
+        found = self.db.query_one("SELECT conversation FROM talks WHERE talk_position = ?", (row["talk_position"],))
+        return None if found is None else str(found[0])
 
     async def page(
         self, conversation: ConversationId, *, intervals: Sequence[Sequence[int]], after: int, limit: int

@@ -9,9 +9,9 @@ ReadModelError          the place of the read models can't be used
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import msgspec
 
@@ -170,6 +170,10 @@ class ReadModel(ABC):
     @abstractmethod
     def apply(self, events: Sequence[Event]) -> None:
         """Writes the rows of a batch, within the runner's transaction. An exception undoes the whole batch."""
+
+    def conversation_of(self, row: Mapping[str, Any]) -> str | None:
+        """Of a row, by the names of its columns, where it names its conversation by a number; None: it doesn't."""
+        return None
 
     @property
     def position(self) -> int:
