@@ -76,6 +76,10 @@ class EngineCollector(Collector):
         yield _gauges("signet_readmodel_parked", "Streams with events that it could not apply", {
             name: runner.parked for name, runner in runners.items()
         })  # fmt: skip
+        sampler = self._services.sampler
+        if sampler is not None:
+            yield _counter("signet_readmodel_checks", "Answers that were compared with the log", sampler.checked)
+            yield _gauges("signet_readmodel_drift", "Of these, those that were not what it says: 0", sampler.drift)
 
 
 class Metrics:

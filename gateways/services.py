@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from projections.messages import Messages
     from projections.receipts import Receipts
     from projections.runner import Runner
+    from projections.sampling import Sampler
     from projections.served import Served
 
 CATCH_UP_MAX_S: Final = 5.0
@@ -82,6 +83,8 @@ class Services:
     settings: EdgeSettings = field(default_factory=EdgeSettings)
     counts: Counts = field(default_factory=Counts)
     turnstiles: Turnstiles = field(default_factory=Turnstiles)
+    sampler: Sampler | None = None
+    """What compares the read models with the log; None: nothing does."""
     commits: Histogram | None = None
     """How long the store's commits took, where it tells."""
 

@@ -45,6 +45,7 @@ from projections.feed import Feed
 from projections.models import MODELS
 from projections.readmodel import ReadModelError
 from projections.runner import Runner
+from projections.sampling import Sampler
 from projections.served import Served
 
 _log = logging.getLogger("signet.node")
@@ -104,6 +105,8 @@ class Node:
         runners = [asyncio.create_task(runner.run()) for runner in self.services.runners.values()]
         if self._follows:
             runners.append(asyncio.create_task(self.services.feed.follow()))
+        if self.services.sampler is not None:
+            runners.append(asyncio.create_task(self.services.sampler.run()))
         edge = asyncio.create_task(self._server.serve(sockets=[self._sock]))
         try:
             # Runners mend themselves, so one that ends has met a bug.
@@ -208,6 +211,7 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
             metrics_token=settings.metrics_token,
             trusts_loopback=settings.public_url is None,
         ),
+        sampler=Sampler(feed, served, interval_s=settings.sample_interval_s) if settings.sample_interval_s else None,
         commits=log.commits if isinstance(log, Measured) else None,
         limits=limits,
         admission=Admission(lambda: served.inbox, limits),

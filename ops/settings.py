@@ -82,6 +82,8 @@ class Settings(BaseSettings):
     metrics_token: str | None = Field(default=None, min_length=16, max_length=256)
     """What Prometheus shows as its bearer token at /metrics. Default: only who asks from this machine gets them, and
     nobody where there is a public_url."""
+    sample_interval_s: float = Field(default=10.0, ge=0, le=86_400)
+    """How long the background check rests between two conversations that it compares with the log; 0: no such check."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     # Limits; see gateways/limits.py. Commands are messages and whatever else changes something.

@@ -13,6 +13,7 @@ import typer
 import uvloop
 
 from ops.node import Node
+from ops.rebuilding.upgrade import upgrade
 from ops.settings import Settings, load_settings
 
 DataOption = Annotated[
@@ -56,7 +57,12 @@ async def _serve(settings: Settings, *, json: bool) -> None:
             _calm_garbage_collector()
             _announce(node.url, settings, json=json)
         up.cancel()
-        await running
+        upgrading = asyncio.create_task(upgrade(settings))
+        try:
+            await running
+        finally:
+            upgrading.cancel()
+            await asyncio.wait([upgrading])
 
 
 def _calm_garbage_collector() -> None:

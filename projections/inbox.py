@@ -226,6 +226,17 @@ class Inbox(ReadModel):
         found = self.db.query_one("SELECT conversation FROM conversations WHERE position = ?", (row["position"],))
         return None if found is None else str(found[0])
 
+    def any_from(self, conversation: str) -> ConversationId | None:
+        """The first conversation whose id comes at or after this one, or else the very first; None: there is none."""
+        sql = "SELECT conversation FROM conversations WHERE conversation >= ? ORDER BY conversation LIMIT 1"
+        found = self.db.query_one(sql, (conversation,)) or self.db.query_one(sql, ("",))
+        return None if found is None else ConversationId(found[0])
+
+    def members_ever(self, conversation: ConversationId) -> list[AccountId]:
+        """Those who are or were in it."""
+        sql = "SELECT account FROM members WHERE conversation = ? ORDER BY account"
+        return [AccountId(row[0]) for row in self.db.query(sql, (conversation,))]
+
     async def conversations(self, account: AccountId) -> list[InboxRow]:
         """All that the account is or was in, most recent first."""
         rows = _by_conversation(self.db.query(_OF_ACCOUNT, (account,)))

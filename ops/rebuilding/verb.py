@@ -1,6 +1,10 @@
 """`signet rebuild`: read models made anew from the log, while the engine runs."""
 
 import asyncio
+import os
+import signal
+import sys
+import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -34,6 +38,7 @@ def rebuild_verb(
     show: Annotated[bool, typer.Option("--list", help="Only list them: what serves, and what is kept")] = False,
     data: DataOption = None,
     json: JsonOption = False,
+    until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
 ) -> None:
     """Make read models anew from the log, also while the engine runs: it serves meanwhile, and nobody waits.
 
@@ -45,6 +50,8 @@ def rebuild_verb(
 
     Examples: `signet rebuild inbox` · `signet rebuild --all --json` · `signet rebuild --list`
     """
+    if until_eof:
+        _end_with_stdin()
     settings = _settings(data)
     if show:
         _show(listed(settings), json=json)
@@ -88,6 +95,16 @@ def _run(settings: Settings, name: str, work: _Work) -> Rebuilt:
         except KeyboardInterrupt:
             bar.console.print(f"interrupted: what is built of {name} stays, and the next call goes on with it")
             raise
+
+
+def _end_with_stdin() -> None:
+    """For the engine's own call: without the engine nobody waits for it."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _advance(bar: Progress, task: TaskID, progress: Progressed) -> None:
