@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
@@ -16,9 +16,6 @@ from ops.errors import OpsError
 from ops.writing import WriteSide
 from signet_client import payloads
 
-ACCOUNTS: Final = 2_000
-DIRECT: Final = 2_000
-GROUPS: Final = 200
 GROUP_MEMBERS: Final = 30
 AT_ONCE: Final = 2_000
 """How many commands wait for their answers together."""
@@ -31,31 +28,32 @@ _NOBODYS_KEY: Final = "A" * 43
 class Historian:
     """Fills a log: two thirds are messages, one third receipts, in direct conversations and groups."""
 
-    def __init__(self, side: WriteSide, *, seed: int = 1) -> None:
+    def __init__(
+        self, side: WriteSide, *, accounts: int = 2_000, directs: int = 2_000, groups: int = 200, seed: int = 1
+    ) -> None:
+        """How many accounts there are, and at most how many conversations of two, and of `GROUP_MEMBERS`."""
         self._side = side
+        self._people = accounts
+        self._directs = directs
+        self._groups = groups
         self._random = random.Random(seed)
         self._accounts: list[AccountId] = []
         self._talks: list[tuple[ConversationId, list[AccountId]]] = []
         self._heads: dict[ConversationId, int] = {}
 
     async def write(self, events: int, on_events: Callable[[int], None]) -> None:
-        """At least so many. `on_events` hears how many more there are."""
-        done = 0
-        for batch in (self._registrations(), self._starts()):
-            while commands := list(islice(batch, AT_ONCE)):
+        """At least so many. `on_events` hears how many there are."""
+        measures = self._side.writer.measures
+        for beginnings in (self._registrations(), self._starts()):
+            while commands := list(islice(beginnings, AT_ONCE)):
                 await self._submit(commands)
-                done += len(commands)
-                on_events(len(commands))
-        while done < events:
-            messages = [self._message() for _ in range(AT_ONCE)]
-            await self._submit(messages)
-            receipts = [self._receipt() for _ in range(AT_ONCE // 2)]
-            await self._submit(receipts)
-            done += len(messages) + len(receipts)
-            on_events(len(messages) + len(receipts))
+        while measures.events < events:
+            await self._submit([self._message() for _ in range(AT_ONCE)])
+            await self._submit([self._receipt() for _ in range(AT_ONCE // 2)])
+            on_events(measures.events)
 
-    def _registrations(self) -> Iterable[Command]:
-        for index in range(ACCOUNTS):
+    def _registrations(self) -> Iterator[Command]:
+        for index in range(self._people):
             command_id = CommandId(new_uuid())
             account = account_id(command_id=command_id, key=_NOBODYS_KEY)
             self._accounts.append(account)
@@ -64,11 +62,11 @@ class Historian:
                 device=_DEVICE, key=_NOBODYS_KEY, signature="",
             )  # fmt: skip
 
-    def _starts(self) -> Iterable[Command]:
-        for index in range(DIRECT + GROUPS):
-            members = self._random.sample(self._accounts, 2 if index < DIRECT else GROUP_MEMBERS)
+    def _starts(self) -> Iterator[Command]:
+        for index in range(self._directs + self._groups):
+            members = self._random.sample(self._accounts, 2 if index < self._directs else GROUP_MEMBERS)
             command_id = CommandId(new_uuid())
-            if index < DIRECT:
+            if index < self._directs:
                 talk = direct_id(protection="none", one=members[0], other=members[1])
             else:
                 talk = group_id(creator=members[0], command_id=command_id)
@@ -78,7 +76,7 @@ class Historian:
             self._heads[talk] = 1
             yield StartConversation(
                 id=command_id, conversation=talk, by=members[0], device=_DEVICE, others=members[1:],
-                kind="direct" if index < DIRECT else "group", protection="none", members_max=1_024,
+                kind="direct" if index < self._directs else "group", protection="none", members_max=1_024,
             )  # fmt: skip
 
     def _message(self) -> SendMessage:
@@ -96,6 +94,7 @@ class Historian:
 
     def _receipt(self) -> AdvanceReceipts:
         talk, members = self._random.choice(self._talks)
+        # A new mark nearly always: one that says nothing new is no event.
         head = self._heads[talk]
         marks = [
             Receipt(account=account, device=_DEVICE, delivered=head, read=self._random.randint(head // 2, head))

@@ -14,25 +14,36 @@ from projections.readmodel import ReadModelError
 _log = logging.getLogger("signet.rebuilding")
 
 STOP_MAX_S: Final = 10.0
+PAUSE_FIRST_S: Final = 2.0
+PAUSE_LAST_S: Final = 600.0
 
 
 async def upgrade(settings: Settings) -> None:
-    """One after the other. What fails is told, and is tried at the next start, or by hand. Whoever cancels it ends the
+    """One after the other. What fails is told, and tried again, less and less often. Whoever cancels it ends the
     process, and the next start goes on."""
     for name in MODELS:
-        try:
-            serving = find_serving(settings.readmodels_place, name)
-        except ReadModelError as error:
-            _log.warning("no newer version of the read model %r is built: %s", name, error)
-            continue
-        version = newest(name).version
-        if serving.build.version == version or serving.held:
-            continue
-        _log.info("the read model %r is served by %s; version %d is being built", name, serving.build, version)
-        code = await _rebuild(settings, name)
-        if code:
-            _log.error("version %d of the read model %r was not built, and %s serves on; what went wrong stands above."
-                       " `signet rebuild %s` goes on with it.", version, name, serving.build, name)  # fmt: skip
+        pause = PAUSE_FIRST_S
+        while await _is_left_undone(settings, name):
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, PAUSE_LAST_S)
+
+
+async def _is_left_undone(settings: Settings, name: str) -> bool:
+    """Tries it. Whether it must be tried again."""
+    version = newest(name).version
+    try:
+        serving = find_serving(settings.readmodels_place, name)
+    except ReadModelError as error:
+        _log.warning("whether version %d of the read model %r is to be built is not known: %s", version, name, error)
+        return True
+    if serving.build.version == version or serving.held:
+        return False
+    _log.info("the read model %r is served by %s; version %d is being built", name, serving.build, version)
+    code = await _rebuild(settings, name)
+    if code:
+        _log.error("version %d of the read model %r is not built yet (exit code %d; why, stands above); %s serves"
+                   " meanwhile, and it is tried again", version, name, code, serving.build)  # fmt: skip
+    return code != 0
 
 
 async def _rebuild(settings: Settings, name: str) -> int:
