@@ -53,16 +53,17 @@ class SqliteDatabase:
         self.on_lost: Callable[[], None] = lambda: None
         if read_only:
             self._connection = apsw.Connection(self.place, flags=apsw.SQLITE_OPEN_READONLY)
+            self._connection.set_busy_timeout(LOCK_WAIT_MS)  # The one who makes the file may be at it.
         else:
             if isinstance(path, Path):
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = apsw.Connection(self.place, flags=_WRITING)
+            self._connection.set_busy_timeout(LOCK_WAIT_MS)
             self._connection.execute(f"PRAGMA page_size={page_bytes}")
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.set_wal_hook(self._note_wal)  # in place of SQLite's own, which makes checkpoints
         self._connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-        self._connection.set_busy_timeout(LOCK_WAIT_MS)
         self._wal_pages = 0
         self._wal_pages_max = WAL_BYTES_MAX // page_bytes
         self._checkpoint_at = self._wal_pages_max
