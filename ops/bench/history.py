@@ -1,109 +1,90 @@
-"""A long history, made in this process by the real writer, and what it takes to do something with all of it."""
+"""`signet bench history`: a long log, what its read models cost to be made anew, and how soon an engine serves."""
 
 import asyncio
-import random
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from typing import Final
+import json
+import os
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final
 
-from commands.ids import new_uuid
-from commands.writer import Accepted, Command
-from domain.account import RegisterAccount
-from domain.conversation import SendMessage, StartConversation
-from domain.ids import AccountId, CommandId, ConversationId, DeviceId, account_id, direct_id, group_id
-from domain.receipts import AdvanceReceipts, Receipt
+import msgspec
+
+from ops.bench.historian import Historian
+from ops.engine import engine
 from ops.errors import OpsError
-from ops.writing import WriteSide
-from signet_client import payloads
+from ops.progress import progress_bar
+from ops.settings import HOME, PREFIX, load_settings
+from ops.writing import write_side
 
-GROUP_MEMBERS: Final = 30
-AT_ONCE: Final = 2_000
-"""How many commands wait for their answers together."""
-_BODY: Final = '{"kind":"text","text":"' + "x" * 120 + '","reply_to":null,"salt":"AAAAAAAAAAAAAAAAAAAAAA"}'
-_DIGEST: Final = payloads.digest_of(_BODY)
-_DEVICE: Final = DeviceId("d")
-_NOBODYS_KEY: Final = "A" * 43
+STARTS: Final = 3
 
 
-class Historian:
-    """Fills a log: two thirds are messages, one third receipts, in direct conversations and groups."""
+class HistoryMeasured(msgspec.Struct, frozen=True, kw_only=True):
+    events: int
+    """In the log; two thirds of them messages, one third receipts, but for the accounts and conversations."""
+    written_per_s: int
+    """By the writer in this process, in large batches."""
+    rebuild_events_per_s: dict[str, int]
+    """Of each read model, by itself, on one core, beside the one that serves."""
+    rebuild_all_s: float
+    """All of them one after the other, the comparisons included."""
+    equal: bool
+    check_s: float
+    start_s: float
+    """From the start of the process until it serves: the median."""
+    start_s_spread: tuple[float, float]
 
-    def __init__(
-        self, side: WriteSide, *, accounts: int = 2_000, directs: int = 2_000, groups: int = 200, seed: int = 1
-    ) -> None:
-        """How many accounts there are, and at most how many conversations of two, and of `GROUP_MEMBERS`."""
-        self._side = side
-        self._people = accounts
-        self._directs = directs
-        self._groups = groups
-        self._random = random.Random(seed)
-        self._accounts: list[AccountId] = []
-        self._talks: list[tuple[ConversationId, list[AccountId]]] = []
-        self._heads: dict[ConversationId, int] = {}
 
-    async def write(self, events: int, on_events: Callable[[int], None]) -> None:
-        """At least so many. `on_events` hears how many there are."""
-        measures = self._side.writer.measures
-        for beginnings in (self._registrations(), self._starts()):
-            while commands := list(islice(beginnings, AT_ONCE)):
-                await self._submit(commands)
-        while measures.events < events:
-            await self._submit([self._message() for _ in range(AT_ONCE)])
-            await self._submit([self._receipt() for _ in range(AT_ONCE // 2)])
-            on_events(measures.events)
+async def measure_history(events: int) -> HistoryMeasured:
+    """Raises OpsError."""
+    with tempfile.TemporaryDirectory(prefix="signet-bench-") as folder:
+        data = Path(folder) / "data"
+        began = perf_counter()
+        await _write(data, events)
+        written_s = perf_counter() - began
+        await _signet("rebuild", "--all", "--data", str(data))  # There was nothing to compare it with.
+        began = perf_counter()
+        rebuilt = await _signet("rebuild", "--all", "--data", str(data))
+        rebuilt_s = perf_counter() - began
+        began = perf_counter()
+        await _signet("check", "--data", str(data))
+        checked_s = perf_counter() - began
+        starts = [await _start(data) for _ in range(STARTS)]
+    return HistoryMeasured(
+        events=max(each["events"] for each in rebuilt.values()),
+        written_per_s=round(events / written_s),
+        rebuild_events_per_s={name: each["events_per_s"] for name, each in rebuilt.items()},
+        rebuild_all_s=round(rebuilt_s, 1),
+        equal=all(each["equal"] for each in rebuilt.values()),
+        check_s=round(checked_s, 1),
+        start_s=round(statistics.median(starts), 2),
+        start_s_spread=(round(min(starts), 2), round(max(starts), 2)),
+    )
 
-    def _registrations(self) -> Iterator[Command]:
-        for index in range(self._people):
-            command_id = CommandId(new_uuid())
-            account = account_id(command_id=command_id, key=_NOBODYS_KEY)
-            self._accounts.append(account)
-            yield RegisterAccount(
-                id=command_id, account=account, name=self._side.sealer.seal(account, f"person {index}"),
-                device=_DEVICE, key=_NOBODYS_KEY, signature="",
-            )  # fmt: skip
 
-    def _starts(self) -> Iterator[Command]:
-        for index in range(self._directs + self._groups):
-            members = self._random.sample(self._accounts, 2 if index < self._directs else GROUP_MEMBERS)
-            command_id = CommandId(new_uuid())
-            if index < self._directs:
-                talk = direct_id(protection="none", one=members[0], other=members[1])
-            else:
-                talk = group_id(creator=members[0], command_id=command_id)
-            if talk in self._heads:
-                continue
-            self._talks.append((talk, members))
-            self._heads[talk] = 1
-            yield StartConversation(
-                id=command_id, conversation=talk, by=members[0], device=_DEVICE, others=members[1:],
-                kind="direct" if index < self._directs else "group", protection="none", members_max=1_024,
-            )  # fmt: skip
+async def _write(data: Path, events: int) -> None:
+    with progress_bar("events") as bar:
+        task = bar.add_task("write", total=events)
+        async with write_side(load_settings(data)) as side:
+            await Historian(side).write(events, lambda written: bar.update(task, completed=written))
 
-    def _message(self) -> SendMessage:
-        talk, members = self._random.choice(self._talks)
-        sender, after = self._random.choice(members), self._heads[talk]
-        self._heads[talk] += 1
-        command_id = CommandId(new_uuid())
-        header = payloads.Header(
-            id=command_id, conversation=talk, sender=sender, device=_DEVICE, after=after, digest=_DIGEST
-        )
-        return SendMessage(
-            id=command_id, conversation=talk, by=sender, device=_DEVICE, after=after, counts=True, digest=_DIGEST,
-            header=payloads.encode_header(header), body=self._side.sealer.seal(sender, _BODY),
-        )  # fmt: skip
 
-    def _receipt(self) -> AdvanceReceipts:
-        talk, members = self._random.choice(self._talks)
-        # A new mark nearly always: one that says nothing new is no event.
-        head = self._heads[talk]
-        marks = [
-            Receipt(account=account, device=_DEVICE, delivered=head, read=self._random.randint(head // 2, head))
-            for account in self._random.sample(members, 2)
-        ]
-        return AdvanceReceipts(id=CommandId(new_uuid()), conversation=talk, receipts=marks)
+async def _signet(*arguments: str) -> Any:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "ops.cli", *arguments, "--json",
+        cwd=HOME, env=environment, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    answer, _ = await process.communicate()
+    if process.returncode:
+        raise OpsError(f"signet {' '.join(arguments)} failed; what it said stands above")
+    return json.loads(answer)
 
-    async def _submit(self, commands: Iterable[Command]) -> None:
-        replies = await asyncio.gather(*(self._side.writer.execute(each, turn=None) for each in commands))
-        for reply in replies:
-            if not isinstance(reply, Accepted) and reply.code != "busy":
-                raise OpsError(f"the writer has refused a command of the bench: {reply.code}")
+
+async def _start(data: Path) -> float:
+    began = perf_counter()
+    async with engine(data, {"log_level": "warning"}):
+        return perf_counter() - began

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from commands.stores import Store, store_of
+from ops.bench.history import HistoryMeasured, measure_history
 from ops.bench.load import BODY_BYTES, PEOPLE, WINDOW, Kind, Measured, measure
 from ops.bench.store import StoreServer
 from ops.engine import engine
@@ -21,6 +22,8 @@ from ops.errors import OpsError
 
 BENCHES: Final[tuple[Kind, ...]] = ("double_tick", "direct")
 _FIGURES: Final = ("cpu_us_per_message", "messages_per_s", "p50_ms", "p99_ms")
+HISTORY: Final = "history"
+EVENTS: Final = 1_000_000
 SECONDS: Final = 10.0
 QUICK_SECONDS: Final = 3.0
 UNBOUNDED: Final = dict.fromkeys(
@@ -30,11 +33,14 @@ UNBOUNDED: Final = dict.fromkeys(
 
 
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(help="double_tick, direct [default: both]")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="double_tick, direct, history [default: the first two]")
+    ] = None,
     store: Annotated[Store, typer.Option(help="Where the events are kept; all but sqlite need --url")] = "sqlite",
     url: Annotated[str | None, typer.Option(help="The store's URL, as in SIGNET_EVENTS; it is filled")] = None,
     runs: Annotated[int, typer.Option(min=1, max=50, help="How often each is run, on a fresh engine")] = 5,
     quick: Annotated[bool, typer.Option("--quick", help="One run of 3 s instead of 5 of 10 s")] = False,
+    events: Annotated[int, typer.Option(min=10_000, help="For history: how long the log is")] = EVENTS,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
 ) -> None:
     """Measure what a message costs: the engine in a process of its own with everything on, load from this one.
@@ -45,9 +51,15 @@ def bench(
     device and an account may send are set too high to be met. A run that lost, doubled or reordered a message gives no
     figures, and the exit code is 1. The CPU of a store's server is told apart, where it runs on this machine.
 
+    history: a log of --events events is written by the real writer, with a third of receipts; then every read model is
+    rebuilt and compared, every row is checked, and an engine is started on it. It takes some minutes, once.
+
     Examples: `signet bench --quick` · `signet bench double_tick --runs 10 --json` ·
     `signet bench --store postgres --url postgresql://signet:secret@127.0.0.1:5432/bench`
     """
+    if names == [HISTORY]:
+        _show_history(asyncio.run(measure_history(events)), json=json)
+        return
     chosen = _chosen(names)
     place = place_of(store, url)
     results: dict[str, list[Measured]] = {}
@@ -67,7 +79,9 @@ def _chosen(names: list[str] | None) -> list[Kind]:
     chosen = [known for known in BENCHES if not names or known in names]
     unknown = set(names or ()) - set(BENCHES)
     if unknown:
-        raise OpsError(f"there is no bench {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
+        raise OpsError(
+            f"there is no bench {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}, and {HISTORY} alone"
+        )
     return chosen
 
 
@@ -81,6 +95,17 @@ def place_of(store: Store, url: str | None) -> str:
         scheme = {"postgres": "postgresql", "kurrentdb": "kurrentdb"}[store]
         raise OpsError(f"--store {store} needs --url {scheme}://…, a store that may be filled with messages")
     return url
+
+
+def _show_history(measured: HistoryMeasured, *, json: bool) -> None:
+    if json:
+        print(msgspec.json.encode({HISTORY: measured}).decode())
+        return
+    rates = ", ".join(f"{name} {rate:,}" for name, rate in measured.rebuild_events_per_s.items())
+    equal = "all equal" if measured.equal else "NOT ALL EQUAL"
+    print(f"{measured.events:,} events, written {measured.written_per_s:,} a second")
+    print(f"rebuilt, events a second: {rates}; all in {measured.rebuild_all_s:g} s, {equal}")
+    print(f"every row checked in {measured.check_s:g} s; an engine serves after {measured.start_s:g} s")
 
 
 async def _run(name: Kind, seconds: float, place: str) -> Measured:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from ops.bench.history import Historian
+from ops.bench.historian import Historian
 from ops.engine import engine
 from ops.settings import load_settings
 from ops.writing import write_side

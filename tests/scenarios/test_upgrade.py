@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from commands.stores import open_log
-from ops.bench.history import Historian
+from ops.bench.historian import Historian
 from ops.engine import EngineProcess, engine
 from ops.settings import load_settings
 from ops.writing import write_side
