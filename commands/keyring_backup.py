@@ -1,7 +1,6 @@
 """The keyring's own backup: a copy that is whole while the engine runs, and a note beside the keyring that says where
 the last one lies, for the day on which it is needed."""
 
-import os
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Final
 
 import apsw
 import msgspec
+
+from commands.sqlite_copy import copy_sqlite, sync_folder
 
 _NOTE: Final = ".backup.json"
 
@@ -24,23 +25,24 @@ class BackupFailed(Exception):
     """There is no backup: what is wrong and what to do."""
 
 
-def back_up(keyring: Path, target: Path) -> Backup:
+def back_up(keyring: Path, target: Path, *, kept_at: Path | None = None) -> Backup:
     """Copies the keyring into a new file, beside the process that owns it. It is on disk, and was read back, before it
-    gets its name. Raises BackupFailed."""
+    gets its name. `kept_at`: where the copy will lie, if that is elsewhere. Raises BackupFailed."""
     if target.exists():
         # An emptied keyring must never take the place of the backup that could mend it.
         raise BackupFailed(f"{target} exists already: name a new file")
     draft = target.with_name(f"{target.name}.new")
     try:
         draft.unlink(missing_ok=True)
-        draft.touch(mode=0o600)
         keys = _copy(keyring, draft)
         draft.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except (apsw.Error, OSError) as error:
         draft.unlink(missing_ok=True)
         raise BackupFailed(f"the keyring {keyring} could not be copied to {target}: {error}") from error
-    made = Backup(path=str(target.absolute()), at=datetime.now(UTC).isoformat(timespec="seconds"), keys=keys)
+    made = Backup(
+        path=str((kept_at or target).absolute()), at=datetime.now(UTC).isoformat(timespec="seconds"), keys=keys
+    )
     _note_of(keyring).write_bytes(msgspec.json.encode(made))
     return made
 
@@ -68,25 +70,11 @@ def _note_of(keyring: Path) -> Path:
 
 
 def _copy(keyring: Path, draft: Path) -> int:
-    """How many keys were copied. The copy is one plain file, without a write-ahead log."""
-    source = apsw.Connection(str(keyring), flags=apsw.SQLITE_OPEN_READONLY)
-    with closing(source), closing(apsw.Connection(str(draft))) as copy:
-        source.execute("SELECT 1 FROM keys")  # A failing backup doesn't say why.
-        with copy.backup("main", source, "main") as copying:
-            copying.step()
-        copy.execute("PRAGMA journal_mode=DELETE")
+    """How many keys were copied."""
+    copy_sqlite(keyring, draft)
+    with closing(apsw.Connection(str(draft), flags=apsw.SQLITE_OPEN_READONLY)) as copy:
         [[found]] = copy.execute("PRAGMA integrity_check(1)")
         if found != "ok":
             raise apsw.CorruptError(found)
         [[keys]] = copy.execute("SELECT count(*) FROM keys")
-    with draft.open("rb+") as file:
-        os.fsync(file.fileno())
     return int(keys)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,13 +1,15 @@
 """The data folder: everything of one server, with one owner at a time.
 
 lock            held by the owner for as long as it lives
-server.json     the server's name, set at the first start; its URL while it runs
+server.json     the server's name, set at the first start, and its epoch; its URL while it runs
 log.db          the event log, where it is SQLite
 invitations.db  with what accounts may be registered where that is not open to all
 keyring.db      the keys that seal personal texts: back it up apart from the log
 keyring.backup.json   where its last backup lies
 control.sock    where the running engine is asked for changes; for the folder's owner alone
 snapshots.db    the writer's states, so that they are not read from the log's beginning; may be thrown away
+restoring.json  while `signet restore` is at work, or was broken off
+rebuild-*.lock  held by whoever rebuilds a read model
 readmodels/     where they are in SQLite; may be thrown away; each version of a read model is a file of its own
 """
 
@@ -19,6 +21,7 @@ from typing import Final
 
 import msgspec
 
+from commands.ids import new_uuid
 from ops.errors import OpsError
 
 KEYRING: Final = "keyring.db"
@@ -27,8 +30,24 @@ DISK_MIN_BYTES: Final = 64_000_000
 """With less room the log may be full within minutes."""
 
 
+RESTORING: Final = "restoring.json"
+"""While it is there, the folder holds half a restored server."""
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """That the log was restored from a backup: what was accepted after it is gone."""
+
+    before: str
+    """The epoch of the server that was backed up."""
+    position: int
+    """Up to which the log is what it was before."""
+
+
 class ServerFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
+    epoch: str = ""
+    """Another one after each restore: devices compare it with the one that they know."""
+    restored: Restored | None = None
     url: str | None = None
     """Where the running server is reached."""
     pid: int | None = None
@@ -37,7 +56,8 @@ class ServerFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class DataFolder:
     """The folder, owned by this process until `close`. Raises OpsError where another process owns it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, restoring: bool = False) -> None:
+        """`restoring`: it may hold half a restored server."""
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -54,28 +74,37 @@ class DataFolder:
                 f"the data folder {path} belongs to an engine that runs already{where}. Stop it, or name another "
                 "folder by --data."
             ) from error
+        if not restoring and (path / RESTORING).exists():
+            os.close(self._lock)
+            raise OpsError(
+                f"the data folder {path} holds half a restored server: call the same `signet restore` again, which goes"
+                " on with it"
+            )
 
-    def server_name(self, wanted: str | None) -> str:
-        """The name that this server has for ever; set now if it has none yet."""
+    def server(self, wanted: str | None) -> ServerFile:
+        """What the server is called for ever, and its epoch; set now where it has none yet."""
         server = read_server_file(self.path)
-        if server is None:
-            server = ServerFile(name=wanted or DEFAULT_NAME)
-            self._write(server)
-        elif wanted is not None and wanted != server.name:
+        if server is None or not server.epoch:
+            name = server.name if server is not None else wanted or DEFAULT_NAME
+            server = ServerFile(name=name, epoch=new_uuid())
+            self.write(server)
+        if wanted is not None and wanted != server.name:
             raise OpsError(
                 f"this server is called {server.name!r} since its first start, and devices have signed that name; "
                 f"take server_name = {wanted!r} out of the settings, or start anew in another folder"
             )
-        return server.name
+        return server
 
-    def announce(self, name: str, url: str | None) -> None:
+    def announce(self, url: str | None) -> None:
         """Says where the running server is reached; None: it runs no more."""
-        self._write(ServerFile(name=name, url=url, pid=os.getpid() if url else None))
+        server = self.server(None)
+        self.write(msgspec.structs.replace(server, url=url, pid=os.getpid() if url else None))
 
     def close(self) -> None:
         os.close(self._lock)
 
-    def _write(self, server: ServerFile) -> None:
+    def write(self, server: ServerFile) -> None:
+        """On disk when it returns."""
         target = self.path / "server.json"
         draft = target.with_suffix(".new")
         with draft.open("wb") as file:

@@ -33,7 +33,7 @@ from gateways.readiness import Readiness, engine_probes
 from gateways.services import EdgeSettings, Services
 from gateways.websocket import live_protocol
 from ops import control
-from ops.datafolder import DISK_MIN_BYTES, KEYRING, DataFolder, free_bytes
+from ops.datafolder import DISK_MIN_BYTES, KEYRING, DataFolder, ServerFile, free_bytes
 from ops.errors import OpsError
 from ops.lookup import ReadModelLookup
 from ops.parking import ParkingDesk
@@ -78,11 +78,11 @@ class Node:
         async with AsyncExitStack() as stack:
             folder = DataFolder(settings.data)
             stack.callback(folder.close)
-            name = folder.server_name(settings.server_name)
+            server = folder.server(settings.server_name)
             if log is None:
                 log = await _open_store(settings, stack)
             try:
-                services = await _wire(settings, name, log, stack)
+                services = await _wire(settings, server, log, stack)
             except (KeyringError, ReadModelError, StoreError) as error:
                 raise OpsError(str(error)) from error
             rebuilds = RebuildDesk(settings.readmodels_place, services.runners)
@@ -92,8 +92,8 @@ class Node:
             sock = _bind(settings)
             stack.callback(sock.close)
             url = f"http://{_host_in_url(settings.host)}:{sock.getsockname()[1]}"
-            folder.announce(name, url)
-            stack.callback(folder.announce, name, None)
+            folder.announce(url)
+            stack.callback(folder.announce, None)
             yield cls(
                 url=url, services=services, log=log, follows=not _is_ours_alone(log),
                 server=_Server(_uvicorn_config(services)), sock=sock,
@@ -159,7 +159,7 @@ async def _open_store(settings: Settings, stack: AsyncExitStack) -> EventLog:
     return log
 
 
-async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitStack) -> Services:
+async def _wire(settings: Settings, server: ServerFile, log: EventLog, stack: AsyncExitStack) -> Services:
     keyring = FileKeyring(settings.data / KEYRING, must_exist=await log.head() > START)
     stack.callback(keyring.close)
     sealer = Sealer(keyring, clock)
@@ -183,7 +183,7 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
     writer = Writer(log, lookup=lookup, keyring=keyring, hand_over=hand_over, clock=clock, snapshots=snapshots)
     limits = Limits(settings.limits)
     auth = Auth(
-        server_name=name,
+        server_name=server.name,
         directory=lambda: served.directory,
         catch_up=lambda: runners["directory"].wait(max(feed.head, writer.position)),
         clock=clock,
@@ -192,7 +192,7 @@ async def _wire(settings: Settings, name: str, log: EventLog, stack: AsyncExitSt
     )
     feed.listen(auth.hear)
     return Services(
-        server_name=name,
+        server_name=server.name,
         writer=writer,
         sealer=sealer,
         feed=feed,

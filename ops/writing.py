@@ -32,7 +32,7 @@ async def write_side(settings: Settings) -> AsyncIterator[WriteSide]:
     async with AsyncExitStack() as stack:
         folder = DataFolder(settings.data)
         stack.callback(folder.close)
-        folder.server_name(settings.server_name)
+        folder.server(settings.server_name)
         try:
             log = open_log(settings.events_url)
             stack.push_async_callback(log.close)

@@ -70,7 +70,7 @@ _log = logging.getLogger(__name__)
 def open_sqlite(url: str, *, read_only: bool = False) -> "SqliteLog":
     """Opens `sqlite:///absolute/path/to/log.db`, and makes the file where there is none, but not where it is only to be
     read. Raises StoreError."""
-    path = _parse(url)
+    path = path_of(url)
     _check_place(path, read_only=read_only)
     log = SqliteLog(path, read_only=read_only)
     try:
@@ -219,7 +219,8 @@ def _timed(work: Callable[[], None]) -> float:
     return perf_counter() - begin
 
 
-def _parse(url: str) -> Path:
+def path_of(url: str) -> Path:
+    """The file that the URL names. Raises StoreError."""
     parts = urlsplit(url)
     if parts.scheme != "sqlite" or parts.netloc or not parts.path.strip("/") or parts.fragment:
         raise StoreError(f"{url!r} names no file: write sqlite:///absolute/path/to/log.db")

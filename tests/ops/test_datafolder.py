@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.datafolder import DataFolder, ServerFile, read_server_file, running_url
+from ops.datafolder import DataFolder, read_server_file, running_url
 from ops.errors import OpsError
 
 URL = "http://127.0.0.1:8700"
@@ -20,7 +20,7 @@ def test_it_has_one_owner_at_a_time(tmp_path: Path) -> None:
     first = DataFolder(tmp_path)
     with pytest.raises(OpsError, match="belongs to an engine that runs already"):
         DataFolder(tmp_path)
-    first.announce("here", URL)
+    first.announce(URL)
     with pytest.raises(OpsError, match=rf"runs already \(pid \d+, {URL}\)"):
         DataFolder(tmp_path)
     first.close()
@@ -35,35 +35,35 @@ def test_a_place_that_is_no_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_server_keeps_the_name_of_its_first_start(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
-    assert folder.server_name("chat.example") == "chat.example"
-    assert folder.server_name(None) == "chat.example"
-    assert folder.server_name("chat.example") == "chat.example"
+    assert folder.server("chat.example").name == "chat.example"
+    assert folder.server(None).name == "chat.example"
+    assert folder.server("chat.example").name == "chat.example"
     with pytest.raises(OpsError, match=r"is called 'chat\.example' since its first start"):
-        folder.server_name("other.example")
+        folder.server("other.example")
     folder.close()
 
 
 def test_a_server_without_a_wish_is_called_localhost(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
-    assert folder.server_name(None) == "localhost"
+    assert folder.server(None).name == "localhost"
     folder.close()
 
 
 def test_the_running_engine_is_found(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
-    name = folder.server_name(None)
+    server = folder.server(None)
     assert_nothing_runs(tmp_path)
-    folder.announce(name, URL)
+    folder.announce(URL)
     assert running_url(tmp_path) == URL
-    folder.announce(name, None)
+    folder.announce(None)
     assert_nothing_runs(tmp_path)
-    assert read_server_file(tmp_path) == ServerFile(name="localhost")
+    assert read_server_file(tmp_path) == server
     folder.close()
 
 
 def test_what_a_killed_engine_left_is_not_taken_for_a_running_one(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
-    folder.announce(folder.server_name(None), URL)
+    folder.announce(URL)
     folder.close()
     assert_nothing_runs(tmp_path)
     # In a copy of the folder the lock may be missing.
