@@ -16,6 +16,8 @@ PATIENT_PAUSE_S: Final = 0.02
 PATIENT_PART: Final = 4
 """After a round with something of the patient lane it pauses so long at least, and so long that it gets one part in so
 many of the time at most."""
+PATIENT_PAUSE_MAX_S: Final = 2.0
+"""However long the round took: a store that was away for minutes is no reason to wait three times as long again."""
 
 
 class Turns(Generic[T]):
@@ -122,4 +124,5 @@ class Lanes(Generic[T]):
     def done(self, *, began: float, now: float) -> None:
         """The round is over."""
         if self._was_patient:
-            self._patient_from = now + max(PATIENT_PAUSE_S, (PATIENT_PART - 1) * (now - began))
+            pause = max(PATIENT_PAUSE_S, (PATIENT_PART - 1) * (now - began))
+            self._patient_from = now + min(pause, PATIENT_PAUSE_MAX_S)

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.turns import PATIENT_PART, PATIENT_PAUSE_S, Lanes, Turns
+from commands.turns import PATIENT_PART, PATIENT_PAUSE_MAX_S, PATIENT_PAUSE_S, Lanes, Turns
 
 T = TypeVar("T")
 
@@ -162,16 +162,23 @@ def test_what_is_patient_waits_a_while_after_a_short_round_too() -> None:
     assert both.ready_at() == 10.001 + PATIENT_PAUSE_S
 
 
+def test_what_is_patient_does_not_wait_for_long_after_a_round_that_hung() -> None:
+    both = lanes(patient="ab")
+    assert list(both.take(1, now=10.0)) == ["a"]
+    both.done(began=10.0, now=610.0)
+    assert both.ready_at() == 610.0 + PATIENT_PAUSE_MAX_S
+
+
 def test_what_is_prompt_never_waits() -> None:
     both = lanes(prompt="xyz", patient="a")
     assert list(both.take(9, now=1.0)) == ["x", "y", "z", "a"]
-    both.done(began=1.0, now=2.0)
+    both.done(began=1.5, now=2.0)
     both.add("patient", "b", patient=True)
     both.add("prompt", "q", patient=False)
     assert both.ready_at() == 0.0
     assert list(both.take(9, now=2.0)) == ["q"]
-    both.done(began=2.0, now=4.9)
-    assert both.ready_at() == 5.0, "a round of prompt ones alone makes nobody wait"
+    both.done(began=2.0, now=3.4)
+    assert both.ready_at() == 3.5, "a round of prompt ones alone makes nobody wait"
 
 
 def test_however_much_is_prompt_nobody_is_passed_over_for_ever() -> None:

@@ -359,6 +359,28 @@ async def test_the_answer_waits_until_the_head_can_be_read(medium: Medium) -> No
         assert seqs([await answer]) == [2]
 
 
+async def test_an_outage_delays_what_is_patient_no_longer_than_it_lasted(
+    medium: Medium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The round in which the head could not be read does not count in full: else an hour's outage made it wait for
+    three more."""
+    monkeypatch.setattr("commands.turns.PATIENT_PAUSE_MAX_S", 0.05)
+    monkeypatch.setattr("commands.turns.PATIENT_PART", 1_000)
+    medium.faults.hide_positions()
+    async with writing(MemoryLog(medium), hand_over=None) as desk:
+        talk = await desk.talk(ANN)
+        release = medium.faults.hold_answer()
+        answer = desk.submit(send(talk), patient=True)
+        await idle()
+        medium.faults.go_away()
+        release.set()
+        await asyncio.sleep(0.1)  # the outage
+        medium.faults.heal()
+        await answer
+        async with asyncio.timeout(10):
+            assert seqs([await desk.submit(send(talk), patient=True)]) == [3]
+
+
 # Stop
 
 
