@@ -35,10 +35,7 @@ class Turns(Generic[T]):
         return self._waiting > 0
 
     def add(self, turn: Hashable, item: T) -> None:
-        if not self._waiting:
-            # Everybody has had a turn.
-            self._queues.clear()
-            self._order.clear()
+        self.forget()
         self._waiting += 1
         queue = self._queues.get(turn)
         if queue is None:
@@ -57,6 +54,12 @@ class Turns(Generic[T]):
             self._new.appendleft(turn)
         else:
             queue.appendleft(item)
+
+    def forget(self) -> None:
+        """Where nothing waits everybody has had a turn, and a peer that has gone is not to be kept in memory."""
+        if not self._waiting:
+            self._queues.clear()
+            self._order.clear()
 
     def take(self, most: int) -> Iterator[T]:
         """Up to `most` items, each taken when it is asked for: one of each peer, then a second of each, and so on; each
@@ -122,7 +125,9 @@ class Lanes(Generic[T]):
                 yield item
 
     def done(self, *, began: float, now: float) -> None:
-        """The round is over."""
+        """The round is over, and what is put back is in its lane again."""
+        self._prompt.forget()
+        self._patient.forget()
         if self._was_patient:
             pause = max(PATIENT_PAUSE_S, (PATIENT_PART - 1) * (now - began))
             self._patient_from = now + min(pause, PATIENT_PAUSE_MAX_S)

@@ -1,8 +1,10 @@
 """Peers are served turn by turn, and each one's items in order."""
 
+import weakref
 from collections import deque
 from typing import NamedTuple, TypeVar
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -224,3 +226,20 @@ def test_what_is_put_back_is_not_patient_any_more() -> None:
     both.done(began=1.0, now=2.0)
     both.put_back("patient", "a")
     assert list(both.take(9, now=2.0)) == ["a"]
+
+
+@pytest.mark.parametrize("patient", [False, True])
+def test_nobody_is_kept_in_memory_who_has_nothing_waiting(patient: bool) -> None:
+    """A flood that has gone would be until the next one comes."""
+
+    class Peer:
+        pass
+
+    peer = Peer()
+    gone = weakref.ref(peer)
+    both: Lanes[str] = Lanes()
+    both.add(peer, "a", patient=patient)
+    assert list(both.take(9, now=1.0)) == ["a"]
+    both.done(began=1.0, now=1.0)
+    del peer
+    assert gone() is None
