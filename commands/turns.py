@@ -91,6 +91,7 @@ class Lanes(Generic[T]):
         self._patient_from = 0.0
         self._was_due = self._was_patient = False
         """In this round the patient lane's time had come; something of it was taken."""
+        self._hurries = False
 
     def __bool__(self) -> bool:
         return bool(self._prompt) or bool(self._patient)
@@ -124,10 +125,15 @@ class Lanes(Generic[T]):
                 self._was_patient = True
                 yield item
 
+    def hurry(self) -> None:
+        """From now on nothing pauses: nobody comes any more whom it would be for."""
+        self._hurries = True
+        self._patient_from = 0.0
+
     def done(self, *, began: float, now: float) -> None:
         """The round is over, and what is put back is in its lane again."""
         self._prompt.forget()
         self._patient.forget()
-        if self._was_patient:
+        if self._was_patient and not self._hurries:
             pause = max(PATIENT_PAUSE_S, (PATIENT_PART - 1) * (now - began))
             self._patient_from = now + min(pause, PATIENT_PAUSE_MAX_S)

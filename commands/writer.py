@@ -174,6 +174,7 @@ class Writer:
         what surely is not stored is refused `unavailable`; what may be stored gets no answer, and its clients send it
         again."""
         self._stopping = True
+        self._queue.hurry()
         self._wake.set()
 
     async def _sleep(self) -> None:

@@ -416,11 +416,13 @@ async def test_patient_commands_leave_others_most_of_the_time(log: Watched, monk
         assert [len(batch[0].events) for batch in log.batches] == [4, 1, 1, 1, 4]
 
 
-async def test_patient_commands_are_answered_before_it_stops(log: Watched) -> None:
-    async with writing(log, batch_max=4) as desk:
+async def test_patient_commands_are_answered_before_it_stops(log: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And without a pause."""
+    monkeypatch.setattr("commands.turns.PATIENT_PAUSE_S", 60)
+    monkeypatch.setattr("commands.turns.PATIENT_PAUSE_MAX_S", 60)
+    async with asyncio.timeout(30), writing(log, batch_max=4) as desk:
         talk = await desk.talk(ANN)
-        log.before = partial(asyncio.sleep, 0.1)
-        flood = [desk.submit(send(talk), patient=True) for _ in range(8)]
+        flood = [desk.submit(send(talk), patient=True) for _ in range(12)]
         await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)
     assert all(isinstance(each.result(), Accepted) for each in flood)
 
