@@ -23,6 +23,8 @@ class Waiting(msgspec.Struct, eq=False):
     """`stream_of` the command."""
     turn: Hashable
     reply: ReplyTo
+    occurred_at: int | None = None
+    """When it happened, microseconds since 1970 UTC, where an importer claims that."""
     conflicts: int = 0
 
 

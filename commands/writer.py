@@ -134,11 +134,19 @@ class Writer:
 
     # 1 queue
 
-    def submit(self, command: Command, *, turn: Hashable, reply: ReplyTo, patient: bool = False) -> None:
+    def submit(
+        self,
+        command: Command,
+        *,
+        turn: Hashable,
+        reply: ReplyTo,
+        patient: bool = False,
+        occurred_at: int | None = None,
+    ) -> None:
         """Never blocks or raises. `reply` is called once, later, from the loop. `turn` stands for the peer; `patient`:
         others come first. While a patient command of a peer has no answer, the next one may overtake it if it is
-        not patient."""
-        waiting = Waiting(command, stream_of(command), turn, reply)
+        not patient. `occurred_at`, microseconds since 1970 UTC: when it happened; an importer alone may claim that."""
+        waiting = Waiting(command, stream_of(command), turn, reply, occurred_at)
         self._unanswered += 1
         if self._stopping or self._unanswered > self._waiting_max:
             refused = Refused(code="unavailable" if self._stopping else "busy")
@@ -303,8 +311,9 @@ class Writer:
         try:
             for event in events:
                 entry: Entry[DomainEvent] = Entry(
-                    v=self._codec.versions[type(event)], id=new_uuid(), cmd=waiting.command.id, at=group.at, e=event
-                )
+                    v=self._codec.versions[type(event)], id=new_uuid(), cmd=waiting.command.id, at=group.at,
+                    occ=waiting.occurred_at, e=event,
+                )  # fmt: skip
                 slot.fold(entry)
                 group.entries.append(entry)
                 encoded = self._codec.encode(entry)

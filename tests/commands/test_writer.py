@@ -146,6 +146,15 @@ async def test_who_gives_up_waiting_harms_nobody(desk: Desk) -> None:
     await desk.accepted(register(BEN))
 
 
+async def test_an_importer_may_say_when_it_happened(desk: Desk, log: Watched) -> None:
+    talk = await desk.talk(ANN, BEN)
+    answered = asyncio.get_running_loop().create_future()
+    desk.writer.submit(send(talk), turn="importer", reply=answered.set_result, occurred_at=17)
+    await desk.accepted(send(talk))
+    await answered
+    assert [event.entry.occ for event in await entries(log, talk)] == [None, 17, None]
+
+
 # Batches
 
 
