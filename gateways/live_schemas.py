@@ -92,6 +92,7 @@ _FIELDS: Final[dict[str, _Field]] = {
     "Header.s": _Field("The sending account: the one that is logged in.", _UUID),
     "Header.d": _Field("The sending device: the one that is logged in."),
     "Header.a": _Field("", _MARK),
+    "Header.b": _Field("", _SEQ),
     "Header.h": _Field("", {"pattern": "^[A-Za-z0-9+/]{43}$"}),
 }
 """By struct and name on the wire, for one field: the text instead of its docstring, if that is for readers of the code.

@@ -98,6 +98,8 @@ def _check_header(header: payloads.Header, account: AccountId, device: DeviceId)
         raise Refusal("bad_header", "d: the device that is logged in")
     if not is_seq(header.after):
         raise Refusal("bad_header", "a: a seq, or 0")
+    if header.about is not None and not (header.about and is_seq(header.about)):
+        raise Refusal("bad_header", "b: a seq, or nothing")
 
 
 def _check_sizes(frame: wire.Send, settings: EdgeSettings) -> None:

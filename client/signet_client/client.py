@@ -333,12 +333,18 @@ class Client:
                 after=self.marks(conversation).cursor,
                 digest=payloads.digest_of(body),
                 counts=counts,
+                about=reply_to if self._is_open(conversation) else None,
             )
         )
         signature = self._identity.sign(header.encode())
         return self._live.post(
             Outgoing(id=id_, conversation=conversation, header=header, body=body, signature=signature)
         )
+
+    def _is_open(self, conversation: str) -> bool:
+        """Whether its server may know which message answers which; not as long as it is not known what it is."""
+        known = self.conversation(conversation)
+        return known is not None and known.protection == "none"
 
     def read(self, conversation: str, upto: int) -> None:
         """Says that the person has seen everything up to `upto` (at most what the device holds)."""

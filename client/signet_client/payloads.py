@@ -8,6 +8,7 @@ it), so two different lists of parts never give the same text. Keys and signatur
 import base64
 import binascii
 import hashlib
+from typing import Final
 
 import msgspec
 
@@ -26,6 +27,7 @@ class Header(
         "after": "a",
         "digest": "h",
         "counts": "n",
+        "about": "b",
     },
 ):
     """The clear header of a message. The client encodes it once and signs those bytes; everybody else keeps them as
@@ -42,11 +44,18 @@ class Header(
     """SHA-256 of the body's UTF-8 bytes, unpadded base64."""
     counts: bool = True
     """Adds to the unread count; false for edits, reactions, votes."""
+    about: int | None = None
+    """The seq of the message that this one answers, for all to see: only where the protection is none."""
+
+
+_ABOUT_NOTHING: Final = ',"b":null}'
 
 
 def encode_header(header: Header) -> str:
     """The header as the JSON text that is signed, sent and stored."""
-    return ENCODER.encode(header).decode()
+    text = ENCODER.encode(header).decode()
+    # Left out, so that the header of a message which answers none is what it always was; `counts` always stands there.
+    return text if header.about is not None else text.removesuffix(_ABOUT_NOTHING) + "}"
 
 
 def digest_of(body: str) -> str:

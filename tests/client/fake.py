@@ -54,6 +54,7 @@ class FakeServer:
         self.delivered: dict[str, int] = {}
         self.reads: dict[str, int] = {}
         self.ticks = wire.Ticks()
+        self.protection: wire.Protection = "none"
         self.page_items = 3
         self.frame_bytes_max = 262_144
         self.body_bytes_max = 65_536
@@ -245,8 +246,9 @@ class FakeServer:
 
     def overview(self, c: str) -> wire.Overview:
         return wire.Overview(
-            c=c, kind="group", protection="none", role="member", visible=self._visible(c), head=len(self.logs[c]),
-            at=1, read=self.reads.get(c, 0), delivered=self.delivered.get(c, 0), ticks=self.ticks,
+            c=c, kind="group", protection=self.protection, role="member", visible=self._visible(c),
+            head=len(self.logs[c]), at=1, read=self.reads.get(c, 0), delivered=self.delivered.get(c, 0),
+            ticks=self.ticks,
         )  # fmt: skip
 
     def _visible(self, c: str) -> list[list[int]]:

@@ -83,6 +83,7 @@ async def test_two_people_talk(people: People) -> None:
     await soon(anna.held(talk, second.seq))
     assert anna.messages(talk) == ben.messages(talk)
     assert [message.text for message in ben.messages(talk)] == ["Sunday at nine?", "Nine is fine"]
+    assert [message.reply_to for message in ben.messages(talk)] == [None, first.seq]
     await soon(anna.until(lambda: anna.ticks_of(talk, first.seq) == "delivered"))
     ben.read(talk, second.seq)
     await soon(anna.until(lambda: anna.ticks_of(talk, first.seq) == "read"))

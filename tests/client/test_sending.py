@@ -1,6 +1,7 @@
 """What a client sends on a socket that loses, refuses and is cut: each message arrives once, or is told."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,22 @@ async def test_signed_header_binds_the_body(server: FakeServer, path: Path) -> N
     assert sent.signature
     key.verify(sent.header.encode(), from_base64(sent.signature))
     assert header(sent.header).digest == digest_of(sent.body)
+
+
+@pytest.mark.parametrize(("protection", "told"), [("none", 1), ("end_to_end", None)])
+async def test_a_header_tells_what_it_answers_where_all_may_know(
+    server: FakeServer, path: Path, protection: wire.Protection, told: int | None
+) -> None:
+    """I12: end to end, what is answered is for the members alone."""
+    server.protection = protection
+    server.message("a question")
+    async with device(server, path) as client:
+        await soon(client.caught_up())
+        await soon(client.send(TALK, "an answer", reply_to=1))
+        await soon(client.send(TALK, "no answer"))
+        assert [message.reply_to for message in client.messages(TALK)] == [None, 1, None]
+    answer, other = (json.loads(sent.header) for sent in server.sends())
+    assert (answer.get("b"), "b" in other) == (told, False)
 
 
 async def test_accept_answers_repeats_alike() -> None:
