@@ -41,6 +41,7 @@ VERBS = (
     Verb("check", "ops.check:check", "Compare every row of the read models with what the log says."),
     Verb("rebuild", "ops.rebuilding.verb:rebuild_verb", "Make read models anew from the log, while the engine runs."),
     Verb("rollback", "ops.rebuilding.verb:rollback", "Go back to the read model that served before the last one."),
+    Verb("import", "ops.importing.verb:app", "Put chat from elsewhere into the log: IRC logs."),
     Verb("play", "ops.play:app", "Play a day of real chat through real clients, and check what came of it."),
     Verb("bench", "ops.bench.verb:bench", "Measure what a message costs, by load from another process."),
     Verb("test", "ops.verify:verify", "Check the code as CI does: style, types, imports, tests, coverage, locks."),

@@ -1,7 +1,6 @@
 """`signet up`: run an engine until it is told to stop."""
 
 import asyncio
-import gc
 import logging
 import signal
 import sys
@@ -12,6 +11,7 @@ import msgspec
 import typer
 import uvloop
 
+from ops.garbage import calm_garbage_collector
 from ops.node import Node
 from ops.rebuilding.upgrade import upgrade
 from ops.settings import Settings, load_settings
@@ -54,7 +54,7 @@ async def _serve(settings: Settings, *, json: bool) -> None:
         up = asyncio.create_task(node.started())
         await asyncio.wait([running, up], return_when=asyncio.FIRST_COMPLETED)
         if up.done():
-            _calm_garbage_collector()
+            calm_garbage_collector()
             _announce(node.url, settings, json=json)
         up.cancel()
         upgrading = asyncio.create_task(upgrade(settings))
@@ -63,14 +63,6 @@ async def _serve(settings: Settings, *, json: bool) -> None:
         finally:
             upgrading.cancel()
             await asyncio.wait([upgrading])
-
-
-def _calm_garbage_collector() -> None:
-    """What stands now stays. Of what messages, connections and requests make nothing is cyclic, so looking for cycles
-    every 700 objects, as is the default, would find nothing and cost a tenth of the CPU."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def _announce(url: str, settings: Settings, *, json: bool) -> None:

@@ -21,7 +21,9 @@ from ops.settings import Settings
 class WriteSide:
     log: EventLog
     writer: Writer
-    """It runs."""
+    running: asyncio.Task[None]
+    """The writer's run: it ends before its time only by an error."""
+    keyring: FileKeyring
     sealer: Sealer
 
 
@@ -46,7 +48,7 @@ async def write_side(settings: Settings) -> AsyncIterator[WriteSide]:
         )  # fmt: skip
         running = asyncio.create_task(writer.run())
         try:
-            yield WriteSide(log=log, writer=writer, sealer=Sealer(keyring, clock))
+            yield WriteSide(log=log, writer=writer, running=running, keyring=keyring, sealer=Sealer(keyring, clock))
         finally:
             writer.stop()
             await running
