@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import httpx
 import pytest
 from nacl.signing import SigningKey
 
+from commands.stores import open_log
 from domain.ids import conversation_stream
 from ops.importing.ids import DEVICE, ChannelIds
 from ops.importing.run import Imported
@@ -256,3 +258,29 @@ def test_the_whole_corpus_is_imported(tmp_path: Path) -> None:
     assert told["replies"] + sum(told["links_dropped"].values()) == 52_641
     again = json.loads(signet(ARCHIVE, "--data", tmp_path, "--json").stdout)
     assert (again["events"], again["messages"], again["skipped"]) == (0, told["messages"], told["skipped"])
+
+
+@needs_corpus
+@pytest.mark.soak
+async def test_the_whole_corpus_is_imported_through_five_kills(tmp_path: Path) -> None:
+    """I1, I2: by kill -9, wherever it is when the log has come so far."""
+    asyncio.get_running_loop().set_debug(False)
+    killed, unkilled = Settings(data=tmp_path / "killed"), Settings(data=tmp_path / "unkilled")
+    await import_files(unkilled, ARCHIVE)
+    killed.data.mkdir()
+    await open_log(killed.events_url).close()
+    log = open_log(killed.events_url, read_only=True)
+    for events in (20_000, 60_000, 61_000, 150_000, 230_000):
+        command = [sys.executable, "-P", "-m", "ops.cli", "import", "irc", str(ARCHIVE), "--data", str(killed.data)]
+        process = await asyncio.create_subprocess_exec(*command, cwd=HOME, stderr=asyncio.subprocess.DEVNULL)
+        async with aclosing(log.subscribe(after=await log.head())) as batches:
+            async for batch in batches:
+                if batch[-1].position >= events:
+                    break
+        process.kill()
+        assert await process.wait() == -signal.SIGKILL
+    await log.close()
+    last = await import_files(killed, ARCHIVE)
+    assert accounted(last)
+    assert 0 < last.events < 35_000
+    assert await streams(killed) == await streams(unkilled)
