@@ -201,4 +201,4 @@ class _Day:
         self._times = occurred_at(log.date, self.lines)
 
     def queued(self, command: ConversationCommand | AccountCommand, line: int, *, seq: int | None = None) -> Queued:
-        return Queued(command=command, occurred_at=self._times[line], where=f"{self.name}, line {line}", seq=seq)
+        return Queued(command=command, occurred_at=self._times[line], where=f"{self.name}, line {line + 1}", seq=seq)

@@ -15,13 +15,19 @@ import httpx
 import pytest
 from nacl.signing import SigningKey
 
+from commands.ids import new_uuid
+from commands.replies import Accepted
 from commands.stores import open_log
-from domain.ids import conversation_stream
+from domain.conversation import SetTitle
+from domain.ids import CommandId, conversation_stream
+from ops.errors import OpsError
+from ops.importing import importer
 from ops.importing.ids import DEVICE, ChannelIds
 from ops.importing.run import Imported
 from ops.irc.script import Person
 from ops.node import Node
 from ops.settings import HOME, Settings, load_settings
+from ops.writing import write_side
 from signet_client import payloads
 from tests.corpus import ARCHIVE, DAYS, needs_corpus
 from tests.kurrentdb.double import kurrentdb_url
@@ -137,7 +143,33 @@ def _new_postgres() -> str:
     return server.url(server.new_database())
 
 
-# Again, and further
+# Refused, again, and further
+
+
+async def test_a_refusal_ends_the_import_and_names_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings(tmp_path / "data")
+    monkeypatch.setattr(importer, "MEMBERS_MAX", 2)
+    first = day(tmp_path / "days", "[01:00] <ann> x\n")
+    await import_files(settings, first)
+    second = day(tmp_path / "days", "[01:00] <ann> y\n[01:01] <ben> z\n", name="2012-05-05")
+    with pytest.raises(OpsError, match=r"ends at 2012-05-05\.raw\.txt, line 2: .*AddMembers: too_many_members.*again"):
+        await import_files(settings, first, second)
+    assert [topic for topic, *_ in (await streams(settings))[STREAM]].count("MessageSent") == 2
+
+
+async def test_it_goes_on_behind_what_was_not_imported(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path / "data")
+    first = day(tmp_path / "days", "[01:00] <ann> x\n")
+    await import_files(settings, first)
+    async with write_side(settings) as side:
+        title = SetTitle(
+            id=CommandId(new_uuid()), conversation=IDS.conversation, by=IDS.owner, device=DEVICE, after=3,
+            title=side.sealer.seal(IDS.owner, "another"),
+        )  # fmt: skip
+        assert isinstance(await side.writer.execute(title, turn=None), Accepted)
+    second = day(tmp_path / "days", "[01:00] <ann> y\n", name="2012-05-05")
+    assert (await import_files(settings, first, second)).added == 1
+    assert [topic for topic, *_ in (await streams(settings))[STREAM]][2:] == ["MessageSent", "TitleSet", "MessageSent"]
 
 
 async def test_a_day_more_is_added_and_what_was_there_stays(tmp_path: Path) -> None:
