@@ -1,16 +1,18 @@
 """The logs that the paths on the command line mean: raw logs, folders of them, and tar archives."""
 
 import lzma
+import os
 import re
 import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import msgspec
 
@@ -24,6 +26,10 @@ _DATE: Final = re.compile(r"(?<!\d)\d{4}-\d{2}-\d{2}(?!\d)")
 _DAMAGED: Final = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError)
 
 
+Source = Callable[[], bytes]
+"""What stands in a file, as long as `day_logs` has it open. Raises OSError."""
+
+
 class DayLog(msgspec.Struct, frozen=True, kw_only=True):
     """A raw log, and what is known beside it of who answers whom."""
 
@@ -31,61 +37,62 @@ class DayLog(msgspec.Struct, frozen=True, kw_only=True):
     """The file's name, without its folder: by it a later run knows the file again."""
     date: date
     """Of its first line."""
-    raw: Path
-    annotation: Path | None
+    raw: Source
+    annotation: Source | None
 
     def text(self) -> str:
-        return _read(self.raw)
+        """Raises OpsError."""
+        return _read(self.raw, self.name)
 
     def links(self) -> Links:
         """Raises OpsError."""
         if self.annotation is None:
             return {}
-        return parse_links(_read(self.annotation), f"the annotations of {self.name}")
+        what = f"the annotations of {self.name}"
+        return parse_links(_read(self.annotation, what), what)
 
 
 @contextmanager
 def day_logs(paths: Sequence[Path]) -> Iterator[list[DayLog]]:
-    """Those of all paths in their order, within each by name. Archives are unpacked into a temporary folder meanwhile.
-    Raises OpsError."""
-    with tempfile.TemporaryDirectory(prefix="signet-import-") as temporary:
+    """Those of all paths in their order, within each by name. Raises OpsError."""
+    with tempfile.TemporaryFile() as unpacked:
         logs: list[DayLog] = []
-        for number, path in enumerate(paths):
-            logs += _logs_of(path, Path(temporary, str(number)))
+        for path in paths:
+            logs += _logs_of(path, unpacked)
         _check_names(logs)
         yield logs
 
 
-def _logs_of(path: Path, temporary: Path) -> list[DayLog]:
+def _logs_of(path: Path, unpacked: IO[bytes]) -> list[DayLog]:
     if path.is_dir():
-        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+        files = {file.relative_to(path).as_posix(): file.read_bytes for file in path.rglob("*") if file.is_file()}
         return _paired(files, path)
     try:
         if tarfile.is_tarfile(path):
-            return _paired(_unpack(path, temporary), path)
+            return _paired(_unpack(path, unpacked), path)
     except _DAMAGED as error:
         raise OpsError(f"{path} can't be read: {error}. Is it whole?") from error
     beside = path.with_name(path.name.removesuffix(RAW) + ANNOTATION)
-    return [_day_log(path.name, path, beside if path.name.endswith(RAW) and beside.exists() else None)]
+    has_annotation = path.name.endswith(RAW) and beside.exists()
+    return [_day_log(path.name, path.read_bytes, beside.read_bytes if has_annotation else None)]
 
 
-def _unpack(archive: Path, temporary: Path) -> dict[str, Path]:
-    """The archive's logs and annotations, by their names in it. The files get names of our own: what an archive says
-    of paths is not followed."""
-    temporary.mkdir()
-    files: dict[str, Path] = {}
+def _unpack(archive: Path, unpacked: IO[bytes]) -> dict[str, Source]:
+    """The archive's logs and annotations, by their names in it, one after the other in `unpacked`, which has no name on
+    the disk: what an archive says of paths is not followed, and whoever is killed leaves nothing behind."""
+    files: dict[str, Source] = {}
     # As a stream: to go back in what is compressed is to begin anew.
     with tarfile.open(archive, "r|*") as stream:
         for member in stream:
             source = stream.extractfile(member) if member.isfile() and member.name.endswith((RAW, ANNOTATION)) else None
             if source is not None:
-                files[member.name] = temporary / str(len(files))
-                with files[member.name].open("wb") as target:
-                    shutil.copyfileobj(source, target)
+                files[member.name] = partial(os.pread, unpacked.fileno(), member.size, unpacked.tell())
+                shutil.copyfileobj(source, unpacked)
+    unpacked.flush()
     return files
 
 
-def _paired(files: dict[str, Path], where: Path) -> list[DayLog]:
+def _paired(files: Mapping[str, Source], where: Path) -> list[DayLog]:
     logs = [
         _day_log(name.rpartition("/")[2], file, files.get(name.removesuffix(RAW) + ANNOTATION))
         for name, file in sorted(files.items())
@@ -96,7 +103,7 @@ def _paired(files: dict[str, Path], where: Path) -> list[DayLog]:
     return logs
 
 
-def _day_log(name: str, raw: Path, annotation: Path | None) -> DayLog:
+def _day_log(name: str, raw: Source, annotation: Source | None) -> DayLog:
     return DayLog(name=name, date=_date_in(name), raw=raw, annotation=annotation)
 
 
@@ -118,8 +125,8 @@ def _check_names(logs: Iterable[DayLog]) -> None:
             raise OpsError(f"two logs have the name {log.name}: name each once, or rename one of them")
 
 
-def _read(path: Path) -> str:
+def _read(source: Source, what: str) -> str:
     try:
-        return path.read_bytes().decode(errors="replace")
+        return source().decode(errors="replace")
     except OSError as error:
-        raise OpsError(f"{path} can't be read: {error}") from error
+        raise OpsError(f"{what} can't be read: {error}") from error
