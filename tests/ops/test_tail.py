@@ -11,81 +11,30 @@ from uuid import uuid4
 
 import pytest
 
-from commands.keyring import FileKeyring
-from commands.sealing import Sealer
-from commands.stores import open_log
-from domain.account import AccountRegistered, DeviceLinked, DeviceRevoked, ProfileChanged
-from domain.codec import CODEC, DomainEvent
+from domain.account import DeviceLinked, DeviceRevoked, ProfileChanged
 from domain.conversation import (
     ConversationStarted,
     MemberLeft,
     MemberRemoved,
     MembersAdded,
     MessageRetracted,
-    MessageSent,
     RoleChanged,
     TitleSet,
 )
-from domain.entry import Entry, Sealed
-from domain.ids import AccountId, ConversationId, DeviceId, account_stream, conversation_stream, receipts_stream
-from domain.log import Append, Appended
+from domain.entry import Sealed
+from domain.ids import ConversationId, DeviceId, account_stream, conversation_stream, receipts_stream
 from domain.receipts import Receipt, ReceiptsAdvanced
 from ops.errors import OpsError
 from ops.settings import HOME
 from ops.tail import tail
 from tests.kurrentdb.double import kurrentdb_url
+from tests.ops.chronicle import ANNA, BEN, PHONE, TALK, Chronicle, message
 from tests.postgres import shared
 
 SERVERS: dict[str, Callable[[], str]] = {
     "postgres": lambda: shared(18).url(shared(18).new_database()),
     "kurrentdb": kurrentdb_url,
 }
-
-ANNA, BEN = (AccountId(f"{digit * 8}-0000-4000-8000-000000000000") for digit in "ab")
-TALK = ConversationId("cccccccc-0000-4000-8000-000000000000")
-PHONE = DeviceId("phone")
-NOON_US = 1_780_000_000_123_456
-
-
-class Chronicle:
-    """Writes a log as an engine would."""
-
-    def __init__(self, data: Path, events: str | None = None) -> None:
-        self.data = data
-        self._keyring = FileKeyring(data / "keyring.db")
-        self._sealer = Sealer(self._keyring, lambda: NOON_US)
-        self._log = open_log(events or f"sqlite:///{data / 'log.db'}")
-        self._versions: dict[str, int] = {}
-        self.conversation = TALK
-
-    def seal(self, text: str) -> Sealed:
-        return self._sealer.seal(ANNA, text)
-
-    async def record(self, stream: str, *facts: DomainEvent) -> None:
-        expected = self._versions.get(stream, -1)
-        entries = [Entry(v=1, id=str(uuid4()), cmd=str(uuid4()), at=NOON_US, e=fact) for fact in facts]
-        append = Append(stream=stream, expected=expected, events=[CODEC.encode(entry) for entry in entries])
-        await self._keyring.save()
-        assert isinstance((await self._log.append([append]))[0], Appended)
-        self._versions[stream] = expected + len(facts)
-
-    async def register(self, account: AccountId, name: str) -> None:
-        linked = DeviceLinked(device=PHONE, key="k", signature="s")
-        await self.record(account_stream(account), AccountRegistered(name=self.seal(name)), linked)
-
-    async def say(self, *texts: str) -> None:
-        facts = [message(self.seal(json.dumps({"kind": "text", "text": text, "salt": ""}))) for text in texts]
-        await self.record(conversation_stream(self.conversation), *facts)
-
-    async def close(self) -> None:
-        await self._log.close()
-        self._keyring.close()
-
-
-def message(body: Sealed) -> MessageSent:
-    return MessageSent(
-        by=ANNA, device=PHONE, header="{}", digest="", body=body, ordinal=1, own=1, receipts=-1, account=1
-    )
 
 
 def shown(capsys: pytest.CaptureFixture[str], data: Path, **options: Any) -> list[str]:
@@ -144,19 +93,19 @@ def test_every_kind_of_event_is_told_in_words(tmp_path: Path, capsys: pytest.Cap
         "device tablet linked by phone",
         "device tablet revoked by phone",
         "is now called 'Annie'",
-        "Anna starts a group conversation 'Us' with Anna",
-        "Anna adds bbbbbbbb",
-        "Anna makes bbbbbbbb admin",
-        "Anna calls it 'All of us'",
-        "Anna: Hello there \N{REPLACEMENT CHARACTER}[31m",
-        "Anna: (encrypted)",
-        "Anna: no JSON",
-        "Anna: (key_missing)",
-        "Anna: (damaged)",
-        "Anna retracts message 5",
-        "Anna removes bbbbbbbb",
-        "Anna leaves",
-        "Anna has 7, read 6; bbbbbbbb has 7, read 0, could not decrypt [6]",
+        "Annie starts a group conversation 'Us' with Annie",
+        "Annie adds bbbbbbbb",
+        "Annie makes bbbbbbbb admin",
+        "Annie calls it 'All of us'",
+        "Annie: Hello there \N{REPLACEMENT CHARACTER}[31m",
+        "Annie: (encrypted)",
+        "Annie: no JSON",
+        "Annie: (key_missing)",
+        "Annie: (damaged)",
+        "Annie retracts message 5",
+        "Annie removes bbbbbbbb",
+        "Annie leaves",
+        "Annie has 7, read 6; bbbbbbbb has 7, read 0, could not decrypt [6]",
     ]
     assert lines[0].split()[:6] == ["1", "2026-05-28", "20:26:40.123", "account", "aaaaaaaa", "0"]
 
