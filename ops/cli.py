@@ -30,6 +30,8 @@ VERBS = (
     Verb("up", "ops.up:up", "Run the engine; prints its URL. Ctrl-C or SIGTERM stops it."),
     Verb("chat", "ops.chat:chat", "Chat in the terminal; start it twice to try it with two people."),
     Verb("tail", "ops.tail:tail", "Show the log as it grows, one readable line an event."),
+    Verb("conversations", "ops.history.listing:conversations", "List the conversations with their ids, or find some."),
+    Verb("accounts", "ops.history.listing:accounts", "List the accounts with their ids, or find some."),
     Verb("replay", "ops.history.replay:replay", "Print the history of a conversation or an account, for auditors."),
     Verb("doctor", "ops.doctor:doctor", "Check what the engine needs, and say what to do where something is amiss."),
     Verb("keyring", "ops.keyring:app", "The keys that seal personal texts: back them up, and check them."),
