@@ -33,6 +33,7 @@ VERBS = (
     Verb("conversations", "ops.history.listing:conversations", "List the conversations with their ids, or find some."),
     Verb("accounts", "ops.history.listing:accounts", "List the accounts with their ids, or find some."),
     Verb("replay", "ops.history.replay:replay", "Print the history of a conversation or an account, for auditors."),
+    Verb("statistics", "ops.history.statistics:statistics", "Messages by day and member, and who answers whom."),
     Verb("doctor", "ops.doctor:doctor", "Check what the engine needs, and say what to do where something is amiss."),
     Verb("keyring", "ops.keyring:app", "The keys that seal personal texts: back them up, and check them."),
     Verb("backup", "ops.backup:backup", "Copy a server into a new folder, while its engine runs."),

@@ -7,12 +7,14 @@ from projections.inbox import Inbox
 from projections.messages import Messages
 from projections.readmodel import ReadModel
 from projections.receipts import Receipts
+from projections.statistics import Statistics
 
 MODELS: Final[dict[str, tuple[type[ReadModel], ...]]] = {
     Messages.name: (Messages,),
     Inbox.name: (Inbox,),
     Receipts.name: (Receipts,),
     Directory.name: (Directory,),
+    Statistics.name: (Statistics,),
 }
 """By name; of each the oldest version first. The last one is the one to be built; the others serve until it is, and are
 there to go back to: a class may be deleted one release after its successor came."""

@@ -37,7 +37,7 @@ WHERE m.account = ? AND c.conversation > ? ORDER BY c.conversation LIMIT ?
 _TITLE: Final = "SELECT key, box FROM titles WHERE conversation = ? ORDER BY seq DESC LIMIT 1"
 _MEMBERS: Final = "SELECT account FROM members WHERE conversation = ? AND role IS NOT NULL ORDER BY account"
 _ACCOUNTS: Final = "SELECT account, name_key, name FROM accounts WHERE account > ? ORDER BY account LIMIT ?"
-_NAME: Final = "SELECT name_key, name FROM accounts WHERE account = ?"
+NAME: Final = "SELECT name_key, name FROM accounts WHERE account = ?"
 _DEVICES: Final = "SELECT device, active FROM devices WHERE account = ? ORDER BY linked_at, device"
 
 FindOption = Annotated[str | None, typer.Option("--find", help="Only where this text stands, in whatever case")]
@@ -85,7 +85,7 @@ def conversations(
     """
     if of is not None and not is_uuid(of):
         raise OpsError(f"--of {of!r} is no account's id; `signet accounts --find NAME` tells it")
-    with _opened(load_settings(data), "inbox", "directory") as (unseal, (inbox, directory)):
+    with opened(load_settings(data), "inbox", "directory") as (unseal, (inbox, directory)):
         for listed in _conversations(unseal, inbox, directory, of):
             if _has(find, listed.title or "", *(member.name for member in listed.members)):
                 _print(listed, _conversation_line(listed), json=json)
@@ -98,7 +98,7 @@ def accounts(data: DataOption = None, find: FindOption = None, json: JsonOption 
 
     Examples: `signet accounts` · `signet accounts --find anna --json`
     """
-    with _opened(load_settings(data), "directory") as (unseal, (directory,)):
+    with opened(load_settings(data), "directory") as (unseal, (directory,)):
         for listed in _accounts(unseal, directory):
             if _has(find, listed.name):
                 _print(listed, _account_line(listed), json=json)
@@ -108,7 +108,7 @@ Unseal = Callable[[Sealed], str]
 
 
 @contextmanager
-def _opened(settings: Settings, *names: str) -> Iterator[tuple[Unseal, list[Database]]]:
+def opened(settings: Settings, *names: str) -> Iterator[tuple[Unseal, list[Database]]]:
     """The databases of these read models, and what unseals their texts. Raises OpsError."""
     databases: list[Database] = []
     try:
@@ -148,20 +148,23 @@ def _conversations(unseal: Unseal, inbox: Database, directory: Database, of: str
     for conversation, kind, head, at in _paged(page):
         title = inbox.query_one(_TITLE, (conversation,))
         members = [account for (account,) in inbox.query(_MEMBERS, (conversation,))]
-        names = directory.query_each(_NAME, [(account,) for account in members])
+        found = directory.query_each(NAME, [(account,) for account in members])
         yield Listed(
             conversation=conversation,
             kind=kind,
             title=None if title is None else unseal(Sealed(key=title[0], box=title[1])),
-            members=[_member(unseal, account, found) for account, found in zip(members, names, strict=True)],
+            members=[
+                Member(account=account, name=name_of(unseal, account, rows))
+                for account, rows in zip(members, found, strict=True)
+            ],
             last_seq=head,
             last_at=datetime.fromtimestamp(at / 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
 
 
-def _member(unseal: Unseal, account: str, found: Sequence[Row]) -> Member:
-    # The directory may be behind the inbox.
-    return Member(account=account, name=unseal(Sealed(key=found[0][0], box=found[0][1])) if found else account[:8])
+def name_of(unseal: Unseal, account: str, found: Sequence[Row]) -> str:
+    """`found`: what the directory has by `NAME`; it may be behind another read model, and have nothing yet."""
+    return unseal(Sealed(key=found[0][0], box=found[0][1])) if found else account[:8]
 
 
 def _accounts(unseal: Unseal, directory: Database) -> Iterator[ListedAccount]:

@@ -57,7 +57,7 @@ class Chronicle:
         self._keyring.close()
 
 
-def message(body: Sealed) -> MessageSent:
+def message(body: Sealed, *, by: AccountId = ANNA, header: str = "{}") -> MessageSent:
     return MessageSent(
-        by=ANNA, device=PHONE, header="{}", digest="", body=body, ordinal=1, own=1, receipts=-1, account=1
+        by=by, device=PHONE, header=header, digest="", body=body, ordinal=1, own=1, receipts=-1, account=1
     )

@@ -30,6 +30,7 @@ from projections.messages import Messages
 from projections.parking import failed
 from projections.receipts import Receipts
 from projections.runner import Runner
+from projections.statistics import Statistics
 from tests import postgres
 from tests.commands.helpers import ANN, BEN, advance, register, send, start_group
 from tests.projections.stores import throw_away
@@ -171,10 +172,10 @@ def test_of_read_models_that_are_missing_nothing_is_known(place: Place, terminal
     assert terminal.text(parked.show_all, model="inbox") == "nothing is parked\n"
     with pytest.raises(OpsError, match=f"{place.stream} is not parked; .*\nmessages   nothing is known of it"):
         terminal.text(parked.show, place.stream)
-    for model in (Inbox, Receipts, Directory):
+    for model in (Inbox, Receipts, Directory, Statistics):
         throw_away(readmodels, model)
     assert [line.split()[:5] for line in terminal.text(parked.show_all).splitlines()] == [
-        [model.name, "nothing", "is", "known", "of"] for model in (Messages, Inbox, Receipts, Directory)
+        [model.name, "nothing", "is", "known", "of"] for model in (Messages, Inbox, Receipts, Directory, Statistics)
     ]
 
 

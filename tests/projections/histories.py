@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 from uuid import UUID, uuid5
 
+import msgspec
 from hypothesis import strategies as st
 
 from domain import account, conversation, receipts
@@ -104,14 +105,25 @@ class History:
         return made
 
     def send(
-        self, to: ConversationId, by: AccountId, text: str = "text", *, counts: bool = True, device: DeviceId = PHONE
+        self,
+        to: ConversationId,
+        by: AccountId,
+        text: str = "text",
+        *,
+        counts: bool = True,
+        device: DeviceId = PHONE,
+        about: str | int | None = None,
     ) -> list[Event]:
+        """`about` goes into the header as it is, as a client may have put it there."""
         command_id, after, digest = self.new_id(), self.conversations[to].seq, digest_of(text)
         header = Header(
             id=command_id, conversation=to, sender=by, device=device, after=after, digest=digest, counts=counts
         )
+        signed = encode_header(header)
+        if about is not None:
+            signed = f'{signed[:-1]},"b":{msgspec.json.encode(about).decode()}}}'
         command = conversation.SendMessage(
-            id=command_id, conversation=to, by=by, device=device, after=after, header=encode_header(header),
+            id=command_id, conversation=to, by=by, device=device, after=after, header=signed,
             digest=digest, counts=counts, body=seal(text),
         )  # fmt: skip
         return self.change(command)
@@ -292,7 +304,7 @@ def _play_step(history: History, act: str, to: ConversationId, accounts: list[Ac
     seq = number % (history.conversations[to].seq + 1)
     match act:
         case "send":
-            history.send(to, by, f"text {number}", device=device)
+            history.send(to, by, f"text {number}", device=device, about=seq + 1 if number % 3 == 0 else None)
         case "quiet":
             history.send(to, by, f"a reaction {number}", counts=False)
         case "retract":

@@ -25,7 +25,7 @@ def history() -> History:
     history.rename(ben, "Ben")
     group, direct = history.group(ann, ben, cho), history.direct(ben, cho)
     for number in range(300):  # more than one block of the command ids' index
-        history.send(group, (ann, ben, cho)[number % 3])
+        history.send(group, (ann, ben, cho)[number % 3], about=number if number % 5 == 0 else None)
     history.send(direct, ben)
     history.retract(group, ann, 5)
     history.set_title(group, ann, "another title")
