@@ -128,6 +128,7 @@ class Connection:
                 server=self._services.server_name,
                 frame_bytes_max=settings.frame_bytes_max,
                 body_bytes_max=settings.body_bytes_max,
+                epoch=self._services.epoch.id,
             )
         )
 
@@ -180,7 +181,7 @@ class Connection:
             self._held_pushes = HeldPushes()
             self._services.hub.attach(self)
             await self._check_active()
-            await resume(self._services, self, hello.cursors, partial=hello.partial)
+            await resume(self._services, self, hello.cursors, partial=hello.partial, epoch=hello.epoch)
         except Refusal as refusal:
             self.close(_disconnect_for(refusal))
         except DatabaseUnavailable:

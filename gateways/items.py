@@ -78,9 +78,11 @@ def pushed_item(event: Event, conversation: ConversationId, sealer: Sealer) -> w
     )
 
 
-def overview_of(row: InboxRow, ticks: TickRow | None, *, delivered: int, sealer: Sealer) -> wire.Overview:
+def overview_of(
+    row: InboxRow, ticks: TickRow | None, *, delivered: int, sealer: Sealer, kept: int | None = None
+) -> wire.Overview:
     """A conversation as the list shows it. `ticks`: None where the account has no ticks in it; `delivered`: the asking
-    device's mark."""
+    device's mark; `kept`: what a restore has left of what it holds."""
     shown = wire.Ticks()
     if ticks is not None:
         shown = wire.Ticks(delivered=ticks.delivered, read=ticks.read, undelivered=ticks.undelivered, more=ticks.more)
@@ -98,6 +100,7 @@ def overview_of(row: InboxRow, ticks: TickRow | None, *, delivered: int, sealer:
         read=row.read,
         delivered=delivered,
         ticks=shown,
+        kept=kept,
     )
 
 

@@ -58,6 +58,7 @@ _FIELDS: Final[dict[str, _Field]] = {
     "ordinal": _Field("", _COUNT),
     "own": _Field("", _COUNT),
     "retracted": _Field("", _SEQ),
+    "kept": _Field("", _MARK),
     "target": _Field("", _SEQ),
     "kind": _Field("A talk of two, or a group."),
     "protection": _Field("Whether the bodies are encrypted end to end; for ever."),

@@ -78,9 +78,11 @@ class Device(Protocol):
         ...
 
 
-async def resume(services: Services, device: Device, cursors: Mapping[str, int], *, partial: bool = False) -> None:
-    """`partial`: only the named conversations get pages. Raises Refusal(`unavailable`) where the read models don't
-    come."""
+async def resume(
+    services: Services, device: Device, cursors: Mapping[str, int], *, partial: bool = False, epoch: str = ""
+) -> None:
+    """`partial`: only the named conversations get pages; `epoch`: the one that the device knows. Raises
+    Refusal(`unavailable`) where the read models don't come."""
     reached = dict(cursors)
     messages = services.runners["messages"]
     while True:
@@ -89,7 +91,11 @@ async def resume(services: Services, device: Device, cursors: Mapping[str, int],
         # 2 welcome
         await services.catch_up("inbox", "receipts")
         rows = await services.inbox.conversations(device.account)
-        device.welcome(wire.Welcome(conversations=await _overviews(services, device, rows)))
+        kept = await _kept(services, epoch, rows)
+        for conversation, seq in kept.items():
+            reached[conversation] = min(reached.get(conversation, 0), seq)
+        epoch = ""  # The next welcome has no more to say of it.
+        device.welcome(wire.Welcome(conversations=await _overviews(services, device, rows, kept)))
         # 3 pages
         rows = [row for row in rows if not messages.is_parked(conversation_stream(row.conversation))]
         for row in rows:
@@ -103,7 +109,23 @@ async def resume(services: Services, device: Device, cursors: Mapping[str, int],
             return
 
 
-async def _overviews(services: Services, device: Device, rows: list[InboxRow]) -> list[wire.Overview]:
+async def _kept(services: Services, epoch: str, rows: list[InboxRow]) -> dict[str, int]:
+    """Up to which seqs a device of an earlier epoch holds what the server holds, too; empty for any other."""
+    if not epoch or epoch == services.epoch.id:
+        return {}
+    # What it was told has come to the inbox, so it is on its way to the messages.
+    await services.catch_up("messages")
+    kept: dict[str, int] = {}
+    for row in rows:
+        seq = await services.epoch.kept(epoch, services.messages, row.conversation)
+        assert seq is not None
+        kept[row.conversation] = seq
+    return kept
+
+
+async def _overviews(
+    services: Services, device: Device, rows: list[InboxRow], kept: Mapping[str, int]
+) -> list[wire.Overview]:
     ticks = await services.receipts.ticks_of(device.account)
     delivered = await services.receipts.delivered(device.account, device.device)
     return [
@@ -111,6 +133,7 @@ async def _overviews(services: Services, device: Device, rows: list[InboxRow]) -
             row,
             ticks.get(row.conversation),
             delivered=delivered.get(row.conversation, 0),
+            kept=kept.get(row.conversation),
             sealer=services.sealer,
         )
         for row in rows

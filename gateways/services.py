@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from gateways.counts import Counts
+from gateways.epoch import Epoch
 from gateways.refusal import Refusal
 from gateways.turnstile import Turnstiles
 from projections.readmodel import ReadModelStopped
@@ -80,6 +81,7 @@ class Services:
     admission: Admission
     invitations: Invitations
     readiness: Readiness
+    epoch: Epoch = field(default_factory=Epoch)
     settings: EdgeSettings = field(default_factory=EdgeSettings)
     counts: Counts = field(default_factory=Counts)
     turnstiles: Turnstiles = field(default_factory=Turnstiles)

@@ -24,6 +24,7 @@ from domain.ids import account_stream
 from domain.log import START, EventLog, LogWentBack, StoreError
 from gateways.admission import Admission
 from gateways.auth import Auth
+from gateways.epoch import Epoch
 from gateways.http import make_app
 from gateways.httpsocket import http_protocol
 from gateways.hub import Hub
@@ -212,6 +213,7 @@ async def _wire(settings: Settings, server: ServerFile, log: EventLog, stack: As
             trusts_loopback=settings.public_url is None,
         ),
         sampler=Sampler(feed, served, interval_s=settings.sample_interval_s) if settings.sample_interval_s else None,
+        epoch=_epoch_of(server),
         commits=log.commits if isinstance(log, Measured) else None,
         limits=limits,
         admission=Admission(lambda: served.inbox, limits),
@@ -227,6 +229,13 @@ async def _wire(settings: Settings, server: ServerFile, log: EventLog, stack: As
 
 def _close_model(runner: Runner) -> None:
     runner.model.close()  # the one that serves then
+
+
+def _epoch_of(server: ServerFile) -> Epoch:
+    restored = server.restored
+    if restored is None:
+        return Epoch(id=server.epoch)
+    return Epoch(id=server.epoch, before=restored.before, position=restored.position)
 
 
 def _is_ours_alone(log: EventLog) -> bool:

@@ -81,6 +81,8 @@ def restore(
     print(
         f"{manifest.events:,} events are restored into {settings.data}; what came after {manifest.made_at} is not there"
     )
+    if manifest.keys is None:
+        print(f"the backup has no keyring: put its own backup to {settings.data / KEYRING} before you start the engine")
     print(f"to run it: signet up --data {settings.data}")
 
 

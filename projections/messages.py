@@ -85,6 +85,12 @@ UNION ALL SELECT seq FROM changes WHERE talk_position = ? AND seq > ? AND comman
 _LAST_SEQ: Final = """
 SELECT MAX(seq) FROM messages WHERE talk_position = ? UNION ALL SELECT MAX(seq) FROM changes WHERE talk_position = ?
 """
+_LAST_SEQ_UPTO: Final = """
+SELECT seq FROM (
+    SELECT seq FROM messages WHERE talk_position = ? AND position <= ? ORDER BY seq DESC LIMIT 1) last_message
+UNION ALL SELECT seq FROM (
+    SELECT seq FROM changes WHERE talk_position = ? AND position <= ? ORDER BY seq DESC LIMIT 1) last_change
+"""
 _CHANGE: Final = "SELECT topic, entry FROM changes WHERE talk_position = ? AND seq = ?"
 _DIGEST: Final = "SELECT at, sender, digest FROM messages WHERE talk_position = ? AND seq = ?"
 BLOCK: Final = 256
@@ -229,6 +235,11 @@ class Messages(ReadModel):
         """The last one of which there is a row; 0 where there is none."""
         talk = self._talk(conversation)
         return max(seq or 0 for (seq,) in self.db.query(_LAST_SEQ, (talk, talk)))
+
+    async def last_seq_upto(self, conversation: ConversationId, position: int) -> int:
+        """The last one whose event stands at a position of the log up to this one; 0 where there is none."""
+        talk = self._talk(conversation)
+        return max((seq for (seq,) in self.db.query(_LAST_SEQ_UPTO, (talk, position) * 2)), default=0)
 
     def _talk(self, conversation: ConversationId) -> int | None:
         """The position that stands for the conversation; None where there is no row of it."""

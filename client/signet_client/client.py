@@ -288,6 +288,11 @@ class Client:
         shown = self.history(conversation, limit=2**62)
         return [item for item in shown if isinstance(item, Message)]
 
+    def lost(self, conversation: str) -> list[Message | Change]:
+        """What the device held of a conversation and a restored server has lost, ascending by the seqs that it had; it
+        is not in the history. What has come again is not among it."""
+        return [_shown(item) for item in self._store.lost(conversation)]
+
     def known_members(self, conversation: str) -> dict[str, wire.Role]:
         """Who is in it by what the device holds, for a former member who was in it when it left. Empty: not known until
         `members` has asked, since what happened before the account came in, it does not see."""

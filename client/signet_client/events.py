@@ -54,6 +54,23 @@ class SendRefused(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
+class HistoryLost(msgspec.Struct, frozen=True, kw_only=True):
+    """The server was restored from a backup, and what came after `kept` is not there any more: `Client.lost` has what
+    the device held of it. What the device itself had said is sent again."""
+
+    conversation: str
+    kept: int
+    items: int
+    """How many messages and changes the device held beyond it."""
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that was lost there has come again, under another seq: it is the same one, which was told of before."""
+
+    item: Message
+    seq_before: int
+
+
 class Connected(msgspec.Struct, frozen=True, kw_only=True):
     """The live connection stands, and what was missed has been stored."""
 
@@ -67,7 +84,7 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True):
     final: bool
 
 
-Event = Received | Retracted | TickMoved | ReadMarkMoved | SendRefused | Connected | Lost
+Event = Received | Retracted | TickMoved | ReadMarkMoved | SendRefused | HistoryLost | Found | Connected | Lost
 Listener = Callable[[Event], None]
 
 

@@ -11,6 +11,8 @@ import random
 from collections.abc import Callable
 from typing import Final, assert_never
 
+import msgspec
+
 from signet_client import events, wire
 from signet_client.backoff import backoff, failures_after
 from signet_client.codes import may_reconnect
@@ -22,6 +24,7 @@ from signet_client.link import Link
 from signet_client.login import hello_to
 from signet_client.outbox import Sent
 from signet_client.receiving import Receiving
+from signet_client.restored import go_back, kept_of
 from signet_client.sending import Sending
 from signet_client.store import Batch, Conversation, Outgoing, Profile, Store
 
@@ -54,6 +57,9 @@ class Live:
         self._sending: Final = Sending(store.outbox(), self._gathered, self._write)
         self.received: Final = Receiving(profile, store, self._gathered, self._sending.settle)
         self._link: Final = Link(profile.url, self._take_all, self._stuck)
+        self._epoch = store.epoch()
+        self._offered_epoch = ""
+        """What the present connection's challenge has said."""
         self._welcomed = False
         self._live = False
         self._resume_at_once = False
@@ -182,14 +188,28 @@ class Live:
 
     def _hello(self, challenge: wire.Challenge) -> None:
         self._sending.body_bytes_max = challenge.body_bytes_max
+        self._offered_epoch = challenge.epoch
         hello = hello_to(challenge, self._profile, self._identity, self.received.marks, self._store.most_recent)
-        self._gathered.frames.append(hello)
+        self._gathered.frames.append(msgspec.structs.replace(hello, epoch=self._epoch))
 
     def _welcome(self, welcome: wire.Welcome) -> None:
+        if self._offered_epoch != self._epoch:
+            self._take_epoch(welcome)
         self._welcomed = True
         for overview in welcome.conversations:
             self.received.look_over(overview)
         self._sending.resume()
+
+    def _take_epoch(self, welcome: wire.Welcome) -> None:
+        """The server was restored since the device was here, or the device was never here."""
+        self._store_batch()
+        kept = kept_of(welcome, self.received.marks) if self._epoch else {}
+        lost = go_back(self._store, self._offered_epoch, kept, self.received.marks, self._identity, self._profile)
+        self._epoch = self._offered_epoch
+        if kept:
+            self.received.lost.update(self._store.lost_messages())
+            self._sending.replace(lost.outbox)
+            self._gathered.events += lost.events
 
     def _go_live(self) -> None:
         self._live = True

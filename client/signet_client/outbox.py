@@ -52,6 +52,10 @@ class Outbox:
         self._by_id[waiting.message.id] = waiting
         self._queues.setdefault(waiting.message.conversation, deque()).append(waiting)
 
+    def messages(self) -> list[Outgoing]:
+        """Each conversation's in order."""
+        return [waiting.message for queue in self._queues.values() for waiting in queue]
+
     def get(self, id_: str) -> Waiting | None:
         return self._by_id.get(id_)
 

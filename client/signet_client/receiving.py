@@ -32,6 +32,8 @@ class Receiving:
         self.unsure: Final[dict[str, list[wire.Receipt]]] = {}
         """Conversations of which the server has said that it names not all that is undelivered; and what it said after
         that."""
+        self.lost: Final = store.lost_messages()
+        """Messages that a restored server has lost, and the seqs that they had: one that comes again is no new one."""
         self.intake: Final = Intake(self.marks)
         self._heads: dict[str, int] = {}
         """What the welcome said that there is."""
@@ -73,7 +75,12 @@ class Receiving:
 
     def _hold_message(self, item: wire.Message) -> None:
         message = message_of(item)
-        self._gathered.events.append(events.Received(item=message))
+        seq_before = self.lost.pop(message.id, None)
+        if seq_before is None:
+            self._gathered.events.append(events.Received(item=message))
+        else:
+            self._gathered.batch.found.append(message.id)
+            self._gathered.events.append(events.Found(item=message, seq_before=seq_before))
         if message.sender != self._profile.account:
             self._gathered.acks.add(item.c)
         elif message.device == self._profile.device:

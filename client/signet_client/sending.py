@@ -33,6 +33,14 @@ class Sending:
         for waiting in self._outbox.firsts():
             self._send_next(waiting.message.conversation)
 
+    def replace(self, messages: Iterable[Outgoing]) -> None:
+        """These are to be sent now, those that somebody waits for among them. Before the connection is resumed."""
+        before, self._outbox = self._outbox, Outbox(())
+        self._unstored.clear()
+        for message in messages:
+            waiting = before.get(message.id)
+            self._outbox.add(Waiting(message, waiting.answer if waiting else None))
+
     def reset(self) -> None:
         """The connection is gone."""
         self._welcomed = False

@@ -5,7 +5,7 @@ what only one of them has. Items stand in it in their wire form, in order of seq
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ import msgspec
 from signet_client import wire
 from signet_client.errors import StoreFailed, StoreInUse
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 _SCHEMA: Final = """
 CREATE TABLE device (one INTEGER PRIMARY KEY CHECK (one = 1), profile TEXT NOT NULL, identity BLOB NOT NULL) STRICT;
@@ -40,6 +40,13 @@ CREATE TABLE outbox (
 CREATE TABLE names (account TEXT PRIMARY KEY, name TEXT NOT NULL) STRICT;
 """
 
+_SINCE_2: Final = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE lost (
+    conversation TEXT, seq INTEGER, id TEXT, item BLOB NOT NULL, PRIMARY KEY (conversation, seq, item)
+) STRICT, WITHOUT ROWID;
+"""
+
 _PUT_ITEM: Final = "INSERT INTO items VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _PUT_MARKS: Final = """INSERT INTO marks VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET cursor = excluded.cursor,
     read = excluded.read, tick_delivered = excluded.tick_delivered, tick_read = excluded.tick_read,
@@ -47,6 +54,11 @@ _PUT_MARKS: Final = """INSERT INTO marks VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT D
 _PUT_CONVERSATION: Final = """INSERT INTO conversations VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
     kind = excluded.kind, protection = excluded.protection, title = excluded.title, peer = excluded.peer"""
 _PUT_MEMBER: Final = "INSERT INTO members VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET role = excluded.role"
+_PUT_OUTGOING: Final = """
+INSERT INTO outbox (id, conversation, header, body, signature) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
+_LOSE: Final = """
+INSERT INTO lost SELECT conversation, seq, json_extract(json_extract(CAST(item AS TEXT), '$.header'), '$.id'), item
+FROM items WHERE conversation = ? AND seq > ? ON CONFLICT DO NOTHING"""
 _MOST_RECENT: Final = """SELECT conversation FROM marks ORDER BY (SELECT json_extract(CAST(item AS TEXT), '$.at')
     FROM items WHERE items.conversation = marks.conversation ORDER BY seq DESC LIMIT 1) DESC"""
 
@@ -113,9 +125,12 @@ class Batch:
     """Ids of outgoing messages that are items now."""
     refused: list[tuple[str, str]] = field(default_factory=list)
     """Ids and codes of outgoing messages that were refused for good."""
+    found: list[str] = field(default_factory=list)
+    """Ids of lost messages that have come again."""
 
     def __bool__(self) -> bool:
-        return bool(self.items or self.retracted or self.marks or self.conversations or self.sent or self.refused)
+        changed = self.items or self.retracted or self.marks or self.conversations
+        return bool(changed or self.sent or self.refused or self.found)
 
 
 class Store:
@@ -151,9 +166,11 @@ class Store:
         self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
         self._db.execute("BEGIN EXCLUSIVE")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            for statement in _SCHEMA.split(";"):
-                self._db.execute(statement)
+        for since, schema in enumerate((_SCHEMA, _SINCE_2)):
+            if version <= since:
+                for statement in schema.split(";"):
+                    self._db.execute(statement)
+        if version < SCHEMA_VERSION:
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         self._db.execute("COMMIT")
         if version > SCHEMA_VERSION:
@@ -221,6 +238,8 @@ class Store:
                 self._db.executemany(_PUT_MARKS, [_marks_row(*pair) for pair in batch.marks.items()])
             if batch.sent:
                 self._db.executemany("DELETE FROM outbox WHERE id = ?", [(id_,) for id_ in batch.sent])
+            if batch.found:
+                self._db.executemany("DELETE FROM lost WHERE id = ?", [(id_,) for id_ in batch.found])
             for id_, code in batch.refused:
                 self._db.execute("UPDATE outbox SET refused = ? WHERE id = ?", (code, id_))
 
@@ -256,6 +275,39 @@ class Store:
             self._db.execute(
                 "UPDATE items SET item = ? WHERE conversation = ? AND seq = ?", (_ENCODE(blank), item.c, item.seq)
             )
+
+    # What a restored server has lost
+
+    def epoch(self) -> str:
+        """The server's, as it was last taken in; empty: none was."""
+        rows = self._query("SELECT value FROM facts WHERE name = 'epoch'")
+        return str(rows[0][0]) if rows else ""
+
+    def go_back(self, epoch: str, marks: Mapping[str, Marks], outbox: Sequence[Outgoing]) -> None:
+        """The server has lost what lies beyond these cursors: it is kept apart, and `outbox` takes the place of what
+        was to be sent."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO facts VALUES ('epoch', ?) ON CONFLICT DO UPDATE SET value = excluded.value", (epoch,)
+            )
+            for conversation, each in marks.items():
+                beyond = (conversation, each.cursor)
+                self._db.execute(_LOSE, beyond)
+                self._db.execute("DELETE FROM items WHERE conversation = ? AND seq > ?", beyond)
+                self._db.execute("DELETE FROM members WHERE conversation = ?", (conversation,))
+                self._db.execute(_PUT_MARKS, _marks_row(conversation, each))
+            if marks:
+                self._db.execute("DELETE FROM outbox WHERE refused IS NULL")
+                self._db.executemany(_PUT_OUTGOING, [_outgoing_row(message) for message in outbox])
+
+    def lost(self, conversation: str) -> list[wire.Item]:
+        """Ascending."""
+        sql = "SELECT item FROM lost WHERE conversation = ? ORDER BY seq"
+        return [_DECODE_ITEM(item) for (item,) in self._query(sql, (conversation,))]
+
+    def lost_messages(self) -> dict[str, int]:
+        """The ids of all of them, and the seqs that they had."""
+        return dict(self._query("SELECT id, seq FROM lost WHERE id IS NOT NULL"))
 
     # What is held
 
@@ -323,10 +375,7 @@ class Store:
 
     def put_outgoing(self, message: Outgoing) -> None:
         with self._transaction():
-            self._db.execute(
-                "INSERT INTO outbox (id, conversation, header, body, signature) VALUES (?, ?, ?, ?, ?)",
-                (message.id, message.conversation, message.header, message.body, message.signature),
-            )
+            self._db.execute(_PUT_OUTGOING, _outgoing_row(message))
 
     def outbox(self) -> list[Outgoing]:
         """In the order in which they were made; those refused for good included."""
@@ -340,6 +389,10 @@ class Store:
         """Takes a refused message out of the outbox."""
         with self._transaction():
             self._db.execute("DELETE FROM outbox WHERE id = ? AND refused IS NOT NULL", (id_,))
+
+
+def _outgoing_row(message: Outgoing) -> tuple[str, str, str, str, str]:
+    return message.id, message.conversation, message.header, message.body, message.signature
 
 
 def _marks_row(conversation: str, marks: Marks) -> tuple[str, int, int, int, int, str]:

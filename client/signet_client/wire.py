@@ -46,6 +46,8 @@ class Hello(_Frame, frozen=True, kw_only=True, tag="hello"):
     partial: bool = False
     """The device holds more than a frame may name: of what isn't named no pages are to come. The welcome names all the
     heads, and the device fetches what it lacks."""
+    epoch: str = ""
+    """The server's, as the device knows it from the last welcome that it took in; empty: it knows none yet."""
 
 
 class Send(_Frame, frozen=True, kw_only=True, tag="send"):
@@ -113,6 +115,8 @@ class Challenge(_Frame, frozen=True, kw_only=True, tag="challenge"):
     """A longer frame closes the connection."""
     body_bytes_max: int
     """A message with a longer body is refused."""
+    epoch: str = ""
+    """Another one after the server was restored from a backup: then it has lost what came after that."""
 
 
 class Ticks(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -151,6 +155,9 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     delivered: int = 0
     """This device's delivered mark (0 over HTTP)."""
     ticks: Ticks = Ticks()
+    kept: int | None = None
+    """Only for a device whose hello names an earlier epoch: up to this seq the server has what the device may hold.
+    What the device holds beyond it is lost there, and other events may have these seqs."""
 
 
 class Welcome(_Frame, frozen=True, kw_only=True, tag="welcome"):

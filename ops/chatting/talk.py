@@ -13,6 +13,7 @@ from signet_client import (
     Client,
     Conversation,
     Event,
+    HistoryLost,
     Lost,
     Message,
     Received,
@@ -96,6 +97,11 @@ class Talk:
                 self._show_ticks(event.conversation)
             case SendRefused():
                 self._screen.trouble(f"not sent: {event.text}")
+            case HistoryLost():
+                self._screen.trouble(
+                    f"the server was restored from a backup: {event.items} messages and changes after the {event.kept}."
+                    " of this conversation are not there any more; what you had written is sent again"
+                )
             case Lost(final=True):
                 raise OpsError(f"the engine closed the connection for good: {event.text}")
             case Lost():

@@ -79,6 +79,11 @@ class Crowd:
         return [talker.client for talker in self.talkers]
 
     @property
+    def restless(self) -> str:
+        """The group in which people come and go."""
+        return self._group
+
+    @property
     def said(self) -> list[Said]:
         return [said for talker in self.talkers for said in talker.accepted]
 

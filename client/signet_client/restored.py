@@ -1,0 +1,89 @@
+"""When the server was restored from a backup: what the device holds beyond it is kept apart, and what the device itself
+had said is made ready to be sent again, with the same ids, so that it is stored once.
+
+Other devices do the same with what they said, so in the end everything is there again that some sender still holds, in
+a new order.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from signet_client import events, payloads, wire
+from signet_client.identity import Identity
+from signet_client.messages import message_of
+from signet_client.store import Marks, Outgoing, Profile, Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class WentBack:
+    outbox: list[Outgoing]
+    """What is to be sent from now on."""
+    events: list[events.Event]
+
+
+def kept_of(welcome: wire.Welcome, marks: Mapping[str, Marks]) -> dict[str, int]:
+    """Up to which seqs the server has what the device holds, of the conversations where the device holds more. One that
+    the welcome doesn't name began after the backup."""
+    shown = {overview.c: overview for overview in welcome.conversations}
+    kept: dict[str, int] = {}
+    for conversation, each in marks.items():
+        overview = shown.get(conversation)
+        seq = 0 if overview is None else overview.kept
+        if seq is not None and each.cursor > seq:
+            kept[conversation] = seq
+    return kept
+
+
+def go_back(
+    store: Store, epoch: str, kept: Mapping[str, int], marks: dict[str, Marks], identity: Identity, profile: Profile
+) -> WentBack:
+    """Changes the marks and the store, in one transaction. Raises StoreFailed."""
+    again: list[Outgoing] = []
+    told: list[events.Event] = []
+    for conversation, seq in kept.items():
+        items = store.items(conversation, after=seq, limit=2**62)
+        told.append(events.HistoryLost(conversation=conversation, kept=seq, items=len(items)))
+        again += [_outgoing(item, seq, identity) for item in items if _is_to_be_said_again(item, profile)]
+        _limit(marks[conversation], seq)
+    waiting = [message for message in store.outbox() if message.refused is None]
+    outbox = [*again, *(_anew(message, kept.get(message.conversation), identity) for message in waiting)]
+    store.go_back(epoch, {conversation: marks[conversation] for conversation in kept}, outbox)
+    return WentBack(outbox=outbox, events=told)
+
+
+def _is_to_be_said_again(item: wire.Item, profile: Profile) -> bool:
+    if not isinstance(item, wire.Message) or item.body is None:
+        return False
+    message = message_of(item)
+    return (message.sender, message.device) == (profile.account, profile.device)
+
+
+def _outgoing(item: wire.Item, kept: int, identity: Identity) -> Outgoing:
+    assert isinstance(item, wire.Message)
+    assert item.body is not None
+    id_ = message_of(item).id
+    return _signed(
+        Outgoing(id=id_, conversation=item.c, header=item.header, body=item.body, signature=""), kept, identity
+    )
+
+
+def _anew(message: Outgoing, kept: int | None, identity: Identity) -> Outgoing:
+    return message if kept is None else _signed(message, kept, identity)
+
+
+def _signed(message: Outgoing, kept: int, identity: Identity) -> Outgoing:
+    """With a header that knows of nothing beyond what was kept."""
+    before = msgspec.json.decode(message.header, type=payloads.Header)
+    about = before.about if before.about is not None and before.about <= kept else None
+    header = payloads.encode_header(msgspec.structs.replace(before, after=min(before.after, kept), about=about))
+    return msgspec.structs.replace(message, header=header, signature=identity.sign(header.encode()))
+
+
+def _limit(marks: Marks, kept: int) -> None:
+    marks.cursor = kept
+    marks.read = min(marks.read, kept)
+    marks.tick_delivered = min(marks.tick_delivered, kept)
+    marks.tick_read = min(marks.tick_read, kept)
+    marks.undelivered = {seq for seq in marks.undelivered if seq <= kept}
