@@ -54,6 +54,9 @@ class FakeServer:
         self.delivered: dict[str, int] = {}
         self.reads: dict[str, int] = {}
         self.ticks = wire.Ticks()
+        self.epoch = ""
+        self.kept: dict[str, int] = {}
+        """What a restore has left, told to those who name another epoch."""
         self.protection: wire.Protection = "none"
         self.page_items = 3
         self.frame_bytes_max = 262_144
@@ -152,6 +155,18 @@ class FakeServer:
             for frame in frames:
                 await connection.send(_encode(frame).decode())
 
+    def restore(self, *, epoch: str, kept: dict[str, int]) -> None:
+        """What came after these seqs is gone. Whoever is connected is cut off."""
+        self.epoch, self.kept = epoch, kept
+        for c in list(self.logs):
+            if c in kept:
+                del self.logs[c][kept[c] :]
+            else:
+                del self.logs[c]
+        self.delivered = {c: min(upto, kept.get(c, 0)) for c, upto in self.delivered.items()}
+        self.reads = {c: min(upto, kept.get(c, 0)) for c, upto in self.reads.items()}
+        self.cut()
+
     async def send_text(self, text: str) -> None:
         for connection in tuple(self._connections):
             await connection.send(text)
@@ -202,6 +217,7 @@ class FakeServer:
                     server="fake",
                     frame_bytes_max=self.frame_bytes_max,
                     body_bytes_max=self.body_bytes_max,
+                    epoch=self.epoch,
                 )
             )
             hello = _decode(await connection.recv())
@@ -233,11 +249,13 @@ class FakeServer:
             self._changed.notify_all()
 
     async def _resume(self, hello: wire.Hello, send: Callable[[wire.ServerFrame], Awaitable[None]]) -> None:
-        await send(wire.Welcome(conversations=[self.overview(c) for c in self.logs]))
+        kept = self.kept if hello.epoch and hello.epoch != self.epoch else {}
+        overviews = [msgspec.structs.replace(self.overview(c), kept=kept.get(c)) for c in self.logs]
+        await send(wire.Welcome(conversations=overviews))
         for c, log in self.logs.items():
             if hello.partial and c not in hello.cursors:
                 continue
-            after = hello.cursors.get(c, 0)
+            after = min(hello.cursors.get(c, 0), kept.get(c, 2**53))
             while after < len(log):
                 page = self.page(c, after)
                 await send(page)
