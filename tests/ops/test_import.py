@@ -30,7 +30,7 @@ from ops.settings import HOME, Settings, load_settings
 from ops.writing import write_side
 from signet_client import payloads
 from tests.corpus import ARCHIVE, DAYS, needs_corpus
-from tests.kurrentdb.double import kurrentdb_url
+from tests.kurrentdb.double import Node as Double
 from tests.ops.imports import import_files, streams
 from tests.postgres import shared
 
@@ -126,10 +126,20 @@ async def test_who_renames_itself_while_it_is_out_comes_in_under_the_new_name(tm
 @pytest.mark.parametrize("store", ["sqlite", "postgres", "kurrentdb"])
 async def test_every_store_gets_the_same(tmp_path: Path, store: str) -> None:
     asyncio.get_running_loop().set_debug(False)
-    urls: dict[str, Callable[[], str]] = {"postgres": lambda: _new_postgres(), "kurrentdb": kurrentdb_url}
+    with Double(tmp_path / "node") as node:  # an empty one
+        urls: dict[str, Callable[[], str]] = {"postgres": _new_postgres, "kurrentdb": lambda: started(node)}
+        await check_the_same(tmp_path, urls[store]() if store in urls else "")
+
+
+def started(node: Double) -> str:
+    node.start()
+    return node.uri
+
+
+async def check_the_same(tmp_path: Path, url: str) -> None:
     file = day(tmp_path / "days", "".join(DAYS[0].read_text().splitlines(keepends=True)[:300]), name="2005-02-08")
     here = Settings(data=tmp_path / "here")
-    other = Settings(data=tmp_path / "other", events=urls[store]() if store in urls else "")
+    other = Settings(data=tmp_path / "other", events=url)
     first, second = await import_files(here, file), await import_files(other, file)
     assert (first.messages, first.events, accounted(second)) == (second.messages, second.events, True)
     again = await import_files(other, file)

@@ -5,7 +5,6 @@ import asyncio
 import json
 import os
 import random
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -21,9 +20,9 @@ from domain.codec import CODEC
 from domain.conversation import MessageSent
 from domain.log import START
 from ops.engine import engine
-from ops.settings import load_settings
 from signet_client import Client, Event, Found, HistoryLost, Message, Outgoing, Received
 from tests import postgres
+from tests.kurrentdb.double import Node
 from tests.ops.long_history import EVENTS, answer, data, made_once, signet
 from tests.scenarios.crowd import Crowd
 from tests.scenarios.stage import UNBOUNDED, WAIT_S, Heard, free_port, open_events, register, running, seed
@@ -233,17 +232,18 @@ def test_what_can_t_be_done_is_said_with_the_remedy(data: Path, tmp_path: Path) 
     assert "has the format 99" in refusal("restore", str(backup), "--data", str(tmp_path / "new"))
 
 
-def test_into_postgresql_and_back(data: Path, tmp_path: Path) -> None:
-    server = postgres.shared(18)
-    url = server.url(server.new_database())
+@pytest.mark.parametrize("store", ["postgres", "kurrentdb"])
+def test_into_another_store_and_back(store: str, data: Path, tmp_path: Path) -> None:
     made = answer("backup", str(tmp_path / "one"), "--data", str(data))
-    new = tmp_path / "new"
-    answer("restore", str(tmp_path / "one"), "--data", str(new), "--events", url)
-    (new / "signet.toml").write_text(f'events = "{url}"\n')
-    again: Any = answer("backup", str(tmp_path / "two"), "--data", str(new))
-    assert again["manifest"]["digest"] == made["manifest"]["digest"]
-    assert load_settings(new).events_url == url
-    assert answer("check", "--data", str(new))["drift"] == 0
-    run = signet("restore", str(tmp_path / "two"), "--data", str(tmp_path / "third"), "--events", url)
-    assert run.returncode == 0, "the very same events are there already, as after a kill"
-    shutil.rmtree(tmp_path / "third")
+    with Node(tmp_path / "node") as node:
+        if store == "kurrentdb":
+            node.start()
+            url = node.uri
+        else:
+            url = postgres.shared(18).url(postgres.shared(18).new_database())
+        new = tmp_path / "new"
+        answer("restore", str(tmp_path / "one"), "--data", str(new), "--events", url)
+        (new / "signet.toml").write_text(f'events = "{url}"\n')
+        again: Any = answer("backup", str(tmp_path / "two"), "--data", str(new))
+        assert again["manifest"]["digest"] == made["manifest"]["digest"]
+        assert answer("check", "inbox", "--data", str(new))["drift"] == 0
