@@ -63,6 +63,9 @@ class Sampler:
                     await self.check(conversation)
             except (StoreUnavailable, Undecodable, ReadModelStopped, *DATABASE_ERRORS) as error:
                 _log.info("nothing could be compared: %r", error)  # the runners tell what is wrong
+            except Exception:
+                # Rows that somebody has changed may be of any kind, and the engine must not end by looking at them.
+                _log.exception("a conversation could not be compared with the log")
 
     async def check(self, conversation: ConversationId) -> None:
         """Raises what reading the log and the databases raises."""

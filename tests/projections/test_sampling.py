@@ -114,3 +114,23 @@ async def test_an_engine_without_conversations_is_no_trouble(scene: Scene) -> No
     task.cancel()
     await asyncio.wait([task])
     assert empty.checked == 0
+
+
+async def test_what_can_t_be_compared_ends_nothing(
+    scene: Scene, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = asyncio.Event()
+
+    async def fail(*_: object) -> None:
+        tried.set()
+        raise ValueError("a row of a strange kind")
+
+    monkeypatch.setattr(scene.inbox, "conversation", fail)
+    task = asyncio.create_task(scene.sampler.run())
+    for _ in range(2):
+        tried.clear()
+        await asyncio.wait_for(tried.wait(), 20)
+    assert not task.done()
+    task.cancel()
+    await asyncio.wait([task])
+    assert "could not be compared with the log" in caplog.text
