@@ -88,7 +88,7 @@ class Feed:
         # An event that came late would be lost to everyone who is past its position: better a loud bug.
         assert events[0].position > self.head, f"position {events[0].position} was published after {self.head}"
         self._recent.extend(events)
-        self._recent_bytes += _bytes_of(events)
+        self._recent_bytes += bytes_of(events)
         self._trim()
         self.head = events[-1].position
         self._moved.set()
@@ -166,10 +166,10 @@ class Feed:
         surplus = (len(self._recent) + 1) // 2 if too_long else len(self._recent) - self._recent_max
         self._recent_since = self._recent[surplus - 1].position
         del self._recent[:surplus]
-        self._recent_bytes = _bytes_of(self._recent)
+        self._recent_bytes = bytes_of(self._recent)
 
 
-def _bytes_of(events: Sequence[Event]) -> int:
+def bytes_of(events: Sequence[Event]) -> int:
     """Of the texts that may be long, about: of many events every eighth is looked at."""
     step = 8 if len(events) >= 64 else 1
     facts = [event.entry.e for event in events[::step]]

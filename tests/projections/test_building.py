@@ -61,7 +61,7 @@ async def scene(place: Place) -> Scene:
 
 @pytest.fixture(params=[2_000, 7])
 def batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    monkeypatch.setattr(building, "BATCH", request.param)
+    monkeypatch.setattr(building, "BATCH_MAX", request.param)
     monkeypatch.setattr(building, "NEAR", 2)
     return request.param  # type: ignore[no-any-return]
 
@@ -120,6 +120,18 @@ async def test_rows_that_stay_behind_are_not_compared(scene: Scene, monkeypatch:
     await builder.fill_to_head()
     assert position_of(scene.live.db) == 0
     assert await builder.compare(scene.live.db) is None
+
+
+async def test_long_texts_come_in_smaller_batches(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(building, "BATCH_FIRST", 8)
+    builder = Builder(scene.log, Inbox.open(scene.place, 2), on_batch=lambda each: sizes.append(each.events))
+    monkeypatch.setattr(building, "BATCH_BYTES_MAX", 300)
+    await builder.fill_to_head()
+    assert builder.position == await scene.log.head()
+    steps = [after - before for before, after in zip([0, *sizes], sizes, strict=False)]
+    assert steps[0] == 8
+    assert min(steps[:-1]) < 8
 
 
 # In the place of the one that serves

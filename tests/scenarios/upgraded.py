@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from domain.codec import Event
 from ops import cli
 from projections import building
-from projections.filling import Filler
+from projections.building import Builder
 from projections.inbox import Inbox
 from projections.models import MODELS
 from projections.readmodel import Table
@@ -42,18 +42,17 @@ CREATE TABLE beginnings (conversation TEXT NOT NULL PRIMARY KEY, at BIGINT NOT N
 def main() -> None:
     MODELS["inbox"] = (Inbox, NewInbox)
     if "SIGNET_TEST_SLOW_BUILD" in os.environ:
-        setattr(building, "BATCH", 100)  # noqa: B010  # a constant
-        Filler.fill = _slowly(Filler.fill)  # type: ignore[method-assign]
+        setattr(building, "BATCH_MAX", 100)  # noqa: B010  # a constant
+        Builder._read = _slowly(Builder._read)  # type: ignore[method-assign]
     cli.main()
 
 
-def _slowly(fill: Callable[..., Coroutine[Any, Any, int]]) -> Callable[..., Coroutine[Any, Any, int]]:
-    async def filling(self: Filler, read: Any, limit: int) -> int:
-        if limit == building.BATCH:
-            await asyncio.sleep(0.02)  # a slower machine
-        return await fill(self, read, limit)
+def _slowly(read: Callable[..., Coroutine[Any, Any, Sequence[Event]]]) -> Any:
+    async def reading(self: Builder, upto: int, after: int, limit: int) -> Sequence[Event]:
+        await asyncio.sleep(0.02)  # a slower machine
+        return await read(self, upto, after, limit)
 
-    return filling
+    return reading
 
 
 if __name__ == "__main__":
