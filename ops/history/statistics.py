@@ -10,7 +10,7 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from ops.errors import OpsError
 from ops.history.listing import NAME, JsonOption, Unseal, name_of, opened
@@ -109,7 +109,9 @@ def _day_table(days: Sequence[Day]) -> Table:
         by_day.setdefault(each.day, Counter())[each.account] += each.messages
     names = {each.account: each.name for each in days}
     shown = [account for account, _ in totals.most_common(_COLUMNS_MAX)]
-    table = Table("day", *(escape(printable(names[account])) for account in shown), "others", "all")
+    columns = [*(escape(printable(names[account])) for account in shown), "others", "all"]
+    # Whatever the terminal's width, a day can be read.
+    table = Table(Column("day", min_width=10), *(Column(name, justify="right") for name in columns))
     for day, counts in by_day.items():
         own = [counts[account] for account in shown]
         table.add_row(day, *map(str, own), str(counts.total() - sum(own)), str(counts.total()))
