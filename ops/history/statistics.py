@@ -20,7 +20,7 @@ from ops.up import DataOption
 from projections.database import Database
 from projections.statistics import ANSWERS, DAYS
 
-_COLUMNS_MAX: Final = 5
+_COLUMNS_MAX: Final = 4
 """How many members have a column of their own: those who write most."""
 _ANSWERS_MAX: Final = 20
 _FIND: Final = "SELECT DISTINCT conversation FROM days WHERE conversation >= ? AND conversation < ? LIMIT 2"
