@@ -83,6 +83,10 @@ def restore(
     )
     if manifest.keys is None:
         print(f"the backup has no keyring: put its own backup to {settings.data / KEYRING} before you start the engine")
+    if events is not None:
+        print(
+            f"put events = the same URL into {settings.data / 'signet.toml'}, or set SIGNET_EVENTS, before you start it"
+        )
     print(f"to run it: signet up --data {settings.data}")
 
 

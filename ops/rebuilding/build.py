@@ -7,7 +7,7 @@ another process.
 import fcntl
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -64,6 +64,7 @@ async def rebuild(settings: Settings, name: str, on_progress: OnProgress) -> Reb
     """The newest version of it anew, beside the one that serves; or its going on. Raises OpsError."""
     with _explained(name), _alone(settings.data, name):
         serving = _on_record(settings, name)
+        _sweep(settings, serving)
         build = _next(serving, newest(name).version)
         return await _make(settings, serving, build, on_progress, held=False)
 
@@ -174,6 +175,15 @@ def _on_record(settings: Settings, name: str) -> Serving:
     if catalogue.get(name) != serving:
         catalogue.put(serving)
     return serving
+
+
+def _sweep(settings: Settings, serving: Serving) -> None:
+    """Deletes what an engine that was killed after a take-over has left behind."""
+    for number in range(1, serving.build.number):
+        build = Build(serving.build.version, number)
+        if build != serving.earlier:
+            with suppress(ReadModelError):  # The engine may have it open yet: then it deletes it.
+                drop(settings.readmodels_place, serving.name, build)
 
 
 def _next(serving: Serving, version: int) -> Build:

@@ -15,7 +15,7 @@ import pytest
 from ops.datafolder import DataFolder
 from ops.engine import engine
 from ops.rebuilding import desk as desk_module
-from projections.catalogue import Build, Catalogue
+from projections.catalogue import Build, Catalogue, Serving
 from projections.inbox import Inbox
 from projections.models import MODELS
 from tests import postgres
@@ -97,6 +97,13 @@ def test_after_a_kill_it_goes_on_where_it_stopped(data: Path, readmodels: Path) 
     result = answer("rebuild", "messages", "--data", str(data))["messages"]
     assert result["equal"] is True
     assert 0 < result["events"] <= result["position"] - done
+
+
+def test_what_a_killed_engine_left_behind_is_swept_up(data: Path, readmodels: Path) -> None:
+    shutil.copy(Inbox.file_in(readmodels), Inbox.file_in(readmodels, 2))
+    Catalogue(readmodels).put(Serving(name="inbox", build=Build(4, 2)))
+    answer("rebuild", "inbox", "--data", str(data))
+    assert [name for name in files(readmodels) if name.startswith("inbox")] == ["inbox-4.3.db"]
 
 
 def position(file: Path) -> int:
