@@ -1,15 +1,20 @@
 """A log copied into another store: the same streams, whatever the store (I2, I3)."""
 
+import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from commands import copying
 from commands.copying import BATCH_EVENTS, CopyFailed, copy_log, digest_log
 from commands.stores import open_log
 from commands.stores.memory import Medium, MemoryLog
 from domain.log import START, Append, EventLog, NewEvent, RecordedEvent
+from tests import postgres
+from tests.kurrentdb.double import Node
 from tests.projections.histories import History, record
 
 
@@ -56,7 +61,47 @@ async def test_each_stream_is_the_same_and_so_is_the_digest(source: EventLog, ta
     assert (one.events, one.hex()) == (other.events, other.hex())
 
 
-async def test_no_receipts_come_before_what_they_rest_on(source: EventLog, target: EventLog) -> None:
+@pytest.mark.parametrize("store", ["memory", "sqlite", *postgres.VERSIONS, "kurrentdb"])
+async def test_to_each_store_and_from_it(
+    store: str | int, source: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken off on the way, and in many batches."""
+    asyncio.get_running_loop().set_debug(False)
+    monkeypatch.setattr(copying, "BATCH_EVENTS", 50)
+    events = await everything(source)
+    half = events[len(events) // 2].position
+    with empty(store, tmp_path) as target:
+        await copy_log(source, target, upto=half)
+        await copy_log(source, target, upto=await source.head())
+        back = MemoryLog(Medium())
+        await copy_log(target, back, upto=await target.head())
+        assert await streams(target) == await streams(back) == await streams(source)
+        digests = [await digest_log(log, upto=await log.head()) for log in (source, target, back)]
+        assert len({(digest.events, digest.hex()) for digest in digests}) == 1
+        await target.close()
+
+
+@contextmanager
+def empty(store: str | int, folder: Path) -> Iterator[EventLog]:
+    match store:
+        case "memory":
+            yield MemoryLog(Medium())
+        case "kurrentdb":
+            with Node(folder / "node") as node:
+                node.start()
+                yield open_log(node.uri)
+        case int(version):
+            server = postgres.shared(version)
+            yield open_log(server.url(server.new_database()))
+        case _:
+            yield open_log(f"sqlite://{folder / 'log.db'}")
+
+
+async def test_no_receipts_come_before_what_they_rest_on(
+    source: EventLog, target: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a batch begins with receipts, and goes on with messages and with receipts of those."""
+    monkeypatch.setattr(copying, "BATCH_EVENTS", 50)
     await copy_log(source, target, upto=await source.head())
     before: dict[tuple[str, int], int] = {}
     for log in (source, target):
