@@ -19,13 +19,13 @@ from domain.log import Append, Appended, NewEvent, RecordedEvent
 from domain.receipts import Receipt, ReceiptsAdvanced
 from ops.errors import OpsError
 from ops.history.replay import replay
-from tests.kurrentdb.double import kurrentdb_url
+from tests.kurrentdb.double import empty_kurrentdb_url
 from tests.ops.chronicle import ANNA, BEN, PHONE, TALK, Chronicle, message
 from tests.postgres import shared
 
 SERVERS: dict[str, Callable[[], str]] = {
     "postgres": lambda: shared(18).url(shared(18).new_database()),
-    "kurrentdb": kurrentdb_url,
+    "kurrentdb": empty_kurrentdb_url,
 }
 SECOND = 1_000_000
 OTHER = ConversationId("cccccccc-1111-4000-8000-000000000000")
