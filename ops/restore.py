@@ -1,6 +1,7 @@
 """`signet restore`: a server made of a backup."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from commands.ids import new_uuid
 from commands.sqlite_copy import copy_sqlite, sync_folder
 from commands.stores import open_log, store_of
 from commands.stores.sqlite import path_of
-from domain.log import EventLog, StoreError
+from domain.log import START, EventLog, StoreError
 from ops.backup import FORMAT, INVITATIONS, LOG, MANIFEST, SERVER, Manifest
 from ops.datafolder import KEYRING, RESTORING, DataFolder, Restored, ServerFile
 from ops.errors import OpsError
@@ -91,7 +92,7 @@ def restore(
 
 
 async def _restore(backup: Path, manifest: Manifest, settings: Settings, folder: DataFolder, bar: Progress) -> int:
-    _begin(settings.data, manifest)
+    await _begin(settings, manifest)
     source = open_log(f"sqlite://{backup / LOG}", read_only=True)
     try:
         if await _digest(source, bar, "verify", manifest.events) != (manifest.events, manifest.digest):
@@ -112,21 +113,40 @@ async def _restore(backup: Path, manifest: Manifest, settings: Settings, folder:
     return position
 
 
-def _begin(data: Path, manifest: Manifest) -> None:
-    """Raises OpsError where the folder holds something else."""
-    marker = data / RESTORING
+async def _begin(settings: Settings, manifest: Manifest) -> None:
+    """Raises OpsError where the folder or the store holds something else."""
+    data, marker = settings.data, settings.data / RESTORING
+    draft = marker.with_suffix(".new")
     wanted = msgspec.json.encode(manifest)
     if marker.exists():
         if marker.read_bytes() != wanted:
             raise OpsError(f"{data} holds half of another backup: name an empty folder by --data")
         return
-    taken = [each.name for each in data.iterdir() if each.name not in ("lock", "signet.toml")]
+    taken = [each.name for each in data.iterdir() if each.name not in ("lock", "signet.toml", draft.name)]
     if taken:
         raise OpsError(f"{data} is not empty ({', '.join(sorted(taken)[:5])}): name a new folder by --data")
-    draft = marker.with_suffix(".new")
-    draft.write_bytes(wanted)
+    if await _holds_events(settings.events_url):
+        raise OpsError(
+            f"the event store {settings.events_shown} is not empty, and nothing was changed: name an empty one by"
+            " --events. Without it the settings and SIGNET_EVENTS say which one it is."
+        )
+    with draft.open("wb") as file:
+        file.write(wanted)
+        file.flush()
+        os.fsync(file.fileno())
     draft.replace(marker)
     sync_folder(data)
+
+
+async def _holds_events(url: str) -> bool:
+    """What another server has said can't be taken out of its log again."""
+    if store_of(url) == "sqlite" and not path_of(url).exists():
+        return False
+    log = open_log(url)
+    try:
+        return await log.head() > START
+    finally:
+        await log.close()
 
 
 async def _restore_log(source: EventLog, backup: Path, manifest: Manifest, settings: Settings, bar: Progress) -> int:

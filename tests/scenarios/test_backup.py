@@ -16,10 +16,14 @@ from typing import Any, Final
 
 import pytest
 
+from commands.stores import open_log
 from domain.codec import CODEC
 from domain.conversation import MessageSent
 from domain.log import START
+from ops.bench.historian import Historian
 from ops.engine import engine
+from ops.settings import load_settings
+from ops.writing import write_side
 from signet_client import Client, Event, Found, HistoryLost, Message, Outgoing, Received
 from tests import postgres
 from tests.kurrentdb.double import Node
@@ -230,6 +234,42 @@ def test_what_can_t_be_done_is_said_with_the_remedy(data: Path, tmp_path: Path) 
     manifest = json.loads((backup / "backup.json").read_text())
     (backup / "backup.json").write_text(json.dumps({**manifest, "format": 99}))
     assert "has the format 99" in refusal("restore", str(backup), "--data", str(tmp_path / "new"))
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+def test_the_log_of_another_server_is_left_alone(store: str, data: Path, tmp_path: Path) -> None:
+    """Also where only the environment names it."""
+    backup, new, other = tmp_path / "backup", tmp_path / "new", tmp_path / "other"
+    answer("backup", str(backup), "--data", str(data))
+    url = f"sqlite:///{other / 'log.db'}"
+    if store == "postgres":
+        url = postgres.shared(18).url(postgres.shared(18).new_database())
+    asyncio.run(say_something(url, other))
+    before = asyncio.run(events_of(url))
+    run = signet("restore", str(backup), "--data", str(new), "--events", url)
+    assert asyncio.run(events_of(url)) == before
+    assert (run.returncode, "is not empty, and nothing was changed" in run.stderr) == (1, True)
+    answer("restore", str(backup), "--data", str(new))
+
+
+async def say_something(url: str, data: Path) -> None:
+    async with write_side(load_settings(data, events=url)) as side:
+        await Historian(side, accounts=3, directs=2, groups=0).write(20, lambda events: None)
+
+
+async def events_of(url: str) -> list[bytes]:
+    log = open_log(url, read_only=True)
+    events = [event.data for event in await log.read_all(after=START, limit=1_000)]
+    await log.close()
+    return events
+
+
+def test_killed_before_it_has_begun_it_begins_anew(data: Path, tmp_path: Path) -> None:
+    backup, new = tmp_path / "backup", tmp_path / "new"
+    answer("backup", str(backup), "--data", str(data))
+    new.mkdir()
+    (new / "restoring.new").write_bytes(b"{")
+    answer("restore", str(backup), "--data", str(new))
 
 
 @pytest.mark.parametrize("store", ["postgres", "kurrentdb"])
