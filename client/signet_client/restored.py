@@ -24,16 +24,21 @@ class WentBack:
 
 
 def kept_of(welcome: wire.Welcome, marks: Mapping[str, Marks]) -> dict[str, int]:
-    """Up to which seqs the server has what the device holds, of the conversations where the device holds more. One that
+    """Up to which seqs the server has what the device knows of, of the conversations where that is more. One that
     the welcome doesn't name began after the backup."""
     shown = {overview.c: overview for overview in welcome.conversations}
     kept: dict[str, int] = {}
     for conversation, each in marks.items():
         overview = shown.get(conversation)
         seq = 0 if overview is None else overview.kept
-        if seq is not None and each.cursor > seq:
+        if seq is not None and _reach(each) > seq:
             kept[conversation] = seq
     return kept
+
+
+def _reach(marks: Marks) -> int:
+    """A welcome tells ticks and what was read elsewhere before the pages bring the messages."""
+    return max(marks.cursor, marks.read, marks.tick_delivered, marks.tick_read, *marks.undelivered)
 
 
 def go_back(
@@ -44,7 +49,8 @@ def go_back(
     told: list[events.Event] = []
     for conversation, seq in kept.items():
         items = store.items(conversation, after=seq, limit=2**62)
-        told.append(events.HistoryLost(conversation=conversation, kept=seq, items=len(items)))
+        if marks[conversation].cursor > seq:
+            told.append(events.HistoryLost(conversation=conversation, kept=seq, items=len(items)))
         again += [_outgoing(item, seq, identity) for item in items if _is_to_be_said_again(item, profile)]
         _limit(marks[conversation], seq)
     waiting = [message for message in store.outbox() if message.refused is None]
@@ -82,7 +88,7 @@ def _signed(message: Outgoing, kept: int, identity: Identity) -> Outgoing:
 
 
 def _limit(marks: Marks, kept: int) -> None:
-    marks.cursor = kept
+    marks.cursor = min(marks.cursor, kept)
     marks.read = min(marks.read, kept)
     marks.tick_delivered = min(marks.tick_delivered, kept)
     marks.tick_read = min(marks.tick_read, kept)

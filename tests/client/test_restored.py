@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from signet_client import Client, Found, HistoryLost, Message, Received
+from signet_client import Client, Found, HistoryLost, Message, Received, wire
 from signet_client.events import Event
-from signet_client.store import SCHEMA_VERSION, Store
+from signet_client.store import SCHEMA_VERSION, Batch, Marks, Store
 from tests.client.fake import OTHER, TALK, FakeServer, header
 from tests.client.scene import device, soon, texts
 
@@ -126,6 +126,24 @@ async def test_a_server_without_a_loss_takes_nothing_away(server: FakeServer, pa
         await soon(client.caught_up())
         assert texts(client) == ["one", "two", "three", "mine"]
         assert not [event for event in told if isinstance(event, HistoryLost)]
+
+
+async def test_marks_that_were_ahead_of_the_messages_go_back_too(server: FakeServer, path: Path) -> None:
+    """The device knew of ticks and of what was read elsewhere, and was cut off before the pages came."""
+    fill(server)
+    async with device(server, path) as client:
+        await soon(client.held(TALK, 3))
+    store = Store(path, durable=False)
+    store.commit(Batch(marks={TALK: Marks(cursor=1, read=3, tick_delivered=3, tick_read=3, undelivered={3})}))
+    store.close()
+    server.restore(epoch="second", kept={TALK: 2})
+    server.message("new")
+    async with Client.open(path, durable=False) as client:
+        await soon(client.held(TALK, 3))
+        await soon(client.caught_up())
+        marks = client.marks(TALK)
+        assert (marks.read, marks.tick_delivered, marks.tick_read, marks.undelivered) == (2, 2, 2, set())
+        assert [frame.upto for frame in server.frames if isinstance(frame, wire.Read) and frame.c == TALK] in ([], [2])
 
 
 def test_a_store_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
