@@ -141,11 +141,13 @@ def drop(place: Place, name: str, build: Build) -> None:
 
 
 def find_serving(place: Place, name: str) -> Serving:
-    """What the catalogue says, as far as this release can serve it; else the newest version that was begun, or the
-    newest of all. Raises ReadModelError."""
+    """What the catalogue says, as far as this release can serve it; else what it says of the one before; else the
+    newest version that was begun, or the newest of all. Raises ReadModelError."""
     row = Catalogue(place).get(name)
     if row is not None and kind_of(name, row.build) is not None:
         return row
+    if row is not None and row.earlier is not None and kind_of(name, row.earlier) is not None:
+        return Serving(name=name, build=row.earlier, earlier=row.build)
     begun = _newest_begun(place, name, MODELS[name])
     return Serving(name=name, build=begun, earlier=None if row is None else row.build)
 

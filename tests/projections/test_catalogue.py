@@ -82,6 +82,12 @@ def test_an_older_release_serves_what_it_knows_and_keeps_the_newer_one(place: Pl
     assert find_serving(place, "inbox") == Serving(name="inbox", build=Build(4), earlier=Build(5, 3))
 
 
+def test_an_older_release_serves_the_very_build_that_was_kept(place: Place) -> None:
+    begin(place, Inbox, 2)
+    Catalogue(place).put(Serving(name="inbox", build=Build(5), earlier=Build(4, 2)))
+    assert find_serving(place, "inbox") == Serving(name="inbox", build=Build(4, 2), earlier=Build(5))
+
+
 def test_a_build_is_deleted_and_nothing_else(place: Place) -> None:
     for number in (1, 2, 3):
         begin(place, Inbox, number)
