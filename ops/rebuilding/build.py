@@ -80,7 +80,7 @@ async def go_back(settings: Settings, name: str, on_progress: OnProgress) -> Reb
                 f"this release can't serve {name} of {serving.earlier}: go back with the release that made it"
             )
         held = serving.earlier.version < newest(name).version
-        return await _make(settings, serving, serving.earlier, on_progress, held=held)
+        return await _make(settings, serving, serving.earlier, on_progress, held=held, keep=True)
 
 
 def drop_earlier(settings: Settings, name: str) -> Build:
@@ -94,7 +94,10 @@ def drop_earlier(settings: Settings, name: str) -> Build:
         return serving.earlier
 
 
-async def _make(settings: Settings, serving: Serving, build: Build, on_progress: OnProgress, *, held: bool) -> Rebuilt:
+async def _make(
+    settings: Settings, serving: Serving, build: Build, on_progress: OnProgress, *, held: bool, keep: bool = False
+) -> Rebuilt:
+    """`keep`: the one that serves now, also where its rows are the same."""
     kind = kind_of(serving.name, build)
     assert kind is not None
     async with _log_of(settings) as log:
@@ -107,7 +110,7 @@ async def _make(settings: Settings, serving: Serving, build: Build, on_progress:
                 await again.fill(await log.head())
                 return again.position
 
-        keep = compared is None or not compared.equal
+        keep = keep or compared is None or not compared.equal
         taken = await take_over(settings, TakeOver(name=serving.name, build=build, keep=keep, held=held), catch_up)
     return Rebuilt(
         version=build.version, build=build.number, position=taken.position, events=builder.events,

@@ -97,14 +97,15 @@ class RebuildDesk:
         before.close()
         try:
             await asyncio.to_thread(change.clean_up)
-        except (ReadModelError, OSError) as error:
+        except (ReadModelError, *DATABASE_ERRORS) as error:
             _log.warning("what served before could not be deleted: %s", error)
 
     async def close(self) -> None:
         """The engine stops: nobody reads any more."""
         for task in self._closing:
             task.cancel()
-        await asyncio.gather(*self._closing)
+        # One may be at deleting, or not have begun: its cancellation ends here.
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
 
 class Change:
@@ -124,15 +125,17 @@ class Change:
         Catalogue(self._place).put(self._after)
 
     def clean_up(self) -> None:
-        after = self._after
-        for build in {self._before.build, self._before.earlier} - {after.build, after.earlier, None}:
+        name = self._after.name
+        now = find_serving(self._place, name)  # somebody may have gone back meanwhile
+        for build in {self._before.build, self._before.earlier} - {now.build, now.earlier, None}:
             assert build is not None
-            drop(self._place, after.name, build)
+            drop(self._place, name, build)
 
 
 def changed(place: Place, wanted: TakeOver) -> Change:
     before = find_serving(place, wanted.name)
-    earlier = before.build if wanted.keep else None
+    # Where the rows are the same, what was kept to go back to before is worth as much as it was.
+    earlier = before.build if wanted.keep else before.earlier if before.earlier != wanted.build else None
     after = Serving(name=wanted.name, build=wanted.build, earlier=earlier, held=wanted.held)
     return Change(place, before, after)
 
