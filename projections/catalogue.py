@@ -74,17 +74,17 @@ class Catalogue:
         return Serving(name=name, build=Build(version, number), earlier=earlier, held=bool(held))
 
     def put(self, serving: Serving) -> None:
-        """On disk when it returns, where it is a file."""
+        """On disk when it returns, where it is a file; where it raises, nothing has changed."""
         build, earlier = serving.build, serving.earlier
         before = (None, None) if earlier is None else (earlier.version, earlier.number)
         with self._database(read_only=False) as db:
             assert db is not None
+            if isinstance(self._place, Path):
+                db.execute("PRAGMA synchronous=FULL")  # A checkpoint after the commit could fail, and undo nothing.
             with db.transaction():
                 if not db.has_table("serving"):
                     db.execute(_SCHEMA)
                 db.execute(_PUT, (serving.name, build.version, build.number, *before, int(serving.held)))
-            if isinstance(self._place, Path):
-                db.checkpoint()
 
     @contextmanager
     def _database(self, *, read_only: bool) -> Iterator[Database | None]:

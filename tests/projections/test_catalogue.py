@@ -1,5 +1,8 @@
 """Which build serves: one row for each read model, found again by whoever opens the place."""
 
+from pathlib import Path
+
+import apsw
 import pytest
 
 from projections import models
@@ -16,6 +19,7 @@ from projections.catalogue import (
 )
 from projections.inbox import Inbox
 from projections.readmodel import Place
+from projections.sqlite import SqliteDatabase
 
 pytestmark = pytest.mark.usefixtures("each_store")
 
@@ -53,6 +57,23 @@ def test_a_row_says_who_serves(place: Place) -> None:
     model = open_serving(place, "inbox")
     assert isinstance(model, Inbox)
     model.close()
+
+
+def test_a_row_that_could_not_be_put_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever put it goes on with what served."""
+
+    def fail(_db: SqliteDatabase) -> None:
+        raise apsw.FullError
+
+    monkeypatch.setattr(SqliteDatabase, "checkpoint", fail)
+    before = Serving(name="inbox", build=Build(4))
+    Catalogue(tmp_path).put(before)
+    after = Serving(name="inbox", build=Build(4, 2))
+    try:
+        Catalogue(tmp_path).put(after)
+    except apsw.FullError:
+        after = before
+    assert Catalogue(tmp_path).get("inbox") == after
 
 
 @pytest.mark.usefixtures("upgraded")
