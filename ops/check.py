@@ -59,7 +59,8 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     drift: int
     parked: int
-    """How many rows differ since events of their stream are parked: no drift, `signet parked` is the place for them."""
+    """How many rows differ since events of their stream are parked, or were skipped: no drift, `signet parked` is the
+    place for them."""
     rows_drifted: list[Drifted]
 
 
@@ -129,7 +130,7 @@ async def _compare(log: EventLog, live: Database, expected: ReadModel, bar: Prog
     task = bar.add_task(expected.name, total=position)
     builder = Builder(log, expected, on_batch=lambda each: bar.update(task, completed=each.position, done=each.events))
     await builder.fill(position)
-    parked = {each.stream for each in Parking(live).all()}
+    parked = Parking(live).lacking()
     comparison = Comparison(type(expected), live, expected.db)
     drifted: list[Drifted] = []
     drift = held_back = 0
@@ -165,7 +166,7 @@ async def _position_of(log: EventLog, about: str | None, difference: Difference,
 def _lines(report: Report) -> Iterator[str]:
     for name, model in report.models.items():
         told = f"{name}: {model.rows:,} rows of {model.events:,} events, up to position {model.position}"
-        waiting = f"; {model.parked} rows wait for parked events" if model.parked else ""
+        waiting = f"; {model.parked} rows lack parked or skipped events" if model.parked else ""
         yield f"{told}: {f'{model.drift} DIFFER from the log' if model.drift else 'all as the log says'}{waiting}"
         for each in model.rows_drifted[:SHOWN_MAX]:
             yield f"  {each.subject or 'somewhere'} at position {each.position}, {each.table} {_shown(each.key)}:"

@@ -171,6 +171,10 @@ class Parking:
         count: int = self._db.query("SELECT count(*) FROM parked")[0][0]
         return count
 
+    def lacking(self) -> set[str]:
+        """The streams of which events are not in the rows: they are parked, or one was skipped."""
+        return {stream for (stream,) in self._db.query("SELECT stream FROM parked UNION SELECT stream FROM skipped")}
+
     def skips(self, stream: str) -> bool:
         """Whether an event of the stream was dropped, and so is missing among the rows."""
         return self._db.query_one("SELECT 1 FROM skipped WHERE stream = ?", (stream,)) is not None

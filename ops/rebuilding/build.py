@@ -21,7 +21,7 @@ from projections.building import Builder, Compared
 from projections.catalogue import Build, Catalogue, Serving, drop, exists, find_serving, kind_of, serving_kind
 from projections.database import DATABASE_ERRORS
 from projections.models import newest
-from projections.parking import Parking, ParkingError
+from projections.parking import Parking, ParkingError, rests_on
 from projections.readmodel import ReadModel, ReadModelError
 
 EVENTS_MIN = 1_000
@@ -129,11 +129,13 @@ async def _compared(settings: Settings, builder: Builder, serving: Serving) -> C
         if not live.has_table("readmodel"):
             return None
         compared = await builder.compare(live) if kind is type(builder.model) else None
-        parked = Parking(live).count()
-    if builder.parked > parked:
+        lacking = Parking(live).lacking()
+    # What was skipped is so until the model is rebuilt: then it is tried again, and parked.
+    more = [each.stream for each in builder.model.parking.all() if not {each.stream, rests_on(each.stream)} & lacking]
+    if more:
         raise OpsError(
-            f"the new build of {serving.name!r} could not apply events of {builder.parked} streams, and what serves"
-            f" lacks those of {parked}: nothing was changed. Look for the reason in what is said above; the build goes"
+            f"the new build of {serving.name!r} could not apply events of {len(more)} streams that what serves has"
+            f" ({', '.join(more[:3])}): nothing was changed. Look for the reason in what is said above; the build goes"
             " on from there when this is mended."
         )
     return compared
