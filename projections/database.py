@@ -94,6 +94,9 @@ class Database(Protocol):
     def snapshot(self) -> AbstractContextManager[None]:
         """All that is read within it is of one moment, whatever others write meanwhile. Nothing is written in it."""
 
+    def stop_writing(self) -> None:
+        """From now on it is only read here, and may be opened by another writer. Raises DatabaseUnavailable."""
+
     def checkpoint_is_due(self) -> bool: ...
 
     def checkpoint(self) -> None:

@@ -175,6 +175,9 @@ class PostgresDatabase:
         self._session = session
         self.lost = False
 
+    def stop_writing(self) -> None:
+        self.query("SELECT pg_advisory_unlock_all()")
+
     def checkpoint_is_due(self) -> bool:
         return False
 

@@ -18,13 +18,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
 from domain.codec import Event
 from domain.log import StoreUnavailable
-from projections.database import is_file_trouble
+from projections.database import DATABASE_ERRORS, is_file_trouble
 from projections.feed import Feed, Undecodable, retry_delays
 from projections.filling import Filler, apply_until_failure, is_of_log
 from projections.parking import Failed, HeldBack, NotParked, Parked, ParkedFull, failed, rests_on, undecodable
@@ -212,6 +213,8 @@ class Runner:
             model.db.on_lost = self._hear_of_loss
             self._checked = False
             self._wake()
+        with suppress(*DATABASE_ERRORS):  # it is lost, and so is its lock
+            before.db.stop_writing()
         return before
 
     # A batch

@@ -185,3 +185,13 @@ async def test_where_the_record_can_t_be_written_nothing_has_changed(scene: Scen
         await scene.publish()
         await wait(scene.runner, scene.feed.head)
         assert scene.runner.model is scene.live
+
+
+async def test_what_served_until_now_is_read_on_and_may_be_written_by_who_goes_back(scene: Scene) -> None:
+    async with running(scene.runner):
+        await wait(scene.runner, scene.feed.head)
+        before = await scene.runner.replace(Inbox.open(scene.place, 2), lambda: None)
+        back = Inbox.open(scene.place)
+        assert len(await scene.live.conversations(scene.ann)) == 1
+        assert await scene.runner.replace(back, lambda: None) is not before
+    before.close()
