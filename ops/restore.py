@@ -25,11 +25,11 @@ from ops.errors import OpsError
 from ops.progress import progress_bar
 from ops.settings import Settings, load_settings
 from projections.building import Builder
-from projections.catalogue import open_serving
+from projections.catalogue import drop, find_serving, open_serving
 from projections.database import DATABASE_ERRORS
 from projections.models import MODELS
 from projections.parking import ParkingError
-from projections.readmodel import ReadModelError
+from projections.readmodel import Place, ReadModelError
 
 
 class RestoredServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,12 +130,22 @@ async def _begin(settings: Settings, manifest: Manifest) -> None:
             f"the event store {settings.events_shown} is not empty, and nothing was changed: name an empty one by"
             " --events. Without it the settings and SIGNET_EVENTS say which one it is."
         )
+    for name in MODELS:
+        _throw_away(settings.readmodels_place, name)
     with draft.open("wb") as file:
         file.write(wanted)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(marker)
     sync_folder(data)
+
+
+def _throw_away(place: Place, name: str) -> None:
+    """Rows in PostgreSQL have outlived the log that they are of; what they know may be more than what is restored."""
+    serving = find_serving(place, name)
+    for build in (serving.build, serving.earlier):
+        if build is not None:
+            drop(place, name, build)
 
 
 async def _holds_events(url: str) -> bool:

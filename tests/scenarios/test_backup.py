@@ -252,6 +252,19 @@ def test_the_log_of_another_server_is_left_alone(store: str, data: Path, tmp_pat
     answer("restore", str(backup), "--data", str(new))
 
 
+def test_rows_that_have_outlived_their_log_are_made_anew(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in PostgreSQL, and know of events that the backup doesn't have."""
+    monkeypatch.setenv("SIGNET_READMODELS", postgres.shared(18).url(postgres.shared(18).new_database()))
+    backup, new = tmp_path / "backup", tmp_path / "new"
+    answer("backup", str(backup), "--data", str(data))
+    asyncio.run(say_something(f"sqlite:///{data / 'log.db'}", data))
+    answer("rebuild", "inbox", "--data", str(data))
+    answer("restore", str(backup), "--data", str(new))
+    assert answer("check", "--data", str(new))["drift"] == 0
+
+
 async def say_something(url: str, data: Path) -> None:
     async with write_side(load_settings(data, events=url)) as side:
         await Historian(side, accounts=3, directs=2, groups=0).write(20, lambda events: None)
