@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -23,9 +23,10 @@ from ops.backup import FORMAT, INVITATIONS, LOG, MANIFEST, SERVER, Manifest
 from ops.datafolder import KEYRING, RESTORING, DataFolder, Restored, ServerFile
 from ops.errors import OpsError
 from ops.progress import progress_bar
+from ops.readmodels import catch_up
+from ops.rebuilding.build import Progressed
 from ops.settings import Settings, load_settings
-from projections.building import Builder
-from projections.catalogue import drop, find_serving, open_serving
+from projections.catalogue import drop, find_serving
 from projections.database import DATABASE_ERRORS
 from projections.models import MODELS
 from projections.parking import ParkingError
@@ -184,19 +185,18 @@ async def _digest(log: EventLog, bar: Progress, what: str, events: int) -> tuple
 
 
 async def _make_read_models(settings: Settings, bar: Progress) -> None:
+    tasks = {name: bar.add_task(name, total=None, visible=False) for name in MODELS}
+
+    def tell(name: str, progress: Progressed) -> None:
+        bar.update(
+            tasks[name], total=progress.head, completed=progress.position, done=progress.events, visible=True
+        )  # fmt: skip
+
     log = open_log(settings.events_url, read_only=True)
     try:
-        head = await log.head()
-        for name in MODELS:
-            await _make_read_model(settings, log, name, head, bar)
+        await catch_up(settings, log, tell)
     finally:
         await log.close()
-
-
-async def _make_read_model(settings: Settings, log: EventLog, name: str, head: int, bar: Progress) -> None:
-    task = bar.add_task(name, total=head)
-    with closing(open_serving(settings.readmodels_place, name)) as model:
-        await Builder(log, model, on_batch=lambda each: bar.update(task, completed=each.position)).fill(head)
 
 
 def _put(source: Path, target: Path) -> None:

@@ -9,9 +9,9 @@ from domain.ids import ConversationId
 from ops.importing.files import DayLog
 from ops.importing.ids import ChannelIds
 from ops.importing.importer import Counts, Importer
-from ops.importing.readmodels import OnPosition, catch_up
 from ops.importing.stored import StoredChannel
 from ops.importing.survey import check_order, survey
+from ops.readmodels import OnPosition, catch_up
 from ops.settings import Settings
 from ops.writing import WriteSide, write_side
 

@@ -47,6 +47,6 @@ def _explained(name: str) -> Iterator[None]:
         raise OpsError(str(error)) from error
     except DATABASE_ERRORS as error:
         raise OpsError(
-            f"all is imported, but the read model {name!r} can't be read or written: {error}. See to its disk or"
-            " server, and import again: it goes on where it stopped."
+            f"the log is complete, but the read model {name!r} can't be read or written: {error}. See to its disk or"
+            " server, and call it again: it goes on where it stopped."
         ) from error
