@@ -120,12 +120,14 @@ class _Copy:
         self._models = (inbox, receipts)
         # The conversation first: receipts rest on it, and may come late.
         self._versions = dict.fromkeys(streams, NO_STREAM)
+        self._receipts = streams[-1]
         self.position = 0
         """Of the last event that is in."""
 
     async def fold(self) -> None:
-        """All that has come since the last time."""
-        async for events in self._pages():
+        """All that has come since the last time, of the receipts what had come before it began: those that come while
+        the conversation is being read may be of members who came then, too."""
+        async for events in self._pages(upto=self._feed.head):
             began = perf_counter()
             for model in self._models:
                 with model.db.transaction():
@@ -136,12 +138,17 @@ class _Copy:
     async def is_still_whole(self, positions: Callable[[], list[int]]) -> bool:
         """Whether nothing has come, neither to the streams nor to the rows that serve."""
         before = positions()
-        async for _ in self._pages():
+        async for _ in self._pages(upto=None):
             return False
         return before == positions()
 
-    async def _pages(self) -> AsyncIterator[list[Event]]:
+    async def _pages(self, *, upto: int | None) -> AsyncIterator[list[Event]]:
+        """`upto`: the position up to which receipts are read."""
         for stream, version in self._versions.items():
             while events := await self._feed.read_stream(stream, after=version, limit=PAGE):
+                if upto is not None and stream == self._receipts:
+                    events = [event for event in events if event.position <= upto]
+                    if not events:
+                        break
                 yield events
                 version = self._versions[stream] = events[-1].version  # not where nobody went on from there

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from commands.stores.memory import Medium, MemoryLog
-from domain.ids import AccountId, ConversationId
+from domain.codec import Event
+from domain.ids import AccountId, ConversationId, receipts_stream
 from projections.feed import Feed
 from projections.inbox import Inbox
 from projections.receipts import Receipts
@@ -91,6 +92,26 @@ async def test_what_happens_meanwhile_is_no_drift(scene: Scene) -> None:
         scene.feed.publish(await record(scene.log, scene.history.events[-1:]))
         await asyncio.sleep(0.001)
     await checking
+    assert scene.sampler.checked > 0
+    assert scene.sampler.drift == {"inbox": 0, "receipts": 0}
+
+
+async def test_who_comes_and_reads_meanwhile_is_no_drift(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The receipts are read after the conversation: some of them may be of a member who came in between."""
+    history, newcomers, read_stream = scene.history, ["dan", "eve"], scene.feed.read_stream
+
+    async def read(stream: str, *, after: int, limit: int) -> list[Event]:
+        if stream == receipts_stream(scene.group) and newcomers:
+            begun = len(history.events)
+            newcomer = history.register(newcomers.pop())
+            seq = history.add(scene.group, scene.ann, newcomer)[-1].version + 1
+            history.receive(scene.group, newcomer, delivered=seq, read=seq)
+            scene.feed.publish(await record(scene.log, history.events[begun:]))
+        return await read_stream(stream, after=after, limit=limit)
+
+    monkeypatch.setattr(scene.feed, "read_stream", read)
+    await scene.sampler.check(scene.group)
+    assert not newcomers
     assert scene.sampler.checked > 0
     assert scene.sampler.drift == {"inbox": 0, "receipts": 0}
 
