@@ -82,7 +82,8 @@ class Handlers:
             return await self._receipts(command)
         if isinstance(command, AccountCommand):
             account_slot = await self._states.account(command.account)
-            return Decided(account_slot, account.decide(account_slot.state, command))
+            events = account.decide(account_slot.state, command)
+            return Decided(account_slot, events, None if events else account_slot.state.outcome_of(command))
         return await self._conversation(command)
 
     async def _conversation(self, command: ConversationCommand) -> Decided:

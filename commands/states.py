@@ -173,6 +173,7 @@ def _items_of(state: Conversation | Receipts | Account) -> int:
             marks = [marks for devices in state.marks.values() for marks in devices.values()]
             return 4 + sum(1 + len(each.undecryptable) + len(each.repaired) for each in marks)
         case Account():
-            return 4 + len(state.devices) + len(state.profile_commands)
+            keys = sum(device.keys.items for device in state.devices.values() if device.keys is not None)
+            return 4 + len(state.devices) + len(state.profile_commands) + keys
         case _:
             assert_never(state)

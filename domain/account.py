@@ -1,7 +1,8 @@
 """Accounts and their devices: state, events, commands, `decide`, `evolve`.
 
 A device is known by its Ed25519 key. The first one registers the account; every other one is let in by a device that
-is already in, which signs the newcomer's key. A revoked device never comes back under the same name.
+is already in, which signs the newcomer's key. A revoked device never comes back under the same name. What a device
+publishes so that others can encrypt to it stands in domain/keys.py.
 """
 
 from typing import assert_never
@@ -9,8 +10,22 @@ from typing import assert_never
 import msgspec
 
 from domain.entry import Entry, Sealed
-from domain.errors import DeviceExists, DeviceNotActive, IdTaken, NoSuchAccount, NoSuchDevice
+from domain.errors import DeviceExists, DeviceNotActive, IdTaken, NoKeysLeft, NoSuchAccount, NoSuchDevice
 from domain.ids import AccountId, CommandId, DeviceId
+from domain.keys import (
+    ClaimKey,
+    DeviceKeysPublished,
+    FallbackKeyPublished,
+    KeyEvent,
+    Keys,
+    OneTimeKeyClaimed,
+    OneTimeKeysPublished,
+    PublishKeys,
+    decide_claim,
+    decide_publish,
+    evolve_keys,
+)
+from domain.recent import First
 
 # Events
 
@@ -38,7 +53,7 @@ class ProfileChanged(msgspec.Struct, frozen=True, kw_only=True):
     name: Sealed
 
 
-AccountEvent = AccountRegistered | DeviceLinked | DeviceRevoked | ProfileChanged
+AccountEvent = AccountRegistered | DeviceLinked | DeviceRevoked | ProfileChanged | KeyEvent
 
 # Commands
 
@@ -75,7 +90,7 @@ class ChangeProfile(msgspec.Struct, frozen=True, kw_only=True):
     name: Sealed
 
 
-AccountCommand = RegisterAccount | LinkDevice | RevokeDevice | ChangeProfile
+AccountCommand = RegisterAccount | LinkDevice | RevokeDevice | ChangeProfile | PublishKeys | ClaimKey
 
 # State
 
@@ -85,6 +100,8 @@ class Device(msgspec.Struct):
     active: bool = True
     revocation: CommandId | None = None
     """The command that revoked it: a device that revokes itself may say so again."""
+    keys: Keys | None = None
+    """None: it has published none."""
 
 
 class Account(msgspec.Struct):
@@ -104,6 +121,13 @@ class Account(msgspec.Struct):
         known = self.devices.get(device)
         return known is not None and known.active
 
+    def outcome_of(self, command: AccountCommand) -> First | None:
+        """What a claim was answered with the first time; None for all other commands, whose answers say nothing."""
+        if not isinstance(command, ClaimKey):
+            return None
+        device = self.devices.get(command.device)
+        return None if device is None or device.keys is None else device.keys.claims.find(command.id)
+
 
 def decide(state: Account, command: AccountCommand) -> list[AccountEvent]:
     """The events of a command; none where it changes nothing. Raises `Rejected`."""
@@ -120,6 +144,12 @@ def decide(state: Account, command: AccountCommand) -> list[AccountEvent]:
             if command.id in state.profile_commands:
                 return []
             return [ProfileChanged(name=command.name)]
+        case PublishKeys():
+            _check_device(state, command.device)
+            keys = state.devices[command.device].keys
+            return [*decide_publish(Keys() if keys is None else keys, command)]
+        case ClaimKey():
+            return _claim(state, command)
         case _:
             assert_never(command)
 
@@ -160,6 +190,15 @@ def _revoke(state: Account, command: RevokeDevice) -> list[AccountEvent]:
     return [DeviceRevoked(device=command.device, by=command.by)] if known.active else []
 
 
+def _claim(state: Account, command: ClaimKey) -> list[AccountEvent]:
+    device = state.devices.get(command.device)
+    if device is None or not device.active:
+        raise NoSuchDevice
+    if device.keys is None:
+        raise NoKeysLeft
+    return [*decide_claim(device.keys, command)]
+
+
 def evolve(state: Account, version: int, entry: Entry[AccountEvent]) -> None:
     """Folds one event into the state, in place. Never refuses: it has happened."""
     state.version = version
@@ -174,5 +213,10 @@ def evolve(state: Account, version: int, entry: Entry[AccountEvent]) -> None:
             device.revocation = CommandId(entry.cmd)
         case ProfileChanged():
             state.profile_commands.add(CommandId(entry.cmd))
+        case DeviceKeysPublished() | OneTimeKeysPublished() | FallbackKeyPublished() | OneTimeKeyClaimed() as event:
+            device = state.devices[event.device]
+            if device.keys is None:
+                device.keys = Keys()
+            evolve_keys(device.keys, event, entry.cmd, version, entry.at)
         case _:
             assert_never(entry.e)

@@ -24,6 +24,7 @@ from domain.conversation import (
     TitleSet,
 )
 from domain.entry import Entry
+from domain.keys import DeviceKeysPublished, FallbackKeyPublished, OneTimeKeyClaimed, OneTimeKeysPublished
 from domain.log import NewEvent, RecordedEvent
 from domain.receipts import ReceiptsAdvanced
 
@@ -45,6 +46,10 @@ _TOPICS: Final[dict[type[DomainEvent], tuple[str, int]]] = {
     DeviceLinked: ("DeviceLinked", 1),
     DeviceRevoked: ("DeviceRevoked", 1),
     ProfileChanged: ("ProfileChanged", 1),
+    DeviceKeysPublished: ("DeviceKeysPublished", 1),
+    OneTimeKeysPublished: ("OneTimeKeysPublished", 1),
+    FallbackKeyPublished: ("FallbackKeyPublished", 1),
+    OneTimeKeyClaimed: ("OneTimeKeyClaimed", 1),
 }
 
 

@@ -29,6 +29,8 @@ from domain.errors import (
     NotAGroup,
     NotAllowed,
     NotAMember,
+    NotEncrypted,
+    StaleMembers,
     TooManyMembers,
 )
 from domain.ids import AccountId, CommandId, ConversationId, DeviceId
@@ -168,6 +170,8 @@ class SendMessage(_Command, frozen=True, kw_only=True, gc=False):
     body: Sealed
     signature: str | None = None
     signer: str | None = None
+    encrypted: bool = False
+    """The body has the form of an encrypted one."""
 
 
 class RetractMessage(_Command, frozen=True, kw_only=True):
@@ -226,6 +230,8 @@ class Conversation(msgspec.Struct):
     ordinal: int = 0
     own: dict[AccountId, int] = {}
     retracted: set[int] = set()
+    members_seq: int = 0
+    """The seq of the last event by which somebody came or went."""
     started: First | None = None
     recent: Recent = msgspec.field(default_factory=Recent)
 
@@ -286,6 +292,8 @@ def decide(state: Conversation, command: ConversationCommand, known: Known) -> l
     role = _check_member(state, command, known)
     match command:
         case SendMessage():
+            if state.protection == "end_to_end":
+                _check_encrypted(state, command)
             return [_message(state, command, known)]
         case RetractMessage():
             return _retract(state, command, known, role)
@@ -350,6 +358,14 @@ def _start(state: Conversation, command: StartConversation, known: Known) -> lis
             title=command.title,
         )
     ]
+
+
+def _check_encrypted(state: Conversation, command: SendMessage) -> None:
+    if not command.encrypted:
+        raise NotEncrypted
+    if command.after < state.members_seq:
+        # Somebody who has gone since would read it, or somebody who came could not.
+        raise StaleMembers
 
 
 def _message(state: Conversation, command: SendMessage, known: Known) -> MessageSent:
@@ -449,6 +465,8 @@ def evolve(state: Conversation, version: int, entry: Entry[ConversationEvent]) -
     state.at = entry.at
     seq = version + 1
     event = entry.e
+    if isinstance(event, ConversationStarted | MembersAdded | MemberRemoved | MemberLeft):
+        state.members_seq = seq
     match event:
         case MessageSent():
             state.ordinal = event.ordinal

@@ -14,7 +14,12 @@
     ├── BadMembers
     ├── LastOwner
     ├── TooManyMembers
-    └── BeyondHead
+    ├── BeyondHead
+    ├── StaleMembers
+    ├── NotEncrypted
+    ├── NoKeys
+    ├── NoKeysLeft
+    └── TooManyKeys
     KeyringUnavailable
 
 `code` is the reply code on the wire. Nothing is stored of a rejected command.
@@ -93,6 +98,33 @@ class TooManyMembers(Rejected):
 
 class BeyondHead(Rejected):
     code = "beyond_head"
+
+
+class StaleMembers(Rejected):
+    """The message was encrypted for members who are not those of now: its sender takes in what it lacks, and encrypts
+    it anew."""
+
+    code = "stale_members"
+
+
+class NotEncrypted(Rejected):
+    """The conversation is end-to-end encrypted, and the body is not."""
+
+    code = "not_encrypted"
+
+
+class NoKeys(Rejected):
+    """One-time keys of a device that has not published its identity keys yet."""
+
+    code = "no_keys"
+
+
+class NoKeysLeft(Rejected):
+    code = "no_keys_left"
+
+
+class TooManyKeys(Rejected):
+    code = "too_many_keys"
 
 
 class KeyringUnavailable(Exception):

@@ -26,6 +26,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     undecryptable: list[int] = []
     repaired: list[int] = []
     signature: str | None = None
+    """By the device, over `payloads.receipt_payload` of all that stands here: then it stands here as it was stated."""
 
 
 # Events
@@ -96,6 +97,8 @@ def _news(state: Receipts, stated: Receipt, visible_end: int) -> Receipt | None:
         # To cut them would call delivered what nobody could read (I5).
         return None
     marks = state.of(stated.account, stated.device)
+    if stated.signature is not None:
+        return stated if _is_news(marks, stated) else None
     delivered = max(marks.delivered, stated.delivered)
     undecryptable = _fresh(stated.undecryptable, marks.undecryptable, delivered)
     repaired = _fresh(stated.repaired, marks.repaired, delivered)
@@ -109,6 +112,18 @@ def _news(state: Receipts, stated: Receipt, visible_end: int) -> Receipt | None:
         undecryptable=undecryptable,
         repaired=repaired,
         signature=stated.signature,
+    )
+
+
+def _is_news(marks: Marks, stated: Receipt) -> bool:
+    """Of a signed statement, which is recorded as it was signed or not at all."""
+    if not all(0 < seq <= stated.delivered for seq in (*stated.undecryptable, *stated.repaired)):
+        return False
+    return (
+        stated.delivered > marks.delivered
+        or stated.read > marks.read
+        or not marks.undecryptable.issuperset(stated.undecryptable)
+        or not marks.repaired.issuperset(stated.repaired)
     )
 
 

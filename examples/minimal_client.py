@@ -80,7 +80,7 @@ class Client:
         login = {"account": self.state["account"], "device": DEVICE}
         login |= await self.signed("signet.hello.v1", self.state["account"], DEVICE)
         token = (await self.call("POST", "/v1/token", login))["token"]
-        body = {"id": str(uuid.uuid4()), "kind": "direct", "members": [other]}
+        body = {"id": str(uuid.uuid4()), "kind": "direct", "members": [other], "protection": "none"}
         return str((await self.call("POST", "/v1/conversations", body, token))["conversation"])
 
     # Live

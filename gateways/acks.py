@@ -1,7 +1,8 @@
 """Gathers what devices state about what they have stored and read, and sends it on as one command a conversation.
 
 Watermarks of a device are merged: only the greatest counts. A statement with a signature or with exceptions stays as it
-came, since a signature fits one statement.
+came, since a signature fits one statement; of those that a device has signed, one without exceptions gives way to a
+later one that says as much.
 """
 
 import asyncio
@@ -53,6 +54,8 @@ class Acks:
     def ack(self, peer: Peer, frame: wire.Ack) -> None:
         """Raises Refusal."""
         conversation = _checked(frame.c, frame.upto, frame.signature)
+        if not is_seq(frame.read):
+            raise Refusal("bad_frame", "read: a seq, or 0")
         if len(frame.undecryptable) > EXCEPTIONS_MAX or len(frame.repaired) > EXCEPTIONS_MAX:
             raise Refusal("too_large", f"a receipt names at most {EXCEPTIONS_MAX} messages")
         if frame.undecryptable or frame.repaired or frame.signature is not None:
@@ -62,13 +65,14 @@ class Acks:
                     account=peer.account,
                     device=peer.device,
                     delivered=frame.upto,
+                    read=frame.read,
                     undecryptable=frame.undecryptable,
                     repaired=frame.repaired,
                     signature=frame.signature,
                 ),
             )
         else:
-            self._of(conversation).advance(peer, delivered=frame.upto)
+            self._of(conversation).advance(peer, delivered=frame.upto, read=frame.read)
 
     def read(self, peer: Peer, frame: wire.Read) -> None:
         """Raises Refusal."""
@@ -115,11 +119,13 @@ class _Marks:
 class _Gathered:
     """What the devices of one conversation have stated since the last flush."""
 
-    __slots__ = ("_marks", "_named", "_statements")
+    __slots__ = ("_marks", "_named", "_signed", "_statements")
 
     def __init__(self) -> None:
         self._marks: dict[tuple[AccountId, DeviceId], _Marks] = {}
         self._statements: list[tuple[Peer, Receipt]] = []
+        self._signed: dict[Peer, int] = {}
+        """Where among them the last signed one of each connection stands: each has a window of its own."""
         self._named = 0
         """How many seqs the statements name."""
 
@@ -135,8 +141,14 @@ class _Gathered:
             marks.read = read
 
     def state(self, peer: Peer, receipt: Receipt) -> None:
-        self._statements.append((peer, receipt))
-        peer.window -= 1
+        before = self._signed.get(peer)
+        if before is not None and _says_as_much(receipt, self._statements[before][1]):
+            self._statements[before] = (peer, receipt)
+        else:
+            if receipt.signature is not None:
+                self._signed[peer] = len(self._statements)
+            self._statements.append((peer, receipt))
+            peer.window -= 1
         self._named += len(receipt.undecryptable) + len(receipt.repaired)
 
     def chunks(self) -> Iterator[tuple[list[Peer], list[Receipt]]]:
@@ -152,6 +164,15 @@ class _Gathered:
         for start in range(0, len(stated), size):
             chunk = stated[start : start + size]
             yield [peer for peer, _ in chunk], [receipt for _, receipt in chunk]
+
+
+def _says_as_much(later: Receipt, earlier: Receipt) -> bool:
+    return (
+        later.signature is not None
+        and not (earlier.undecryptable or earlier.repaired)
+        and later.delivered >= earlier.delivered
+        and later.read >= earlier.read
+    )
 
 
 def _checked(conversation: str, upto: int, signature: str | None) -> ConversationId:

@@ -45,6 +45,7 @@ _RECEIVED: Final = {
     "acknowledge": _Operation((wire.Ack,), "A device has stored what came.", (wire.Refused,)),
     "read": _Operation((wire.Read,), "A person has seen what came.", (wire.Refused,)),
     "fetch": _Operation((wire.Fetch,), "A device asks for history.", (wire.Page, wire.Refused)),
+    "takeMail": _Operation((wire.Took,), "A device has taken in its mail."),
     "ping": _Operation((wire.Ping,), "A device asks whether the server answers.", (wire.Pong,)),
 }
 """What a client says; each has its answers. A refused hello is answered by a close."""
@@ -54,6 +55,8 @@ _SENT: Final = {
     "resume": _Operation((wire.Welcome, wire.Page, wire.Live), "What the device lacks, before the pushes begin."),
     "push": _Operation((wire.Message, wire.Change), "Something was recorded in a conversation."),
     "tick": _Operation((wire.Receipt, wire.Mark), "A mark has moved."),
+    "mail": _Operation((wire.Mail,), "Another device has sent something to this one."),
+    "keys": _Operation((wire.KeyCounts, wire.DeviceLists), "The keys of this device, or the devices of others."),
     "resync": _Operation((wire.Resync,), "The device read too slowly, and pushes were dropped."),
 }
 """What the server says without being asked."""

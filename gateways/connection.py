@@ -18,6 +18,7 @@ from domain.ids import AccountId, ConversationId, DeviceId, account_stream, is_u
 from gateways.acks import Acks
 from gateways.history import inbox_row, page_of
 from gateways.limits import LEASE
+from gateways.mail import MailCarrier
 from gateways.protocol import encode
 from gateways.refusal import Refusal
 from gateways.resume import HeldPushes, resume
@@ -84,9 +85,9 @@ class Connection:
     """Attached to the hub from its log-in until `end`."""
 
     __slots__ = (
-        "_acks", "_commands_leased", "_conversations", "_early_pings", "_held_pushes", "_link", "_lookups", "_nonce",
-        "_over_limit", "_patient", "_receipts_leased", "_services", "_tasks", "_welcomed", "_window_awaited", "account",
-        "device", "window",
+        "_acks", "_commands_leased", "_conversations", "_early_pings", "_held_pushes", "_link", "_lookups", "_mail",
+        "_nonce", "_over_limit", "_patient", "_receipts_leased", "_services", "_tasks", "_welcomed", "_window_awaited",
+        "account", "device", "window",
     )  # fmt: skip
 
     def __init__(self, services: Services, acks: Acks, link: Link) -> None:
@@ -100,6 +101,8 @@ class Connection:
         """How many frames `ping` may still come between hello and welcome, from a client that sends them by a clock."""
         self._held_pushes: HeldPushes | None = None
         """While it resumes."""
+        self._mail: MailCarrier | None = None
+        """Once it has been welcomed."""
         self._conversations: set[str] = set()
         """Conversations that the account surely is or was in."""
         self._lookups: deque[_Lookup] = deque()
@@ -199,9 +202,38 @@ class Connection:
         self._held_pushes = HeldPushes()
         return self._held_pushes
 
-    def welcome(self, frame: wire.Welcome) -> None:
+    async def welcome(self, frame: wire.Welcome) -> None:
+        first = not self._welcomed
         self._send(frame)
         self._welcomed = True
+        if first:
+            counts = await self._services.attestations.counts(self.account, self.device)
+            self._send(
+                wire.KeyCounts(
+                    left=counts.one_time_keys, fallback_used=not counts.fallback_unused, published=counts.published
+                )
+            )
+        await self._carry_mail()
+
+    async def _carry_mail(self) -> None:
+        if self._mail is None:
+            self._mail = MailCarrier(self._services.mailbox, self._services.server_name, self.account, self.device)
+        if self._mail.idle:
+            await self._mail.carry(self._send, self._link.drained)
+
+    def mail(self) -> None:
+        # Before the welcome it waits; while mail is being carried, what is new is found by it.
+        if self._mail is not None and self._mail.idle:
+            self._start_task(self._bring_mail)
+
+    async def _bring_mail(self) -> None:
+        try:
+            await self._carry_mail()
+        except Refusal as refusal:
+            self.close(_disconnect_for(refusal))
+
+    def _on_took(self, frame: wire.Took) -> None:
+        self._services.mailbox.took((self.account, self.device), min(max(0, frame.upto), SEQ_MAX))
 
     async def show(self, page: wire.Page) -> None:
         self._send(page)
@@ -419,6 +451,7 @@ _HANDLERS: Final[dict[type, Callable[[Connection, Any], None]]] = {
     wire.Ack: Connection._on_statement,
     wire.Read: Connection._on_statement,
     wire.Fetch: Connection._on_fetch,
+    wire.Took: Connection._on_took,
     wire.Ping: Connection._on_ping,
 }
 

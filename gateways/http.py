@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from gateways import asyncapi, live_page, models, openapi
-from gateways.api import accounts, conversations, devices, examples, health, messages
+from gateways.api import accounts, conversations, devices, examples, health, keys, messages
 from gateways.api.edge import Edge, answer
 from gateways.counts import CountRequests
 from gateways.gate import GateKeeper
@@ -37,8 +37,9 @@ Everything of Signet but the live path, which is a WebSocket at `/v1/live` (subp
 - **Refusals** have one form: `{"code", "text", "retry"}`. Where `retry` is true the very same request may succeed
   later.
 - **Times** are microseconds since 1970, UTC.
-- **Protection.** Conversations have the protection `none` for now: bodies are stored sealed, but the server could read
-  them. End-to-end encryption comes with a later release.
+- **Protection.** Conversations are end-to-end encrypted, unless they are started otherwise: bodies are the content of
+  Matrix's `m.room.encrypted`, which the server can't read. Where the protection is `none` bodies are stored sealed, but
+  the server could read them.
 """
 
 index_router = APIRouter(tags=["server"])
@@ -86,7 +87,7 @@ def make_app(services: Services) -> FastAPI:
     app.state.metrics = Metrics(services)
     app.include_router(index_router)
     app.include_router(health.router)
-    for resource in (accounts, devices, conversations, messages):
+    for resource in (accounts, devices, conversations, messages, keys):
         app.include_router(resource.router, prefix="/v1")
     app.add_route("/asyncapi.json", _live_described, include_in_schema=False)
     app.add_route("/docs/live", _live_page, include_in_schema=False)

@@ -5,19 +5,30 @@ is the connection's own affair.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Protocol, assert_never
 
 from commands.sealing import Sealer
 from domain.ids import AccountId, CommandId, ConversationId, DeviceId
 from gateways.items import pushed_item
 from gateways.protocol import encode
-from projections.delivery import Delivery, DeviceRevokedPush, EventPush, MarkPush, Push, TickPush
+from projections.delivery import (
+    Delivery,
+    DeviceListPush,
+    DeviceRevokedPush,
+    EventPush,
+    KeyClaimedPush,
+    MarkPush,
+    Push,
+    TickPush,
+)
 from signet_client import wire
 from signet_client.codes import DISCONNECTS, Disconnect
 
 BY_HTTP_MAX: Final = 4_096
 """How many ids each of two generations holds; a push that comes later than so many sends leaves out its sender."""
+
+_NO_CONVERSATION: Final = ConversationId("")
 
 _log = logging.getLogger("signet.hub")
 
@@ -30,6 +41,10 @@ class Listener(Protocol):
 
     def push(self, conversation: ConversationId, seq: int, data: bytes) -> None:
         """`seq`: that of the event, 0 for a push that is none. Never blocks."""
+        ...
+
+    def mail(self) -> None:
+        """Something waits for it in the mailbox."""
         ...
 
     def close(self, disconnect: Disconnect) -> None: ...
@@ -107,6 +122,10 @@ class Hub:
                 revoked = self._find(push.account, push.device)
                 if revoked is not None:
                     revoked.close(DISCONNECTS["revoked"])
+            case KeyClaimedPush():
+                self._push_counts(push)
+            case DeviceListPush():
+                pass  # gateways/devicelists.py finds out whom it concerns
             case _:
                 assert_never(push)
 
@@ -149,6 +168,24 @@ class Hub:
         if not listeners:
             return
         self._give(listeners, push.conversation, 0, encode(wire.Mark(c=push.conversation, read=push.read)))
+
+    def _push_counts(self, push: KeyClaimedPush) -> None:
+        claimed = push.claimed
+        listener = self._find(push.account, claimed.device)
+        if listener is not None:
+            frame = wire.KeyCounts(left=claimed.left, fallback_used=not claimed.fallback_unused)
+            self._give([listener], _NO_CONVERSATION, 0, encode(frame))
+
+    def tell(self, accounts: Collection[AccountId], frame: wire.DeviceLists) -> None:
+        """To all devices of these accounts that are connected."""
+        listeners = [each for account in self._listeners.keys() & accounts for each in self._listeners[account]]
+        self._give(listeners, _NO_CONVERSATION, 0, encode(frame))
+
+    def hear_mail(self, address: tuple[AccountId, DeviceId]) -> None:
+        """Something waits for this device in the mailbox."""
+        listener = self._find(*address)
+        if listener is not None:
+            listener.mail()
 
     def _give(self, listeners: list[Listener], conversation: ConversationId, seq: int, data: bytes) -> None:
         self.pushed += len(listeners)

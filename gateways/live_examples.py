@@ -2,8 +2,9 @@
 
 from typing import Any, Final
 
+from gateways.api import keyexamples
 from gateways.api.examples import ANNA, BEN, CHALLENGE, CONVERSATIONS, GROUP, PAGE, POST
-from signet_client import wire
+from signet_client import matrix, wire
 from signet_client.codes import REPLIES
 
 _ID: Final = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b"
@@ -31,6 +32,15 @@ FRAMES: Final[dict[type[Any], Any]] = {
         wire.Receipt(c=GROUP, delivered=5, read=3),
         wire.Mark(c=GROUP, read=5),
         wire.Fetch(id="f1", c=GROUP, after=3),
+        wire.Mail(
+            n=_AT,
+            type="m.room.encrypted",
+            sender=matrix.user_id(BEN, CHALLENGE.server),
+            content=matrix.canonical(next(iter(keyexamples.TO_DEVICE.messages.values()))["phone"]),
+        ),
+        wire.Took(upto=_AT),
+        wire.KeyCounts(left=49),
+        wire.DeviceLists(accounts=[BEN]),
         wire.Resync(),
         wire.Ping(id="1"),
         wire.Pong(id="1"),

@@ -80,9 +80,8 @@ class Start(_Command, frozen=True, kw_only=True):
     """The accounts to talk to, without the caller; for a direct conversation exactly one."""
     title: Name | None = None
     """Of a group; a direct conversation has none."""
-    protection: Literal["none"] = "none"
-    """For ever. `end_to_end` comes with a later release; `none` means that the server could read the bodies, though
-    they are stored sealed."""
+    protection: wire.Protection = "end_to_end"
+    """For ever. `none` means that the server could read the bodies, though they are stored sealed."""
 
 
 class AddPeople(_ConversationCommand, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """How a device that connects catches up without a gap: pages up to a position, then live.
 
     1 hold      the connection is in the hub, and from here on its pushes are held
-    2 welcome   the read models show at least what was published before step 1: the conversations, with heads and marks
+    2 welcome   the read models show at least what was published before step 1: the conversations, with heads and marks;
+                and the device's mail, which has the keys of what is in the pages
     3 pages     of each conversation what the device lacks up to its head, as the socket drains
     4 let go    `live`, then the held pushes that lie beyond the heads
 
@@ -65,8 +66,8 @@ class Device(Protocol):
         """From here on pushes go there."""
         ...
 
-    def welcome(self, frame: wire.Welcome) -> None:
-        """Sends it; the device may send commands from now on."""
+    async def welcome(self, frame: wire.Welcome) -> None:
+        """Sends it, and the mail that waits; the device may send commands from now on."""
         ...
 
     async def show(self, page: wire.Page) -> None:
@@ -89,13 +90,13 @@ async def resume(
         # 1 hold
         held = device.hold()
         # 2 welcome
-        await services.catch_up("inbox", "receipts")
+        await services.catch_up("inbox", "receipts", "attestations")
         rows = await services.inbox.conversations(device.account)
         kept = await _kept(services, epoch, rows)
         for conversation, seq in kept.items():
             reached[conversation] = min(reached.get(conversation, 0), seq)
         epoch = ""  # The next welcome has no more to say of it.
-        device.welcome(wire.Welcome(conversations=await _overviews(services, device, rows, kept)))
+        await device.welcome(wire.Welcome(conversations=await _overviews(services, device, rows, kept)))
         # 3 pages
         rows = [row for row in rows if not messages.is_parked(conversation_stream(row.conversation))]
         for row in rows:

@@ -5,7 +5,7 @@ doesn't know survive, and stay signed.
 """
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -67,7 +67,30 @@ def message_command(
         body=sealed(frame.body, account, sealer),
         signature=frame.signature,
         signer=frame.signer,
+        encrypted=_is_encrypted(frame.body),
     )
+
+
+class _Encrypted(msgspec.Struct):
+    """The content of an `m.room.encrypted` event, by the algorithm that all clients use."""
+
+    algorithm: Literal["m.megolm.v1.aes-sha2"]
+    ciphertext: str
+    session_id: str
+
+
+_decode_encrypted: Final = msgspec.json.Decoder(_Encrypted).decode
+
+
+def _is_encrypted(body: str) -> bool:
+    """Whether the body has the form of one; the conversation decides whether it must."""
+    if '"ciphertext"' not in body:  # as most are, where nothing is encrypted
+        return False
+    try:
+        _decode_encrypted(body)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True
 
 
 def check_signature(signature: str | None) -> None:
@@ -105,7 +128,7 @@ def _check_header(header: payloads.Header, account: AccountId, device: DeviceId)
 def _check_sizes(frame: wire.Send, settings: EdgeSettings) -> None:
     if len(frame.header) > HEADER_CHARS_MAX:
         raise Refusal("too_large", f"a header has at most {HEADER_CHARS_MAX} characters")
-    if _depth(frame.header) > HEADER_DEPTH_MAX:
+    if depth(frame.header) > HEADER_DEPTH_MAX:
         raise Refusal("bad_header", f"its arrays and objects stand in one another at most {HEADER_DEPTH_MAX} deep")
     if frame.signer is not None and len(frame.signer) > SIGNER_CHARS_MAX:
         raise Refusal("too_large", f"a signer's name has at most {SIGNER_CHARS_MAX} characters")
@@ -117,15 +140,15 @@ def _check_sizes(frame: wire.Send, settings: EdgeSettings) -> None:
         raise Refusal("too_large", f"a body has at most {settings.body_bytes_max} bytes")
 
 
-def _depth(json: str) -> int:
+def depth(json: str) -> int:
     """How deep arrays and objects stand in one another."""
     if json.find("{", 1) < 0 and "[" not in json:
         return 1  # As most are; to search is ten times as fast as to count.
-    deepest = depth = 0
+    deepest = now = 0
     for found in _BRACKETS(json):
         if found in ("[", "{"):
-            depth += 1
-            deepest = max(deepest, depth)
+            now += 1
+            deepest = max(deepest, now)
         elif found in ("]", "}"):
-            depth -= 1
+            now -= 1
     return deepest

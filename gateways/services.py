@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from commands.measures import Histogram
     from commands.sealing import Sealer
     from commands.writer import Writer
+    from domain.log import EventLog
     from gateways.admission import Admission
     from gateways.auth import Auth
     from gateways.hub import Hub
     from gateways.invitations import Invitations
     from gateways.limits import Limits
+    from gateways.mailbox import Mailbox
     from gateways.readiness import Readiness
+    from projections.attestations import Attestations
     from projections.directory import Directory
     from projections.feed import Feed
     from projections.inbox import Inbox
@@ -68,6 +71,7 @@ class Services:
 
     server_name: str
     """Set at the first start, and never changed: devices sign it."""
+    log: EventLog
     writer: Writer
     sealer: Sealer
     feed: Feed
@@ -75,6 +79,7 @@ class Services:
     """The read models."""
     auth: Auth
     hub: Hub
+    mailbox: Mailbox
     clock: Callable[[], int]
     """Microseconds since 1970, UTC."""
     limits: Limits
@@ -106,6 +111,10 @@ class Services:
     @property
     def receipts(self) -> Receipts:
         return self.served.receipts
+
+    @property
+    def attestations(self) -> Attestations:
+        return self.served.attestations
 
     @property
     def directory(self) -> Directory:

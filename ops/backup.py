@@ -65,7 +65,7 @@ def backup(
 
     It holds the log as it is at one moment, whatever store it is kept in; after it the keyring, which so has every key
     that the log names; the server's name and the invitations. Read models are left out, since they are made from the
-    log, and so are settings.
+    log, and so are settings. So is mail that waits for devices: those that lack a key ask for it anew.
 
     The copy is read back, and its digest kept with it. The folder gets its name when all of it is on disk.
 

@@ -3,6 +3,7 @@
 lock            held by the owner for as long as it lives
 server.json     the server's name, set at the first start, and its epoch; its URL while it runs
 log.db          the event log, where it is SQLite
+mailbox.db      what waits for devices that have not taken it yet
 invitations.db  with what accounts may be registered where that is not open to all
 keyring.db      the keys that seal personal texts: back it up apart from the log
 keyring.backup.json   where its last backup lies
@@ -25,6 +26,7 @@ from commands.ids import new_uuid
 from ops.errors import OpsError
 
 KEYRING: Final = "keyring.db"
+MAILBOX: Final = "mailbox.db"
 DEFAULT_NAME: Final = "localhost"
 DISK_MIN_BYTES: Final = 64_000_000
 """With less room the log may be full within minutes."""

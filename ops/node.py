@@ -24,17 +24,19 @@ from domain.ids import account_stream
 from domain.log import START, EventLog, LogWentBack, StoreError
 from gateways.admission import Admission
 from gateways.auth import Auth
+from gateways.devicelists import DeviceLists
 from gateways.epoch import Epoch
 from gateways.http import make_app
 from gateways.httpsocket import http_protocol
 from gateways.hub import Hub
 from gateways.invitations import Invitations
 from gateways.limits import Limits
+from gateways.mailbox import Mailbox, MailboxError
 from gateways.readiness import Readiness, engine_probes
 from gateways.services import EdgeSettings, Services
 from gateways.websocket import live_protocol
 from ops import control
-from ops.datafolder import DISK_MIN_BYTES, KEYRING, DataFolder, ServerFile, free_bytes
+from ops.datafolder import DISK_MIN_BYTES, KEYRING, MAILBOX, DataFolder, ServerFile, free_bytes
 from ops.errors import OpsError
 from ops.lookup import ReadModelLookup
 from ops.parking import ParkingDesk
@@ -84,7 +86,7 @@ class Node:
                 log = await _open_store(settings, stack)
             try:
                 services = await _wire(settings, server, log, stack)
-            except (KeyringError, ReadModelError, StoreError) as error:
+            except (KeyringError, MailboxError, ReadModelError, StoreError) as error:
                 raise OpsError(str(error)) from error
             rebuilds = RebuildDesk(settings.readmodels_place, services.runners)
             stack.push_async_callback(rebuilds.close)
@@ -192,14 +194,22 @@ async def _wire(settings: Settings, server: ServerFile, log: EventLog, stack: As
         limits=limits,
     )
     feed.listen(auth.hear)
+    hub = Hub(delivery, sealer)
+    mailbox = Mailbox(settings.data / MAILBOX, clock)
+    stack.push_async_callback(mailbox.close)
+    feed.listen(mailbox.hear)
+    mailbox.listen(hub.hear_mail)
+    stack.push_async_callback(DeviceLists(delivery, hub, lambda: served.inbox).close)
     return Services(
         server_name=server.name,
+        log=log,
         writer=writer,
         sealer=sealer,
         feed=feed,
         served=served,
         auth=auth,
-        hub=Hub(delivery, sealer),
+        hub=hub,
+        mailbox=mailbox,
         clock=clock,
         settings=EdgeSettings(
             registration=settings.who_registers,

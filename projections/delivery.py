@@ -18,9 +18,10 @@ from typing import Final, cast
 import msgspec
 
 from domain.account import DeviceRevoked
-from domain.codec import CODEC, Codec, Event
+from domain.codec import CODEC, Codec, DomainEvent, Event
 from domain.conversation import ConversationEvent, MemberLeft, MemberRemoved, MessageSent
 from domain.ids import AccountId, ConversationId, DeviceId, conversation_stream, receipts_stream
+from domain.keys import DeviceKeysPublished, OneTimeKeyClaimed
 from domain.log import NO_STREAM, START, EventLog, StoreUnavailable
 from domain.receipts import ReceiptsAdvanced
 from projections.feed import retry_delays
@@ -79,7 +80,20 @@ class DeviceRevokedPush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     device: DeviceId
 
 
-Push = EventPush | TickPush | MarkPush | DeviceRevokedPush
+class DeviceListPush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """To all who share a conversation with this account: it has other devices than before."""
+
+    account: AccountId
+
+
+class KeyClaimedPush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """To a device: one of its keys was handed out."""
+
+    account: AccountId
+    claimed: OneTimeKeyClaimed
+
+
+Push = EventPush | TickPush | MarkPush | DeviceRevokedPush | DeviceListPush | KeyClaimedPush
 Subscriber = Callable[[Sequence[Push]], None]
 
 
@@ -126,9 +140,7 @@ class Delivery:
     def _take(self, event: Event, batch: "_Batch") -> None:
         category, _, rest = event.stream.partition("-")
         if category == "account":
-            if isinstance(event.entry.e, DeviceRevoked):
-                push = DeviceRevokedPush(account=AccountId(rest), device=event.entry.e.device)
-                batch.pushes.append(push)
+            batch.pushes += _of_account(AccountId(rest), event.entry.e)
             return
         conversation = ConversationId(rest)
         room = self._rooms.get(conversation)
@@ -249,6 +261,18 @@ class _Batch:
         before = room.audience
         room.fold_change(event.version + 1, fact)
         return before if isinstance(fact, MemberLeft | MemberRemoved) else room.audience
+
+
+def _of_account(account: AccountId, fact: DomainEvent) -> list[Push]:
+    match fact:
+        case DeviceRevoked():
+            return [DeviceRevokedPush(account=account, device=fact.device), DeviceListPush(account=account)]
+        case DeviceKeysPublished():
+            return [DeviceListPush(account=account)]
+        case OneTimeKeyClaimed():
+            return [KeyClaimedPush(account=account, claimed=fact)]
+        case _:
+            return []
 
 
 class _Loading(msgspec.Struct):

@@ -9,6 +9,7 @@ from domain.account import AccountEvent, AccountRegistered, DeviceLinked, Device
 from domain.codec import Event
 from domain.entry import Sealed
 from domain.ids import AccountId, DeviceId
+from domain.keys import DeviceKeysPublished, FallbackKeyPublished, OneTimeKeyClaimed, OneTimeKeysPublished
 from projections.database import Row
 from projections.readmodel import ReadModel, Table
 
@@ -82,6 +83,8 @@ class Directory(ReadModel):
                 self.db.execute(_LINK, (account, event.device, event.key, at, event.by))
             case DeviceRevoked():
                 self.db.execute(_REVOKE, (account, event.device))
+            case DeviceKeysPublished() | OneTimeKeysPublished() | FallbackKeyPublished() | OneTimeKeyClaimed():
+                pass  # they are in the read model `attestations`
             case _:
                 assert_never(event)
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from projections.attestations import Attestations
 from projections.directory import Directory
 from projections.inbox import Inbox
 from projections.messages import Messages
@@ -15,6 +16,7 @@ MODELS: Final[dict[str, tuple[type[ReadModel], ...]]] = {
     Receipts.name: (Receipts,),
     Directory.name: (Directory,),
     Statistics.name: (Statistics,),
+    Attestations.name: (Attestations,),
 }
 """By name; of each the oldest version first. The last one is the one to be built; the others serve until it is, and are
 there to go back to: a class may be deleted one release after its successor came."""

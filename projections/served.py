@@ -4,6 +4,7 @@ for it each time, and keeps none."""
 from collections.abc import Mapping
 from typing import cast
 
+from projections.attestations import Attestations
 from projections.directory import Directory
 from projections.inbox import Inbox
 from projections.messages import Messages
@@ -31,3 +32,7 @@ class Served:
     @property
     def directory(self) -> Directory:
         return cast(Directory, self.runners["directory"].model)
+
+    @property
+    def attestations(self) -> Attestations:
+        return cast(Attestations, self.runners["attestations"].model)

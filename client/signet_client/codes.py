@@ -62,6 +62,12 @@ _REPLIES: Final = (
     Reply("last_owner", "A group keeps one owner: make somebody else the owner first.", False, 409),
     Reply("too_many_members", "The group would have more members than it may.", False, 409),
     Reply("too_many_conversations", "An account would come into more conversations than it may.", False, 409),
+    Reply("stale_members", "Somebody came or went: take in what is new, and encrypt the message anew.", False, 409),
+    Reply("not_encrypted", "This conversation is end-to-end encrypted, and the body is not.", False, 400),
+    Reply("no_keys", "The device has not published its identity keys yet.", False, 409),
+    Reply("no_keys_left", "The device has no key to be handed out.", False, 404),
+    Reply("too_many_keys", "So many one-time keys of a device need not wait to be handed out.", False, 409),
+    Reply("mailbox_full", "The device has not taken its mail for long, and there is too much of it.", False, 409),
     Reply("beyond_head", "The conversation has no such seq yet.", False, 409),
     # What may be otherwise in a moment: the same command may be sent again.
     Reply("busy", "The server has too much to do; send it again in a moment.", True, 503),

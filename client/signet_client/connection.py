@@ -10,7 +10,7 @@ import logging
 import random
 import ssl
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple, cast, get_args
 
 import msgspec
 from websockets.client import ClientProtocol
@@ -55,23 +55,7 @@ class _Tagged(msgspec.Struct):
 
 
 _DECODE_TAG: Final = msgspec.json.Decoder(_Tagged).decode
-_TAGS: Final = frozenset(
-    cast(str, frame.__struct_config__.tag)
-    for frame in (
-        wire.Challenge,
-        wire.Welcome,
-        wire.Page,
-        wire.Live,
-        wire.Accepted,
-        wire.Refused,
-        wire.Message,
-        wire.Change,
-        wire.Receipt,
-        wire.Mark,
-        wire.Resync,
-        wire.Pong,
-    )
-)
+_TAGS: Final = frozenset(cast(str, frame.__struct_config__.tag) for frame in get_args(wire.ServerFrame))
 
 
 class Connection(asyncio.Protocol):

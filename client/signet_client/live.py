@@ -169,7 +169,7 @@ class Live:
                 # A resume finds everything that the dropped pushes said, also conversations and ticks.
                 self._resume_at_once = True
                 self._link.close()
-            case wire.Pong():
+            case wire.Pong() | wire.Mail() | wire.KeyCounts() | wire.DeviceLists():
                 pass
             case _:
                 assert_never(frame)

@@ -8,6 +8,7 @@ it), so two different lists of parts never give the same text. Keys and signatur
 import base64
 import binascii
 import hashlib
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -76,6 +77,22 @@ def registration_payload(*, nonce: str, server: str, command_id: str, device: st
 def link_payload(*, server: str, account: str, device: str, key: str) -> bytes:
     """What a device that is already in signs to let a new one (`device`, `key`) in."""
     return _lines("signet.link.v1", server, account, device, key)
+
+
+def receipt_payload(
+    *,
+    conversation: str,
+    account: str,
+    device: str,
+    delivered: int,
+    read: int,
+    undecryptable: Sequence[int] = (),
+    repaired: Sequence[int] = (),
+) -> bytes:
+    """What a device signs of how far it has come: its marks (0: it says nothing of that one), and the seqs that the
+    statement names, as it names them."""
+    named = [",".join(map(str, seqs)) for seqs in (undecryptable, repaired)]
+    return _lines("signet.receipt.v1", conversation, account, device, str(delivered), str(read), *named)
 
 
 def to_base64(data: bytes) -> str:

@@ -6,8 +6,8 @@
     welcome    ------------------>          conversations with heads, marks and ticks
     page …     ------------------>          what the device lacks, piece by piece
     live       ------------------>          from here on every push comes as it happens
-               <------------------ send, ack, read, fetch, ping
-    accepted, refused, page, pong, message, change, receipt, mark, resync
+               <------------------ send, ack, read, fetch, took, ping
+    accepted, refused, page, pong, message, change, receipt, mark, mail, keys, devices, resync
 
 Field names on the wire are short where a frame is frequent. Unknown fields are ignored on both sides, so that a newer
 peer may say more. Times are microseconds since 1970, UTC.
@@ -73,7 +73,11 @@ class Ack(_Frame, frozen=True, kw_only=True, tag="ack"):
     first, each up to the last seq that it names: what is not named counts as read."""
     repaired: list[int] = []
     """Seqs named `undecryptable` before that it can read now, at most 256."""
+    read: int = 0
+    """The person has seen everything up to here: what a frame `read` says, in the same statement; 0: nothing of it."""
     signature: str | None = None
+    """By the device's key over `signet.receipt.v1`, conversation, account, device, `upto`, `read`, and the seqs in
+    `undecryptable` and `repaired`, separated by commas; one a line."""
 
 
 class Read(_Frame, frozen=True, kw_only=True, tag="read"):
@@ -82,6 +86,7 @@ class Read(_Frame, frozen=True, kw_only=True, tag="read"):
     c: str
     upto: int
     signature: str | None = None
+    """As that of `ack`, which has 0 for what has been stored."""
 
 
 class Fetch(_Frame, frozen=True, kw_only=True, tag="fetch"):
@@ -94,13 +99,19 @@ class Fetch(_Frame, frozen=True, kw_only=True, tag="fetch"):
     limit: int = 200
 
 
+class Took(_Frame, frozen=True, kw_only=True, tag="took"):
+    """The device has taken in its mail up to this number, and the server may delete it. Not answered."""
+
+    upto: int
+
+
 class Ping(_Frame, frozen=True, kw_only=True, tag="ping"):
     """Whether the server still answers. Answered by `pong` with the same id."""
 
     id: str = ""
 
 
-ClientFrame = Hello | Send | Ack | Read | Fetch | Ping
+ClientFrame = Hello | Send | Ack | Read | Fetch | Took | Ping
 
 
 # What the server sends
@@ -280,6 +291,38 @@ class Mark(_Frame, frozen=True, kw_only=True, tag="mark"):
     read: int
 
 
+class Mail(_Frame, frozen=True, kw_only=True, tag="mail"):
+    """Something from another device to this one alone, outside of all conversations: Matrix's to-device message. It
+    comes again until the device has said `took`. After a welcome all mail that waits comes before the pages."""
+
+    n: int
+    """Grows from one to the next, with gaps."""
+    type: str
+    """Such as `m.room.encrypted`."""
+    sender: str
+    """Matrix's id of the account that sent it."""
+    content: str
+    """JSON text."""
+
+
+class KeyCounts(_Frame, frozen=True, kw_only=True, tag="keys"):
+    """What the device has left of its keys: after the welcome, and when one was claimed."""
+
+    left: int
+    """One-time keys."""
+    fallback_used: bool = False
+    """There is no fallback key that nobody was given yet: the device should publish one."""
+    published: bool = True
+    """The server has the device's identity keys."""
+
+
+class DeviceLists(_Frame, frozen=True, kw_only=True, tag="devices"):
+    """These accounts, with whom the account shares a conversation, have other devices than before. Only a hint: a
+    device that connects asks anew."""
+
+    accounts: list[str]
+
+
 class Resync(_Frame, frozen=True, kw_only=True, tag="resync"):
     """Pushes were dropped because this connection read too slowly: get the list of conversations anew (by HTTP, or by
     connecting again), and fetch from your cursors."""
@@ -291,4 +334,20 @@ class Pong(_Frame, frozen=True, kw_only=True, tag="pong"):
     id: str = ""
 
 
-ServerFrame = Challenge | Welcome | Page | Live | Accepted | Refused | Message | Change | Receipt | Mark | Resync | Pong
+ServerFrame = (
+    Challenge
+    | Welcome
+    | Page
+    | Live
+    | Accepted
+    | Refused
+    | Message
+    | Change
+    | Receipt
+    | Mark
+    | Mail
+    | KeyCounts
+    | DeviceLists
+    | Resync
+    | Pong
+)

@@ -40,6 +40,8 @@ UNDELIVERED_ITEMS: Final = 1_000
             "no_such_conversation",
             "not_a_member",
             "beyond_head",
+            "stale_members",
+            "not_encrypted",
             "id_taken",
             "too_large",
         ),

@@ -22,6 +22,7 @@ from domain.conversation import (
 )
 from domain.entry import Sealed
 from domain.ids import AccountId, account_stream
+from domain.keys import DeviceKeysPublished, FallbackKeyPublished, OneTimeKeyClaimed, OneTimeKeysPublished
 from domain.log import EventLog
 from domain.receipts import Receipt, ReceiptsAdvanced
 from ops.history.streams import read_whole
@@ -118,6 +119,16 @@ class Words:
                 return f"device {event.device} revoked by {event.by}"
             case ProfileChanged():
                 return f"is now called {text(event.name)!r}"
+            case DeviceKeysPublished():
+                return f"device {event.device} publishes its keys"
+            case OneTimeKeysPublished():
+                return f"device {event.device} publishes {len(event.keys)} one-time keys, and has {event.left}"
+            case FallbackKeyPublished():
+                return f"device {event.device} publishes a fallback key"
+            case OneTimeKeyClaimed():
+                which = "the fallback key" if event.fallback else f"a one-time key ({event.left} left)"
+                claimer = await self.name(event.by, at)
+                return f"device {event.device} has {which} claimed by {claimer}'s device {event.by_device}"
             case _:
                 assert_never(event)
 

@@ -1,12 +1,18 @@
 """For the tests of the client on the fake server."""
 
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import signet_client.backoff
 from tests.client.fake import FakeServer
+
+# matrix-nio imports it for what no test does: writing files of exported keys and of a trust database.
+sys.modules["atomicwrites"] = ModuleType("atomicwrites")
+sys.modules["atomicwrites"].atomic_write = None  # type: ignore[attr-defined]
 
 
 @pytest.fixture

@@ -12,13 +12,16 @@ import msgspec
 import pytest
 from nacl.signing import SigningKey, VerifyKey
 
+from domain import keys
 from domain.ids import CommandId, account_id
 from domain.receipts import EXCEPTIONS_MAX
-from gateways import auth, history, httpsocket, protocol
+from gateways import auth, history, httpsocket, keymodels, mailbox, protocol
+from gateways.api.keys import TRANSACTION_CHARS_MAX, TYPE_CHARS_MAX
 from gateways.connection import COMMANDS_MAX
+from gateways.keys import KEY_CHARS_MAX, KEY_ID_CHARS_MAX
 from gateways.sends import HEADER_CHARS_MAX, HEADER_DEPTH_MAX, SIGNER_CHARS_MAX
 from gateways.services import EdgeSettings
-from signet_client import payloads, wire
+from signet_client import matrix, payloads, wire
 from signet_client.codes import DISCONNECTS, may_reconnect
 
 PAGE: Final = (Path(__file__).parents[2] / "docs/protocol.md").read_text()
@@ -59,13 +62,13 @@ def signed() -> list[tuple[str, str]]:
 
 def test_the_signatures_are_those_of_the_key() -> None:
     assert bytes(SigningKey(key("private")).verify_key) == key("public")
-    assert len(signed()) == len(fenced("signed")) == 4
+    assert len(signed()) == len(fenced("signed")) == 5
     for text, signature in signed():
         VerifyKey(key("public")).verify(text.encode(), unbase64(signature))
 
 
 def test_the_signed_texts_are_what_this_server_verifies() -> None:
-    register, hello, link, _ = (text.splitlines() for text, _ in signed())
+    register, hello, link, _, receipt = (text.split("\n") for text, _ in signed())
     _, nonce, server, command_id, device, public = register
     account, newcomer, new_key = hello[3], link[3], link[4]
     assert (
@@ -77,6 +80,12 @@ def test_the_signed_texts_are_what_this_server_verifies() -> None:
     assert made == "\n".join(hello).encode()
     made = payloads.link_payload(server=server, account=account, device=newcomer, key=new_key)
     assert made == "\n".join(link).encode()
+    _, conversation, account, device, delivered, read, undecryptable, _ = receipt
+    made = payloads.receipt_payload(
+        conversation=conversation, account=account, device=device, delivered=int(delivered), read=int(read),
+        undecryptable=[int(undecryptable)],
+    )  # fmt: skip
+    assert made == "\n".join(receipt).encode()
     assert unbase64(new_key) == bytes(SigningKey(bytes(range(32, 64))).verify_key)
 
 
@@ -136,6 +145,17 @@ def test_the_limits_are_those_in_force() -> None:
         "members of a group": SETTINGS.members_max,
         "items of a page; `limit` of a fetch": history.PAGE_ITEMS_MAX,
         "seqs in `undecryptable` or `repaired`": EXCEPTIONS_MAX,
+        "one-time keys of a device that wait to be handed out": keys.ONE_TIME_KEYS_MAX,
+        "one-time keys in one upload": keymodels.ONE_TIME_KEYS_MAX,
+        "a key's id": KEY_ID_CHARS_MAX,
+        "identity keys; any other key with its signature, as canonical JSON": KEY_CHARS_MAX,
+        "people in one query, claim, or sending to devices": keymodels.PEOPLE_MAX,
+        "devices in one claim or sending to devices": keymodels.DEVICES_MAX,
+        "a content that is sent to a device": SETTINGS.body_bytes_max,
+        "arrays and objects in one another, in it and in keys": matrix.DEPTH_MAX,
+        "its type": TYPE_CHARS_MAX,
+        "its transaction": TRANSACTION_CHARS_MAX,
+        "mail that waits for a device": mailbox.WAITING_MAX,
         "commands and fetches without an answer; then the server reads on when one is answered": COMMANDS_MAX,
         "fragments of a frame": protocol.FRAGMENTS_MAX,
         "WebSocket pings, pongs and fragments between two pings of the server": protocol.EXTRAS_MAX,

@@ -32,6 +32,12 @@ STORED: dict[str, dict[str, Any]] = {
     "DeviceLinked": {"device": "d", "key": "K", "by": "c", "signature": "s"},
     "DeviceRevoked": {"device": "d", "by": "c"},
     "ProfileChanged": {"name": SEALED},
+    "DeviceKeysPublished": {"device": "d", "keys": "{}"},
+    "OneTimeKeysPublished": {"device": "d", "keys": {"B": "{}", "A": "{}"}, "left": 2},
+    "FallbackKeyPublished": {"device": "d", "id": "C", "key": "{}"},
+    "OneTimeKeyClaimed": {
+        "device": "d", "id": "B", "key": "{}", "by": "b", "by_device": "e", "left": 1, "fallback_unused": True,
+    },
 }  # fmt: skip
 
 

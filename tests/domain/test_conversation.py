@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from domain.conversation import (
@@ -44,7 +45,9 @@ from domain.errors import (
     NotAGroup,
     NotAllowed,
     NotAMember,
+    NotEncrypted,
     Rejected,
+    StaleMembers,
     TooManyMembers,
 )
 from domain.ids import AccountId, CommandId, ConversationId, DeviceId
@@ -90,10 +93,21 @@ DIRECT = ConversationStarted(
 )
 
 
-def say(by: AccountId = ANN, *, cmd: str = "m", digest: str = "d", after: int = 0, counts: bool = True) -> SendMessage:
+SECRET = msgspec.structs.replace(GROUP, protection="end_to_end")
+
+
+def say(
+    by: AccountId = ANN,
+    *,
+    cmd: str = "m",
+    digest: str = "d",
+    after: int = 0,
+    counts: bool = True,
+    encrypted: bool = False,
+) -> SendMessage:
     return SendMessage(
         id=CommandId(cmd), conversation=TALK, by=by, device=PHONE, after=after, header="{}", digest=digest,
-        counts=counts, body=TEXT,
+        counts=counts, body=TEXT, encrypted=encrypted,
     )  # fmt: skip
 
 
@@ -201,6 +215,66 @@ class TestSend:
         scenario.refuses(say(ANN, after=3), BeyondHead)
         scenario.refuses(say(ANN), DeviceNotActive, device_active=False)
         given().refuses(say(ANN), NoSuchConversation)
+
+
+class TestEncrypted:
+    """What is sent to a conversation that is end-to-end encrypted."""
+
+    def test_a_body_that_is_not_encrypted_is_refused(self) -> None:
+        given(SECRET).refuses(say(after=1), NotEncrypted)
+        assert given(SECRET).when(say(after=1, encrypted=True)) == [said()]
+
+    def test_where_the_protection_is_none_either_is_fine(self) -> None:
+        for encrypted in (False, True):
+            assert given(GROUP, MemberLeft(by=CAT)).when(say(encrypted=encrypted)) == [said()]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            MembersAdded(by=ANN, accounts=[DAN], visible_from=3),
+            MemberRemoved(by=ANN, account=CAT),
+            MemberLeft(by=CAT),
+        ],
+        ids=lambda change: type(change).__name__,
+    )
+    def test_i8_one_that_was_made_before_the_last_coming_or_going_is_refused(self, change: ConversationEvent) -> None:
+        """Somebody who has gone would read it, or somebody who has come could not."""
+        scenario = given(SECRET, said(), change, said(ordinal=2, own=2))
+        for after in (0, 1, 2):
+            scenario.refuses(say(after=after, encrypted=True), StaleMembers)
+        for after in (3, 4):
+            assert scenario.when(say(after=after, encrypted=True)) == [said(ordinal=3, own=3)]
+
+    def test_nor_may_it_be_made_before_the_start(self) -> None:
+        given(SECRET).refuses(say(after=0, encrypted=True), StaleMembers)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            RoleChanged(by=ANN, account=CAT, role="admin"),
+            TitleSet(by=ANN, title=TEXT),
+            MessageRetracted(by=ANN, target=2, author=ANN),
+            said(BEN, ordinal=2, own=1),
+        ],
+        ids=lambda change: type(change).__name__,
+    )
+    def test_whatever_changes_nothing_of_who_reads_it_does_no_harm(self, change: ConversationEvent) -> None:
+        assert len(given(SECRET, said(), change).when(say(after=1, encrypted=True))) == 1
+
+    def test_i2_repeated_it_still_has_its_first_outcome(self) -> None:
+        """Though it would be refused by now."""
+        scenario = given(SECRET, ("m", said()), MemberLeft(by=CAT))
+        assert scenario.when(say(after=1, encrypted=True)) == []
+        assert scenario.when(say(after=1)) == []
+        assert scenario.state.outcome_of(say(after=1)) == First(seq=2, at=101, by=ANN, what="d")
+        earlier = First(seq=2, at=5, by=ANN, what="e")
+        assert scenario.when(say(cmd="n", digest="e"), earlier=earlier) == []
+
+    def test_i8_who_may_not_send_learns_nothing_of_the_members(self) -> None:
+        scenario = given(SECRET, MemberLeft(by=CAT))
+        scenario.refuses(say(CAT), NotAMember)
+        scenario.refuses(say(DAN), NoSuchConversation)
+        scenario.refuses(say(after=3, encrypted=True), BeyondHead)
 
 
 class TestRetract:

@@ -19,10 +19,11 @@ def receipt(
     read: int = 0,
     undecryptable: list[int] | None = None,
     repaired: list[int] | None = None,
+    signature: str | None = None,
 ) -> Receipt:
     return Receipt(
         account=account, device=device, delivered=delivered, read=read, undecryptable=undecryptable or [],
-        repaired=repaired or [],
+        repaired=repaired or [], signature=signature,
     )  # fmt: skip
 
 
@@ -86,6 +87,57 @@ def test_i5_a_receipt_with_too_many_exceptions_is_left_out_whole() -> None:
     assert when(given(), receipt(delivered=end, repaired=many[1:]), end=end) != []
 
 
+# Signed statements
+
+
+def test_a_signed_statement_stands_there_as_it_was_signed() -> None:
+    """What an unsigned one would be filled up with, sorted and thinned out, the signature doesn't cover."""
+    state = given(receipt(delivered=5, read=4, undecryptable=[3]))
+    for stated in (
+        receipt(delivered=7, read=1, signature="s"),
+        receipt(delivered=3, read=6, signature="s"),
+        receipt(read=5, signature="s"),
+        receipt(delivered=6, undecryptable=[6, 3, 3], signature="s"),
+        receipt(delivered=3, repaired=[3], signature="s"),
+    ):
+        assert when(state, stated) == [ReceiptsAdvanced(receipts=[stated])]
+
+
+def test_i6_a_signed_statement_that_says_nothing_new_is_silent() -> None:
+    state = given(receipt(delivered=5, read=4, undecryptable=[3, 2], repaired=[2], signature="s"))
+    for stated in (
+        receipt(delivered=5, read=4, signature="s"),
+        receipt(delivered=2, read=4, signature="t"),
+        receipt(delivered=5, undecryptable=[3], repaired=[2], signature="t"),
+        receipt(signature="t"),
+    ):
+        assert when(state, stated) == []
+
+
+def test_a_signed_statement_is_left_out_whole_where_a_part_of_it_may_not_be() -> None:
+    many = list(range(1, EXCEPTIONS_MAX + 2))
+    for stated in (
+        receipt(delivered=11, read=3, signature="s"),
+        receipt(delivered=3, read=11, signature="s"),
+        receipt(delivered=5, undecryptable=[5, 6], signature="s"),
+        receipt(delivered=5, repaired=[0], signature="s"),
+        receipt(read=5, undecryptable=[5], signature="s"),
+        receipt(AccountId("stranger"), delivered=1, signature="s"),
+    ):
+        assert when(given(), stated) == []
+    for named in (
+        receipt(delivered=500, undecryptable=many, signature="s"),
+        receipt(delivered=500, repaired=many, signature="s"),
+    ):
+        assert when(given(), named, end=500) == []
+
+
+def test_i6_a_signed_statement_from_before_moves_no_mark_back() -> None:
+    state = given(receipt(delivered=5, read=4), receipt(delivered=3, read=6, signature="s"))
+    marks = state.of(ANN, PHONE)
+    assert (marks.delivered, marks.read) == (5, 6)
+
+
 receipts = st.builds(
     receipt,
     st.sampled_from([ANN, BEN]),
@@ -94,7 +146,26 @@ receipts = st.builds(
     read=st.integers(0, 20),
     undecryptable=st.lists(st.integers(1, 20), max_size=3),
     repaired=st.lists(st.integers(1, 20), max_size=3),
+    signature=st.sampled_from([None, "s", "t"]),
 )
+
+
+@for_all(st.lists(receipts, max_size=6), st.lists(receipts, max_size=6))
+def test_of_signed_statements_each_is_recorded_exactly_or_not_at_all(
+    past: list[Receipt], stated: list[Receipt]
+) -> None:
+    state = given(*past)
+    recorded = [each for event in when(state, *stated) for each in event.receipts]
+    assert all(each in stated for each in recorded if each.signature is not None)
+    # What is left out changes nothing, or is no statement that may be made.
+    for each in stated:
+        if each.signature is not None and each not in recorded:
+            device = (each.account, each.device)
+            silent = state.of(*device) == given(*past, each).of(*device)
+            beyond = (
+                max(each.delivered, each.read) > 10 or max([0, *each.undecryptable, *each.repaired]) > each.delivered
+            )
+            assert silent or beyond
 
 
 @for_all(st.lists(receipts, max_size=12).flatmap(lambda stated: st.tuples(st.just(stated), st.permutations(stated))))

@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 import json
+import shutil
+import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,12 +24,15 @@ from domain.ids import account_stream
 from domain.log import EventLog
 from gateways.admission import Admission
 from gateways.auth import Auth
+from gateways.devicelists import DeviceLists
 from gateways.http import make_app
 from gateways.hub import Hub
 from gateways.invitations import Invitations
 from gateways.limits import Limits, LimitSettings
+from gateways.mailbox import Mailbox
 from gateways.readiness import Readiness, engine_probes
 from gateways.services import EdgeSettings, Services
+from projections.attestations import Attestations
 from projections.delivery import Delivery
 from projections.directory import Directory
 from projections.feed import Feed
@@ -148,7 +153,9 @@ class Person:
     async def start_group(self, *others: "Person", title: str = "Rowing") -> str:
         """The id of a new group."""
         members = [other.account for other in others]
-        body = {"id": str(uuid4()), "kind": "group", "members": members, "title": title}
+        body = {
+            "id": str(uuid4()), "kind": "group", "members": members, "title": title, "protection": "none"
+        }  # fmt: skip
         return cast(str, (await self.do("POST", "/conversations", body))["conversation"])
 
     def message(self, conversation: str, text: str, **header: Any) -> dict[str, str]:
@@ -204,7 +211,7 @@ async def open_engine(
     await feed.start()
     models: list[ReadModel] = [
         _opened(Messages, readmodels), _opened(Inbox, readmodels), _opened(Receipts, readmodels),
-        _opened(Directory, readmodels),
+        _opened(Directory, readmodels), _opened(Attestations, readmodels),
     ]  # fmt: skip
     runners = {model.name: Runner(feed, model) for model in models}
     served = Served(runners)
@@ -227,14 +234,22 @@ async def open_engine(
     delivery = Delivery(log)
     feed.listen(delivery.receive)
     sealer = Sealer(keyring, clock)
+    hub = Hub(delivery, sealer)
+    letters = Path(tempfile.mkdtemp())
+    mailbox = Mailbox(letters / "mailbox.db", clock)
+    feed.listen(mailbox.hear)
+    mailbox.listen(hub.hear_mail)
+    lists = DeviceLists(delivery, hub, lambda: served.inbox)
     services = Services(
         server_name=SERVER,
+        log=log,
         writer=writer,
         sealer=sealer,
         feed=feed,
         served=served,
         auth=auth,
-        hub=Hub(delivery, sealer),
+        hub=hub,
+        mailbox=mailbox,
         clock=clock,
         settings=EdgeSettings(**{"registration": "open", **settings}),
         limits=bounds,
@@ -246,6 +261,9 @@ async def open_engine(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(log.close)
         stack.push_async_callback(delivery.close)
+        stack.callback(shutil.rmtree, letters)
+        stack.push_async_callback(mailbox.close)
+        stack.push_async_callback(lists.close)
         for model in models:
             stack.callback(model.close)
         runs = [writer.run(), *(runner.run() for runner in runners.values())]

@@ -135,6 +135,7 @@ class MemoryDevice(Inbox):
 
     async def live(self, cursors: dict[str, int] | None = None) -> "MemoryDevice":
         await self.log_in(cursors)
+        await self.next(wire.KeyCounts)
         await self.next(wire.Live)
         return self
 
@@ -178,6 +179,7 @@ class LiveServer:
         async with connect(self.url, subprotocols=["signet.v1.json"]) as ws:  # type: ignore[list-item]
             device = SocketDevice(ws)
             await device.say(hello(person, await device.next(wire.Challenge), cursors))
+            await device.next(wire.KeyCounts)
             await device.next(wire.Live)
             yield device
 

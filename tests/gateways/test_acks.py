@@ -74,10 +74,11 @@ async def test_the_watermarks_of_a_device_become_one_receipt() -> None:
     for seq in (1, 3, 2):
         gathering.ack(ann, wire.Ack(c=ROOM, upto=seq))
     gathering.read(ann, wire.Read(c=ROOM, upto=2))
+    gathering.ack(ann, wire.Ack(c=ROOM, upto=1, read=3))
     gathering.read(bob, wire.Read(c=ROOM, upto=4))
     [command] = await writer.got(1)
     assert command.conversation == ROOM
-    assert command.receipts == [receipt(ann, delivered=3, read=2), receipt(bob, read=4)]
+    assert command.receipts == [receipt(ann, delivered=3, read=3), receipt(bob, read=4)]
 
 
 async def test_each_conversation_and_each_device_has_its_own() -> None:
@@ -112,6 +113,63 @@ async def test_signatures_and_exceptions_stay_with_their_statement() -> None:
     ]
 
 
+async def test_a_signed_statement_gives_way_to_a_later_one_that_says_as_much() -> None:
+    """I6: a device that signs after each message costs one receipt, too."""
+    gathering, writer = acks()
+    ann, bob = Peer("ann"), Peer("bob")
+    for seq in (1, 3):
+        gathering.ack(ann, wire.Ack(c=ROOM, upto=seq, signature=SIGNED))
+    gathering.ack(bob, wire.Ack(c=ROOM, upto=2, signature=SIGNED))
+    gathering.ack(ann, wire.Ack(c=ROOM, upto=4, read=4, undecryptable=[4], signature=SIGNED))
+    assert (ann.window, bob.window) == (63, 63)
+    [command] = await writer.got(1)
+    assert command.receipts == [
+        receipt(ann, delivered=4, read=4, undecryptable=[4], signature=SIGNED),
+        receipt(bob, delivered=2, signature=SIGNED),
+    ]
+    assert (ann.window, bob.window) == (64, 64)
+
+
+async def test_one_that_says_less_or_names_something_stays() -> None:
+    """I5: what it names would be lost."""
+    gathering, writer = acks()
+    ann = Peer("ann")
+    stated = [
+        wire.Ack(c=ROOM, upto=4, read=2, signature=SIGNED),
+        wire.Ack(c=ROOM, upto=5, read=1, signature=SIGNED),
+        wire.Ack(c=ROOM, upto=4, read=3, signature=SIGNED),
+        wire.Ack(c=ROOM, upto=6, read=6, undecryptable=[6], signature=SIGNED),
+        wire.Ack(c=ROOM, upto=7, read=7, repaired=[6], signature=SIGNED),
+        wire.Ack(c=ROOM, upto=8, read=8),
+        wire.Ack(c=ROOM, upto=8, read=8, signature=SIGNED),
+    ]
+    for frame in stated:
+        gathering.ack(ann, frame)
+    [command] = await writer.got(1)
+    # The sixth is none that is signed; it is merged with the watermarks, which come last. The third gives way to the
+    # fourth, which says more.
+    assert command.receipts == [
+        receipt(ann, delivered=4, read=2, signature=SIGNED),
+        receipt(ann, delivered=5, read=1, signature=SIGNED),
+        receipt(ann, delivered=6, read=6, undecryptable=[6], signature=SIGNED),
+        receipt(ann, delivered=7, read=7, repaired=[6], signature=SIGNED),
+        receipt(ann, delivered=8, read=8, signature=SIGNED),
+        receipt(ann, delivered=8, read=8),
+    ]
+    assert ann.window == 64
+
+
+async def test_each_connection_of_a_device_has_its_own_room_back() -> None:
+    """I11: one that has connected anew states the same at once."""
+    gathering, writer = acks()
+    before, now = Peer("ann"), Peer("ann")
+    for peer in (before, now):
+        gathering.ack(peer, wire.Ack(c=ROOM, upto=1, signature=SIGNED))
+    assert (before.window, now.window) == (63, 63)
+    await writer.got(1)
+    assert (before.window, now.window) == (64, 64)
+
+
 async def test_one_command_is_bounded() -> None:
     gathering, writer = acks()
     for number in range(RECEIPTS_MAX + 1):
@@ -135,6 +193,8 @@ async def test_one_command_names_a_bounded_number_of_messages() -> None:
         (wire.Ack(c="general", upto=1), "bad_frame"),
         (wire.Ack(c=ROOM, upto=-1), "bad_frame"),
         (wire.Ack(c=ROOM, upto=10**30), "bad_frame"),
+        (wire.Ack(c=ROOM, upto=1, read=-1), "bad_frame"),
+        (wire.Ack(c=ROOM, upto=1, read=10**30), "bad_frame"),
         (wire.Ack(c=ROOM, upto=1, signature="x"), "bad_signature"),
         (wire.Ack(c=ROOM, upto=1, undecryptable=[1] * (EXCEPTIONS_MAX + 1)), "too_large"),
         (wire.Ack(c=ROOM, upto=1, repaired=[1] * (EXCEPTIONS_MAX + 1)), "too_large"),

@@ -159,6 +159,7 @@ async def test_an_engine_that_runs_is_alive_and_ready(engine: Engine) -> None:
     assert response.status_code == 200
     assert [each["name"] for each in response.json()["checks"]] == [
         "log", "keyring", "readmodel messages", "readmodel inbox", "readmodel receipts", "readmodel directory",
+        "readmodel attestations",
     ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import pytest
 from commands.stores.memory import Medium, MemoryLog
 from domain.ids import AccountId, CommandId, ConversationId, DeviceId
 from domain.receipts import AdvanceReceipts, Receipt
-from gateways import models
+from gateways import keymodels, models
 from gateways.auth import Caller
 from gateways.http import make_app
 from signet_client import payloads, wire
@@ -407,8 +407,8 @@ async def test_wrong_members_are_refused(engine: Engine) -> None:
         assert await refusal(anna, "POST", "/conversations", body) == (REPLIES[code].status, code)
     titled = command(kind="direct", members=[ben.account], title="Us")
     assert await refusal(anna, "POST", "/conversations", titled) == (409, "not_a_group")
-    sealed = command(kind="direct", members=[ben.account], protection="end_to_end")
-    assert await refusal(anna, "POST", "/conversations", sealed) == (400, "bad_frame")
+    shielded = command(kind="direct", members=[ben.account], protection="by a shield")
+    assert await refusal(anna, "POST", "/conversations", shielded) == (400, "bad_frame")
 
 
 async def test_a_read_model_that_has_stopped_is_said_to_be_unavailable(tmp_path: Path) -> None:
@@ -428,7 +428,7 @@ async def test_a_read_model_that_has_stopped_is_said_to_be_unavailable(tmp_path:
 
 async def test_every_example_is_what_it_is_an_example_of(engine: Engine) -> None:
     document = (await engine.http.get("/openapi.json")).json()
-    shapes = {**vars(wire), **vars(models)}
+    shapes = {**vars(wire), **vars(models), **vars(keymodels)}
     checked = 0
     for path in document["paths"].values():
         for operation in path.values():

@@ -11,9 +11,19 @@ from domain.codec import Event
 from domain.conversation import MessageSent
 from domain.entry import Entry, Sealed
 from domain.ids import AccountId, ConversationId, DeviceId, conversation_stream
+from domain.keys import OneTimeKeyClaimed
 from gateways.hub import Hub
 from gateways.protocol import encode
-from projections.delivery import DeviceRevokedPush, EventPush, MarkPush, Push, Subscriber, TickPush
+from projections.delivery import (
+    DeviceListPush,
+    DeviceRevokedPush,
+    EventPush,
+    KeyClaimedPush,
+    MarkPush,
+    Push,
+    Subscriber,
+    TickPush,
+)
 from signet_client import wire
 from signet_client.codes import Disconnect
 
@@ -35,9 +45,13 @@ class Listener:
         self.device = DeviceId(device)
         self.heard: list[tuple[ConversationId, int, bytes]] = []
         self.closed: list[str] = []
+        self.mails = 0
 
     def push(self, conversation: ConversationId, seq: int, data: bytes) -> None:
         self.heard.append((conversation, seq, data))
+
+    def mail(self) -> None:
+        self.mails += 1
 
     def close(self, disconnect: Disconnect) -> None:
         self.closed.append(disconnect.code)
@@ -127,6 +141,40 @@ def test_a_revoked_device_is_closed(hub: Hub, pushes: Pushes) -> None:
     ]
     pushes.give(revoked)
     assert (laptop.closed, phone.closed) == ([], ["revoked"])
+
+
+def test_a_claim_is_told_to_the_device_whose_key_it_was(hub: Hub, pushes: Pushes) -> None:
+    """I12"""
+    laptop, phone, bob = attached(hub, Listener(ANN), Listener(ANN, "phone"), Listener(BOB))
+    to_nobody = [KeyClaimedPush(account=CEM, claimed=claim(left=1))]
+    for left, more, used in ((1, {"fallback_unused": True}, False), (0, {}, True), (0, {"fallback": True}, True)):
+        pushes.give([KeyClaimedPush(account=ANN, claimed=claim(left=left, **more))])
+        assert phone.heard.pop() == ("", 0, encode(wire.KeyCounts(left=left, fallback_used=used)))
+    assert laptop.heard == bob.heard == []
+    pushes.give(to_nobody)
+
+
+def claim(*, left: int, **more: bool) -> OneTimeKeyClaimed:
+    return OneTimeKeyClaimed(
+        device=DeviceId("phone"), id="A", key="{}", by=BOB, by_device=DeviceId("laptop"), left=left, **more
+    )
+
+
+def test_of_other_devices_those_hear_who_are_named(hub: Hub, pushes: Pushes) -> None:
+    laptop, phone, bob, cem = attached(hub, Listener(ANN), Listener(ANN, "phone"), Listener(BOB), Listener(CEM))
+    pushes.give([DeviceListPush(account=BOB)])  # whom it concerns, gateways/devicelists.py finds out
+    frame = wire.DeviceLists(accounts=[BOB])
+    hub.tell({ANN, BOB, AccountId("nobody")}, frame)
+    assert laptop.heard == phone.heard == bob.heard == [("", 0, encode(frame))]
+    assert cem.heard == []
+
+
+def test_of_mail_its_device_hears(hub: Hub) -> None:
+    """I12"""
+    laptop, phone, bob = attached(hub, Listener(ANN), Listener(ANN, "phone"), Listener(BOB))
+    for address in ((ANN, DeviceId("phone")), (ANN, DeviceId("fridge")), (CEM, DeviceId("laptop"))):
+        hub.hear_mail(address)
+    assert (laptop.mails, phone.mails, bob.mails) == (0, 1, 0)
 
 
 def test_who_misses_a_push_that_fails_connects_again_and_the_next_one_goes_on(

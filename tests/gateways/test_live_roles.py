@@ -18,6 +18,7 @@ from gateways.connection import COMMANDS_MAX
 from signet_client import wire
 from tests.gateways.engine import Person, command
 from tests.gateways.live import WAIT_S, MemoryDevice, hello, live_engine, send
+from tests.gateways.published import publish, put
 from tests.gateways.roles import ROLES, Scene
 
 
@@ -45,6 +46,7 @@ ANSWERS: Final = {
     "ack": of_conversation("recorded", stranger="silence", former="silence"),
     "read": of_conversation("recorded", stranger="silence", former="silence"),
     "fetch": of_conversation("page", stranger="no_such_conversation", former="page"),
+    "took": rights("silence"),
     "ping": rights("pong"),
 }
 """Acknowledged and read is the last seq of the group, which whoever is gone may not see."""
@@ -56,6 +58,7 @@ HEARD: Final = {
     # By whoever connects.
     "challenge": EVERYBODY,
     "welcome": EVERYBODY,
+    "keys": EVERYBODY,
     "live": EVERYBODY,
     # By whoever asked: here the author sent, the admin fetched, the owner pinged, and the stranger sent.
     "accepted": {"author"},
@@ -67,6 +70,9 @@ HEARD: Final = {
     "change": MEMBERS | {"author"},
     "receipt": {"author"},
     "mark": {"phone"},
+    "mail": {"member"},
+    # By all who share a conversation with whoever publishes keys: here the owner.
+    "devices": MEMBERS | {"author"},
     # By one who reads too slowly: nobody here.
     "resync": frozenset(),
 }
@@ -152,6 +158,8 @@ def frame_of(name: str, person: Person, group: str, head: int) -> wire.ClientFra
             return wire.Read(c=group, upto=head)
         case "fetch":
             return wire.Fetch(id="all", c=group, after=0)
+        case "took":
+            return wire.Took(upto=head)
         case "ping":
             return wire.Ping(id="1")
     raise AssertionError(f"say here how a device says {name}")
@@ -226,7 +234,12 @@ async def talk(scene: Scene, devices: dict[str, MemoryDevice]) -> None:
     devices["admin"].say(wire.Fetch(id="all", c=group, after=0))
     devices["owner"].say(wire.Ping(id="1"))
     devices["stranger"].say(send(devices["stranger"].person, group, "let me in"))
-    for role, kind in (("admin", wire.Page), ("owner", wire.Pong), ("stranger", wire.Refused), ("phone", wire.Mark)):
+    await publish(devices["owner"].person)
+    await put(devices["stranger"].person, devices["member"].person, {"body": "for the laptop"}, transaction="1")
+    for role, kind in (
+        ("admin", wire.Page), ("owner", wire.Pong), ("stranger", wire.Refused), ("phone", wire.Mark),
+        ("phone", wire.DeviceLists), ("member", wire.Mail),
+    ):  # fmt: skip
         await until(devices[role], kind)
 
 

@@ -16,9 +16,8 @@ CLAIMS: Final = {"occ": 1, "occurred": 1, "occurred_at": 1}
 async def test_what_a_header_or_a_request_claims_is_not_believed() -> None:
     async with live_engine() as engine:
         ann, bob = await engine.person("Ann"), await engine.person("Bob")
-        room = (
-            await ann.do("POST", "/conversations", command(kind="group", members=[bob.account], title="t", **CLAIMS))
-        )["conversation"]
+        start = command(kind="group", members=[bob.account], title="t", protection="none", **CLAIMS)
+        room = (await ann.do("POST", "/conversations", start))["conversation"]
         where = f"/conversations/{room}"
         message: dict[str, Any] = ann.message(room, "by HTTP", **CLAIMS)
         await ann.do("POST", f"{where}/messages", message | CLAIMS)

@@ -126,7 +126,7 @@ async def test_what_happens_meanwhile_comes_after_the_pages_once(room: Room) -> 
     await device.round_trip()
     frames = device.take()
     assert seqs(frames, room.id) == [1, 2, 3, 4, 5]
-    assert [type(frame).__name__ for frame in frames] == ["Page", "Live", *["Message"] * 3]
+    assert [type(frame).__name__ for frame in frames] == ["KeyCounts", "Page", "Live", *["Message"] * 3]
 
 
 async def test_a_device_may_send_before_it_is_live(room: Room) -> None:

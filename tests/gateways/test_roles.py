@@ -15,7 +15,9 @@ import pytest
 from nacl.signing import SigningKey
 
 from gateways.http import make_app
+from signet_client.matrix import SIGNED_CURVE25519
 from tests.gateways.engine import Person, command, sqlite_engine, texts
+from tests.gateways.published import device_keys, user
 from tests.gateways.roles import ROLES, Scene
 
 
@@ -58,6 +60,11 @@ EXPECTED: Final = {
     "list_events": of_conversation("ok", former="ok"),
     "list_receipts": of_conversation("ok"),
     "list_undelivered": of_conversation("ok", former="ok"),
+    "upload_keys": rights("ok"),
+    "query_keys": rights("ok"),
+    "claim_keys": rights("ok"),
+    "send_to_device": rights("ok"),
+    "list_statements": of_conversation("ok"),
 }
 
 APP: Final = make_app(None)  # type: ignore[arg-type]  # the description needs no engine
@@ -160,6 +167,28 @@ async def retract_message(scene: Scene, caller: Person) -> Request:
     return command(), {}
 
 
+@builds
+async def upload_keys(scene: Scene, caller: Person) -> Request:
+    return {"device_keys": device_keys(caller)}, {}
+
+
+@builds
+async def query_keys(scene: Scene, caller: Person) -> Request:
+    return {"device_keys": {user(scene.people["target"]): []}}, {}
+
+
+@builds
+async def claim_keys(scene: Scene, caller: Person) -> Request:
+    target = scene.people["target"]
+    return {"one_time_keys": {user(target): {target.device: SIGNED_CURVE25519}}}, {}
+
+
+@builds
+async def send_to_device(scene: Scene, caller: Person) -> Request:
+    target = scene.people["target"]
+    return {"messages": {user(target): {target.device: {"body": "x"}}}}, {}
+
+
 async def ask(scene: Scene, name: str, caller: Person, *, conversation: str | None = None) -> httpx.Response:
     """One operation, asked by one device."""
     method, template, _ = OPERATIONS[name]
@@ -168,6 +197,8 @@ async def ask(scene: Scene, name: str, caller: Person, *, conversation: str | No
         account=scene.people["target"].account,
         device="spare",
         seq=scene.seq,
+        type="m.dummy",
+        transaction=str(uuid4()),
     )
     body, query = await BUILDERS[name](scene, caller) if name in BUILDERS else (None, {})
     headers = {"authorization": f"Bearer {caller.token}"} if caller.token else {}

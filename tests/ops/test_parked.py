@@ -23,6 +23,7 @@ from ops.errors import OpsError
 from ops.node import Node
 from ops.parking import ParkingDesk, Which
 from ops.settings import HOME, load_settings
+from projections.attestations import Attestations
 from projections.directory import Directory
 from projections.feed import Feed
 from projections.inbox import Inbox
@@ -172,10 +173,11 @@ def test_of_read_models_that_are_missing_nothing_is_known(place: Place, terminal
     assert terminal.text(parked.show_all, model="inbox") == "nothing is parked\n"
     with pytest.raises(OpsError, match=f"{place.stream} is not parked; .*\nmessages   nothing is known of it"):
         terminal.text(parked.show, place.stream)
-    for model in (Inbox, Receipts, Directory, Statistics):
+    for model in (Inbox, Receipts, Directory, Statistics, Attestations):
         throw_away(readmodels, model)
     assert [line.split()[:5] for line in terminal.text(parked.show_all).splitlines()] == [
-        [model.name, "nothing", "is", "known", "of"] for model in (Messages, Inbox, Receipts, Directory, Statistics)
+        [model.name, "nothing", "is", "known", "of"]
+        for model in (Messages, Inbox, Receipts, Directory, Statistics, Attestations)
     ]
 
 

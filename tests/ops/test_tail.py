@@ -23,6 +23,7 @@ from domain.conversation import (
 )
 from domain.entry import Sealed
 from domain.ids import ConversationId, DeviceId, account_stream, conversation_stream, receipts_stream
+from domain.keys import DeviceKeysPublished, FallbackKeyPublished, OneTimeKeyClaimed, OneTimeKeysPublished
 from domain.receipts import Receipt, ReceiptsAdvanced
 from ops.errors import OpsError
 from ops.settings import HOME
@@ -56,6 +57,11 @@ async def write_all_kinds(data: Path) -> None:
         DeviceLinked(device=DeviceId("tablet"), key="k", by=PHONE, signature="s"),
         DeviceRevoked(device=DeviceId("tablet"), by=PHONE),
         ProfileChanged(name=chronicle.seal("Annie")),
+        DeviceKeysPublished(device=PHONE, keys="{}"),
+        OneTimeKeysPublished(device=PHONE, keys={"A": "{}", "B": "{}"}, left=3),
+        FallbackKeyPublished(device=PHONE, id="F", key="{}"),
+        OneTimeKeyClaimed(device=PHONE, id="A", key="{}", by=BEN, by_device=DeviceId("tablet"), left=2),
+        OneTimeKeyClaimed(device=PHONE, id="F", key="{}", by=ANNA, by_device=PHONE, left=0, fallback=True),
     )
     await chronicle.record(
         conversation_stream(TALK),
@@ -93,6 +99,11 @@ def test_every_kind_of_event_is_told_in_words(tmp_path: Path, capsys: pytest.Cap
         "device tablet linked by phone",
         "device tablet revoked by phone",
         "is now called 'Annie'",
+        "device phone publishes its keys",
+        "device phone publishes 2 one-time keys, and has 3",
+        "device phone publishes a fallback key",
+        "device phone has a one-time key (2 left) claimed by bbbbbbbb's device tablet",
+        "device phone has the fallback key claimed by Annie's device phone",
         "Annie starts a group conversation 'Us' with Annie",
         "Annie adds bbbbbbbb",
         "Annie makes bbbbbbbb admin",
@@ -115,11 +126,11 @@ def test_json_leaves_sealed_what_is_sealed(tmp_path: Path, capsys: pytest.Captur
     asyncio.run(write_all_kinds(tmp_path))
     lines = shown(capsys, tmp_path, json=True)
     events = [json.loads(line) for line in lines]
-    assert [event["position"] for event in events] == list(range(1, 19))
-    assert events[9]["event"] == "MessageSent"
-    assert events[9]["stream"] == conversation_stream(TALK)
-    assert events[9]["version"] == 4
-    assert set(events[9]["entry"]["e"]["body"]) == {"key", "box"}
+    assert [event["position"] for event in events] == list(range(1, 24))
+    assert events[14]["event"] == "MessageSent"
+    assert events[14]["stream"] == conversation_stream(TALK)
+    assert events[14]["version"] == 4
+    assert set(events[14]["entry"]["e"]["body"]) == {"key", "box"}
     assert "Hello" not in "".join(lines)
 
 

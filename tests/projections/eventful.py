@@ -76,6 +76,25 @@ def _repair(history: History, to: ConversationId, by: AccountId, number: int) ->
     history.receive(to, by, delivered=1, repaired=(1,))
 
 
+def _sign(history: History, to: ConversationId, by: AccountId, number: int) -> None:
+    """Either mark may lie behind what is known already."""
+    end = history.conversations[to].visible_end(by)
+    upto, read = max(0, end - number % 4), max(0, end - number % 3)
+    named = (upto,) if upto and number % 4 == 0 else ()
+    history.receive(
+        to, by, delivered=upto, read=read if number % 5 else 0, undecryptable=named, device=_DEVICES[number % 2],
+        signature=f"signed {number}",
+    )  # fmt: skip
+
+
+def _publish(history: History, to: ConversationId, by: AccountId, number: int) -> None:
+    history.publish_keys(by, f"{number}", f"{number + 1}", fallback=f"{number}" if number % 2 else None)
+
+
+def _claim(history: History, to: ConversationId, by: AccountId, number: int) -> None:
+    history.claim_key(_pick(history.accounts, number), by)
+
+
 def _come_or_go(history: History, to: ConversationId, by: AccountId, number: int) -> None:
     """An owner adds whoever is out, or takes one out; or somebody leaves by itself."""
     state = history.conversations[to]
@@ -108,9 +127,13 @@ _STEPS: Final[dict[str, Callable[[History, ConversationId, AccountId, int], None
     "receive once more": _receive,
     "except": _except,
     "repair": _repair,
+    "sign": _sign,
+    "sign again": _sign,
+    "publish": _publish,
+    "claim": _claim,
     "come or go": _come_or_go,
     "come or go again": _come_or_go,
     "change": _change,
 }
-_OF_ANYBODY: Final = ("receive", "receive again", "except")
+_OF_ANYBODY: Final = ("receive", "receive again", "except", "sign")
 """What one who has left may still do."""

@@ -19,7 +19,7 @@ from uuid import UUID, uuid5
 import msgspec
 from hypothesis import strategies as st
 
-from domain import account, conversation, receipts
+from domain import account, conversation, keys, receipts
 from domain.account import Account, AccountCommand, AccountEvent
 from domain.codec import CODEC, DomainEvent, Event
 from domain.conversation import Conversation, ConversationCommand, ConversationEvent, Known, MessageSent, Role, Target
@@ -81,6 +81,23 @@ class History:
 
     def rename(self, by: AccountId, name: str) -> list[Event]:
         command = account.ChangeProfile(id=self.new_id(), account=by, by=PHONE, name=seal(name))
+        return self.change_account(command)
+
+    # Keys
+
+    def publish_keys(
+        self, by: AccountId, *ids: str, device: DeviceId = PHONE, fallback: str | None = None
+    ) -> list[Event]:
+        """The device's identity keys, one-time keys with these ids, and a fallback key with that one."""
+        command = keys.PublishKeys(
+            id=self.new_id(), account=by, device=device, device_keys=f'{{"device_id":"{device}"}}',
+            one_time_keys={id_: f'{{"key":"{id_}"}}' for id_ in ids},
+            fallback_key=None if fallback is None else (fallback, f'{{"key":"{fallback}"}}'),
+        )  # fmt: skip
+        return self.change_account(command)
+
+    def claim_key(self, of: AccountId, by: AccountId, *, device: DeviceId = PHONE) -> list[Event]:
+        command = keys.ClaimKey(id=self.new_id(), account=of, device=device, by=by, by_device=PHONE)
         return self.change_account(command)
 
     # Conversations
@@ -158,10 +175,11 @@ class History:
         undecryptable: tuple[int, ...] = (),
         repaired: tuple[int, ...] = (),
         device: DeviceId = PHONE,
+        signature: str | None = None,
     ) -> list[Event]:
         receipt = Receipt(
             account=by, device=device, delivered=delivered, read=read,
-            undecryptable=list(undecryptable), repaired=list(repaired),
+            undecryptable=list(undecryptable), repaired=list(repaired), signature=signature,
         )  # fmt: skip
         return self.advance(of, receipt)
 
@@ -272,7 +290,8 @@ _NAMES = ("ann", "ben", "cem", "dot")
 _LAPTOP = DeviceId("laptop")
 _ACTS = (
     "send", "send", "send", "send", "quiet", "retract", "receive", "receive", "receive", "undecryptable", "repaired",
-    "add", "add", "remove", "leave", "role", "title", "link", "revoke", "rename",
+    "signed", "signed", "add", "add", "remove", "leave", "role", "title", "link", "revoke", "rename",
+    "keys", "claim", "claim",
 )  # fmt: skip
 _Step = tuple[str, int, int, int]
 
@@ -316,6 +335,16 @@ def _play_step(history: History, act: str, to: ConversationId, accounts: list[Ac
             history.receive(to, by, delivered=seq, undecryptable=(seq, max(1, seq - 1)), device=device)
         case "repaired":
             history.receive(to, by, repaired=(seq,), device=device)
+        case "signed":
+            named = (seq,) if number % 5 == 0 else ()
+            history.receive(
+                to, by, delivered=seq, read=number // 2 % (seq + 1), undecryptable=named, device=device,
+                signature=f"signed {number}",
+            )  # fmt: skip
+        case "keys":
+            history.publish_keys(by, f"{number}", f"{seq}", device=device, fallback=f"f{number}")
+        case "claim":
+            history.claim_key(other, by, device=device)
         case _:
             _play_change(history, act, to, by, other, number)
 

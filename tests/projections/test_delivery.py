@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 import pytest
@@ -13,8 +13,18 @@ from commands.stores.memory import Medium, MemoryLog
 from domain.codec import CODEC, Event
 from domain.conversation import MessageSent
 from domain.ids import AccountId, ConversationId, DeviceId
+from domain.keys import OneTimeKeyClaimed
 from domain.log import NO_STREAM, Append, RecordedEvent
-from projections.delivery import Delivery, DeviceRevokedPush, EventPush, MarkPush, Push, TickPush
+from projections.delivery import (
+    Delivery,
+    DeviceListPush,
+    DeviceRevokedPush,
+    EventPush,
+    KeyClaimedPush,
+    MarkPush,
+    Push,
+    TickPush,
+)
 from projections.receipts import Receipts, TickRow
 from projections.sqlite import SqliteDatabase
 from projections.undecryptable import CHANGES_MAX
@@ -491,4 +501,17 @@ def test_a_revoked_device_is_to_be_disconnected() -> None:
     history.link(ann, "laptop")
     history.rename(ann, "Ann")
     history.revoke(ann, "laptop", using=PHONE)
-    assert hear_all(history.events) == [DeviceRevokedPush(account=ann, device=LAPTOP)]
+    assert hear_all(history.events) == [DeviceRevokedPush(account=ann, device=LAPTOP), DeviceListPush(account=ann)]
+
+
+def test_other_keys_are_told_to_others_and_a_claim_to_the_device() -> None:
+    """What was published beside the identity keys nobody needs to hear of."""
+    history = History()
+    ann, ben = history.register("ann"), history.register("ben")
+    history.link(ann, "laptop")
+    history.publish_keys(ann, "A", device=LAPTOP, fallback="F")
+    history.publish_keys(ann, "B", device=LAPTOP)
+    claimed = [cast(OneTimeKeyClaimed, must(history.claim_key(ann, ben, device=LAPTOP)).entry.e) for _ in range(3)]
+    assert hear_all(history.events) == [
+        DeviceListPush(account=ann), *(KeyClaimedPush(account=ann, claimed=each) for each in claimed),
+    ]  # fmt: skip

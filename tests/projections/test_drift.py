@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from domain.ids import DeviceId
 from projections.database import Database
 from projections.drift import Comparison, Difference, subject
 from projections.models import newest_of_all
@@ -14,6 +15,7 @@ from tests.projections.histories import History, fold
 
 pytestmark = pytest.mark.usefixtures("each_store")
 
+LAPTOP = DeviceId("laptop")
 TEXT, NUMBER, BYTES = "changed by hand", 987_654_321, b"changed by hand"
 
 
@@ -21,8 +23,11 @@ TEXT, NUMBER, BYTES = "changed by hand", 987_654_321, b"changed by hand"
 def history() -> History:
     history = History()
     ann, ben, cho = (history.register(name) for name in ("ann", "ben", "cho"))
-    history.link(ann, "laptop")
+    history.link(ann, LAPTOP)
     history.rename(ben, "Ben")
+    history.publish_keys(ann, "A", "B", device=LAPTOP, fallback="F")
+    history.publish_keys(ben, "A")
+    history.claim_key(ann, ben, device=LAPTOP)
     group, direct = history.group(ann, ben, cho), history.direct(ben, cho)
     for number in range(300):  # more than one block of the command ids' index
         history.send(group, (ann, ben, cho)[number % 3], about=number if number % 5 == 0 else None)
@@ -31,6 +36,9 @@ def history() -> History:
     history.set_title(group, ann, "another title")
     history.receive(group, ben, delivered=200, read=100)
     history.receive(group, cho, delivered=150, read=10, undecryptable=(7,))
+    history.receive(group, ben, delivered=250, read=90, signature="signed by Ben")
+    history.receive(group, ben, delivered=240, read=120, signature="signed by Ben again")
+    history.receive(group, cho, delivered=160, undecryptable=(9,), signature="signed by Cho")
     history.remove(group, ann, cho)
     history.add(group, ann, cho)
     return history
