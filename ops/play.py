@@ -24,6 +24,7 @@ from ops.playing.journal import Journal
 from ops.playing.plan import Plan, read_plan
 from ops.playing.player import Player
 from signet_client import SignetError
+from signet_client.wire import Protection
 
 SPEED: Final = 20.0
 _SHARED_MEMORY: Final = Path("/dev/shm")
@@ -42,6 +43,7 @@ def irc(
         list[Path], typer.Argument(exists=True, dir_okay=False, help="Raw logs of one channel, in their order")
     ],
     speed: Annotated[float, typer.Option(min=0, help="Messages a second; 0: as fast as it goes")] = SPEED,
+    encrypted: Annotated[bool, typer.Option("--encrypted", help="End to end: the engine can't read a word")] = False,
     journal: Annotated[
         Path | None, typer.Option(help="Folder for what each client stored and which ticks it saw, as JSON lines")
     ] = None,
@@ -57,13 +59,13 @@ def irc(
     another client than its sender's; p50 and p99 are the times from sending to that.
 
     Examples: `signet play irc tests/data/ubuntu-irc/2005-02-08.train-a.raw.txt --speed 0` ·
-    `signet play irc day.raw.txt --journal /tmp/journal --json`
+    `signet play irc day.raw.txt --encrypted --journal /tmp/journal --json`
     """
     plan = read_plan(files)
     allow_files(len(plan.names))
     try:
         with Journal(journal) as written, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            result, failures = runner.run(_play(plan, written, speed=speed, data=data, url=url))
+            result, failures = runner.run(_play(plan, written, speed=speed, data=data, url=url, encrypted=encrypted))
     except SignetError as error:
         raise OpsError(f"a client failed: {error}") from error
     print(msgspec.json.encode(result).decode() if json else _table(result))
@@ -74,7 +76,7 @@ def irc(
 
 
 async def _play(
-    plan: Plan, journal: Journal, *, speed: float, data: Path | None, url: str | None
+    plan: Plan, journal: Journal, *, speed: float, data: Path | None, url: str | None, encrypted: bool
 ) -> tuple[Figures, list[str]]:
     with (
         tempfile.TemporaryDirectory(prefix="signet-play-") as temporary,
@@ -86,12 +88,15 @@ async def _play(
             Crowd(where, Path(stores), journal) as crowd,
         ):
             arriving = progress.add_task("clients", total=len(plan.names))
-            await crowd.arrive(plan.names, lambda: progress.advance(arriving))
+            protection: Protection = "end_to_end" if encrypted else "none"
+            await crowd.arrive(plan.names, lambda: progress.advance(arriving), protection=protection)
             playing = progress.add_task("messages", total=plan.messages)
             player = Player(crowd, interval_s=1 / speed if speed else 0.0, on_message=lambda: progress.advance(playing))
             failures = await _play_through(player, plan)
             if stray := strays(player, crowd):
                 failures.append(f"{stray} messages came to clients whose persons were not in the channel")
+            if crowd.forged:
+                failures.append(f"{len(crowd.forged)} things were not what they should be, first: {crowd.forged[0]}")
             crowd.write_ticks()
             return figures(plan, player, crowd), failures
 

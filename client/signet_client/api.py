@@ -6,6 +6,7 @@ that it is done once however often it arrives.
 
 import asyncio
 import random
+from collections.abc import Iterable
 from typing import Any, Final, Literal, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
@@ -13,8 +14,10 @@ from uuid import uuid4
 import httpx
 import msgspec
 
-from signet_client import payloads, wire
+from signet_client import matrix, payloads, wire
 from signet_client.connection import tls_context
+from signet_client.crypto.lists import KeysFound
+from signet_client.crypto.proofs import Statement
 from signet_client.errors import Refused, Unreachable
 from signet_client.identity import Identity
 from signet_client.store import Profile
@@ -101,6 +104,22 @@ class _Undelivered(msgspec.Struct, frozen=True, kw_only=True):
     before: int
 
 
+class _KeysUploaded(msgspec.Struct, frozen=True, kw_only=True):
+    one_time_key_counts: dict[str, int]
+
+
+class _KeysClaimed(msgspec.Struct, frozen=True, kw_only=True):
+    one_time_keys: dict[str, dict[str, dict[str, matrix.Object]]]
+
+
+class _ToDeviceTaken(msgspec.Struct, frozen=True, kw_only=True):
+    refused: dict[str, dict[str, str]] = {}
+
+
+class _Statements(msgspec.Struct, frozen=True, kw_only=True):
+    statements: list[Statement]
+
+
 class _Problem(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     text: str
@@ -122,6 +141,9 @@ class Api:
 
     async def close(self) -> None:
         await self._http.aclose()
+
+    async def server_name(self) -> str:
+        return (await self._challenge()).server
 
     # Accounts and devices
 
@@ -201,6 +223,39 @@ class Api:
             seqs += page.seqs
         return seqs
 
+    # Keys and mail
+
+    async def upload_keys(self, body: dict[str, Any]) -> int:
+        """Publishes what `Machine.upload` made; gives how many one-time keys the server has then."""
+        counts = (await self._ask(_KeysUploaded, "POST", "/keys/upload", body)).one_time_key_counts
+        return counts.get(matrix.SIGNED_CURVE25519, 0)
+
+    async def query_keys(self, users: list[str], versions: dict[str, int]) -> KeysFound:
+        """The devices of these users, but for lists that still have the version named here."""
+        content = {"device_keys": {user: [] for user in users}, "versions": versions}
+        return await self._ask(KeysFound, "POST", "/keys/query", content)
+
+    async def claim_keys(
+        self, devices: Iterable[tuple[str, str]], *, request: str
+    ) -> dict[str, dict[str, dict[str, matrix.Object]]]:
+        """A one-time key of each (user, device); the same ones for the same `request`, a uuid."""
+        wanted: dict[str, dict[str, str]] = {}
+        for user, device in devices:
+            wanted.setdefault(user, {})[device] = matrix.SIGNED_CURVE25519
+        content = {"one_time_keys": wanted, "id": request}
+        return (await self._ask(_KeysClaimed, "POST", "/keys/claim", content)).one_time_keys
+
+    async def send_to_device(
+        self, type_: str, transaction: str, messages: dict[str, dict[str, Any]]
+    ) -> dict[str, dict[str, str]]:
+        """User → device → content; gives the devices that do not get it, and why."""
+        path = f"/sendToDevice/{_part(type_)}/{_part(transaction)}"
+        return (await self._ask(_ToDeviceTaken, "PUT", path, {"messages": messages})).refused
+
+    async def statements(self, conversation: str) -> list[Statement]:
+        """What the members' devices have signed of how far they have come."""
+        return (await self._ask(_Statements, "GET", f"/conversations/{_part(conversation)}/statements")).statements
+
     # Inside
 
     async def _challenge(self) -> _Challenge:
@@ -218,20 +273,19 @@ class Api:
     async def _ask(
         self, answer: type[T], method: Method, path: str, content: object = None, *, token: bool = True
     ) -> T:
-        renewed = False
         for attempt in range(1, ATTEMPTS_MAX + 1):
             wait_s = RETRY_FIRST_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
             try:
                 return _read(answer, await self._request(method, path, content, token=token))
             except Refused as refused:
-                # A server that was started anew, perhaps since the last attempt, knows the token no more.
-                stale = token and refused.code == "not_authenticated" and not renewed
+                # A server that was started anew, perhaps since the last attempt, knows neither token nor nonce.
+                stale = token and refused.code == "not_authenticated"
                 too_long = refused.retry_after_s > RETRY_AFTER_MAX_S
                 if attempt == ATTEMPTS_MAX or too_long or not (stale or refused.retry):
                     raise
                 wait_s += refused.retry_after_s
                 if stale:
-                    self._token, renewed = "", True
+                    self._token = ""
             except Unreachable:
                 if attempt == ATTEMPTS_MAX:
                     raise

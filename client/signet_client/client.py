@@ -12,8 +12,12 @@ from uuid import uuid4
 
 import msgspec
 
-from signet_client import api, payloads, wire
+from signet_client import api, wire
 from signet_client.api import Api, Method
+from signet_client.crypto.box import Box
+from signet_client.crypto.exchange import Exchange
+from signet_client.crypto.machine import Machine
+from signet_client.crypto.vault import Vault
 from signet_client.errors import NoDevice, SignetError
 from signet_client.events import Event, Events, Listener
 from signet_client.identity import Identity, key_beside
@@ -21,7 +25,7 @@ from signet_client.live import Live
 from signet_client.messages import Change, Message, encode_body, message_of
 from signet_client.outbox import Sent
 from signet_client.receiving import conversation_of
-from signet_client.store import Conversation, Marks, Outgoing, Profile, Store
+from signet_client.store import Conversation, Held, Marks, Outgoing, Profile, Store
 
 Tick = Literal["sent", "delivered", "read"]
 
@@ -50,10 +54,14 @@ class Client:
         self._store = store
         self._profile = profile
         self._identity = identity
+        key = key_beside(store.path)
+        store.box = Box(key)
+        self._machine = Machine(store, Vault(store, store.box), identity, profile, key)
         self._listeners: list[Listener] = []
         self._readers: list[Events] = []
-        self._live = Live(profile, identity, store, self._emit)
+        self._live = Live(profile, identity, store, self._machine, self._emit)
         self._api_made: Api | None = None
+        self._exchanging: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None
         self._learning: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -87,7 +95,9 @@ class Client:
                     await caller.close()
                 profile = msgspec.structs.replace(profile, account=account)
                 store.put_device(profile, store.identity())
-            return cls(store, profile, identity)
+            client = cls(store, profile, identity)
+            await client._publish()
+            return client
         except BaseException:
             store.close()
             raise
@@ -128,6 +138,8 @@ class Client:
 
     async def __aenter__(self) -> Self:
         assert self._running is None, "a client runs once; open the store again for another run"
+        self._live.exchange = self._make_exchange()
+        self._exchanging = asyncio.create_task(self._live.exchange.run())
         self._running = asyncio.create_task(self._live.run())
         # Who waits for something is told of a failure by what it waits on.
         self._running.add_done_callback(_look_at)
@@ -140,6 +152,7 @@ class Client:
         """Ends the connection and closes the store. What was not sent yet stays in the outbox."""
         # The live path first: what still comes while it ends may begin the others.
         await _end(self._running)
+        await _end(self._exchanging)
         await _end(self._learning)
         await _end(self._reading)
         for reader in self._readers:
@@ -149,13 +162,14 @@ class Client:
         self._store.close()
 
     async def caught_up(self) -> None:
-        """Returns when the device is connected and holds everything that the server had for it. Raises Disconnected,
-        StoreFailed, ClientClosed."""
+        """Returns when the device is connected and holds everything that the server had for it; keys that it had to ask
+        for have come, or are overdue. Raises Disconnected, StoreFailed, ClientClosed."""
         await self._live.until(self._live.is_caught_up)
 
     async def held(self, conversation: str, seq: int) -> None:
-        """Returns when the device holds everything of the conversation up to `seq`. Raises as `caught_up`."""
-        await self._live.until(lambda: self.marks(conversation).cursor >= seq)
+        """Returns when the device holds everything of the conversation up to `seq`, with the keys as for `caught_up`.
+        Raises as that."""
+        await self._live.until(lambda: self.marks(conversation).cursor >= seq and not self._live.is_late(conversation))
 
     async def until(self, reached: Callable[[], bool]) -> None:
         """Returns when `reached` is true; it is asked whenever something has come. Raises as `caught_up`."""
@@ -225,7 +239,7 @@ class Client:
             self._live.received.know_undelivered(conversation, seqs, changes)
             self._live.flush()
 
-    async def _ask_about(self, conversation: str) -> None:
+    async def _ask_about(self, conversation: str) -> wire.Overview:
         """Asks the server what a conversation is and who is in it."""
         while True:
             shown = await self._api.conversation(conversation)
@@ -236,12 +250,24 @@ class Client:
         self._live.know(conversation_of(shown.overview))
         if shown.members is not None:
             self._store.put_members(conversation, shown.members)
+        return shown.overview
 
     @property
     def _api(self) -> Api:
         if self._api_made is None:
             self._api_made = Api(self._profile, self._identity)
         return self._api_made
+
+    def _make_exchange(self) -> Exchange:
+        return Exchange(self._api, self._machine, self._store, self._live, self._ask_about)
+
+    async def _publish(self) -> None:
+        """The keys of a device that was just registered, so that others can write to it before it ever connects. If it
+        fails, they are published when it does."""
+        with contextlib.suppress(SignetError):
+            self._machine.hear_server(await self._api.server_name())
+            self._machine.hear_counts(wire.KeyCounts(left=0, published=False))
+            await self._make_exchange().upload()
 
     # Who it is
 
@@ -277,11 +303,11 @@ class Client:
 
     def history(self, conversation: str, *, after: int = 0, limit: int = 1_000) -> list[Message | Change]:
         """Messages and changes with a greater seq than `after`, ascending."""
-        return [_shown(item) for item in self._store.items(conversation, after=after, limit=limit)]
+        return [_shown(held) for held in self._store.held(conversation, after=after, limit=limit)]
 
     def latest(self, conversation: str, *, before: int = 2**62, limit: int = 50) -> list[Message | Change]:
         """The last messages and changes with a smaller seq than `before`, ascending."""
-        return [_shown(item) for item in self._store.last_items(conversation, before=before, limit=limit)]
+        return [_shown(held) for held in self._store.last_held(conversation, before=before, limit=limit)]
 
     def messages(self, conversation: str) -> list[Message]:
         """All messages of a conversation, ascending."""
@@ -291,7 +317,7 @@ class Client:
     def lost(self, conversation: str) -> list[Message | Change]:
         """What the device held of a conversation and a restored server has lost, ascending by the seqs that it had; it
         is not in the history. What has come again is not among it."""
-        return [_shown(item) for item in self._store.lost(conversation)]
+        return [_shown(held) for held in self._store.lost(conversation)]
 
     def known_members(self, conversation: str) -> dict[str, wire.Role]:
         """Who is in it by what the device holds, for a former member who was in it when it left. Empty: not known until
@@ -327,29 +353,16 @@ class Client:
     ) -> asyncio.Future[Sent]:
         """Like `send`, without waiting: the message is in the outbox when this returns. Messages of a conversation go
         out in the order of these calls."""
-        body = encode_body(text, kind=kind, reply_to=reply_to)
-        id_ = str(uuid4())
-        header = payloads.encode_header(
-            payloads.Header(
-                id=id_,
-                conversation=conversation,
-                sender=self.account,
-                device=self.device,
-                after=self.marks(conversation).cursor,
-                digest=payloads.digest_of(body),
-                counts=counts,
-                about=reply_to if self._is_open(conversation) else None,
-            )
+        message = Outgoing(
+            id=str(uuid4()),
+            conversation=conversation,
+            header="",
+            body="",
+            signature="",
+            clear=encode_body(text, kind=kind, reply_to=reply_to),
+            counts=counts,
         )
-        signature = self._identity.sign(header.encode())
-        return self._live.post(
-            Outgoing(id=id_, conversation=conversation, header=header, body=body, signature=signature)
-        )
-
-    def _is_open(self, conversation: str) -> bool:
-        """Whether its server may know which message answers which; not as long as it is not known what it is."""
-        known = self.conversation(conversation)
-        return known is not None and known.protection == "none"
+        return self._live.post(message)
 
     def read(self, conversation: str, upto: int) -> None:
         """Says that the person has seen everything up to `upto` (at most what the device holds)."""
@@ -361,15 +374,17 @@ class Client:
 
     # Conversations and members
 
-    async def start_direct(self, account: str, *, protection: wire.Protection = "none") -> str:
+    async def start_direct(self, account: str, *, protection: wire.Protection = "end_to_end") -> str:
         """The direct conversation with another account: the same one whoever of the two starts it."""
-        return self._started(await self._api.start("direct", [account], title=None, protection=protection))
+        changed = await self._api.start("direct", [account], title=None, protection=protection)
+        return self._started(changed, "direct", protection, peer=account)
 
     async def start_group(
-        self, accounts: Sequence[str], *, title: str | None = None, protection: wire.Protection = "none"
+        self, accounts: Sequence[str], *, title: str | None = None, protection: wire.Protection = "end_to_end"
     ) -> str:
         """A new group of these accounts and this one, who owns it."""
-        return self._started(await self._api.start("group", list(accounts), title=title, protection=protection))
+        changed = await self._api.start("group", list(accounts), title=title, protection=protection)
+        return self._started(changed, "group", protection, title=title)
 
     async def add(self, conversation: str, accounts: Sequence[str]) -> None:
         """Adds members; they see what comes from here on."""
@@ -405,9 +420,23 @@ class Client:
         """How far each member is."""
         return await self._api.receipts(conversation)
 
-    def _started(self, changed: api.Changed) -> str:
-        self._live.want(changed.conversation, changed.seq)
-        return changed.conversation
+    def _started(
+        self,
+        changed: api.Changed,
+        kind: wire.Kind,
+        protection: wire.Protection,
+        *,
+        title: str | None = None,
+        peer: str | None = None,
+    ) -> str:
+        conversation = changed.conversation
+        if self.conversation(conversation) is None:
+            # Before anything of it has come: whoever writes into it at once writes into what it is.
+            self._live.know(
+                Conversation(conversation=conversation, kind=kind, protection=protection, title=title, peer=peer)
+            )
+        self._live.want(conversation, changed.seq)
+        return conversation
 
     async def _command(self, method: Method, conversation: str, path: str, **content: object) -> None:
         after = self.marks(conversation).cursor
@@ -457,8 +486,8 @@ def _prepare(store: Store, *, url: str, account: str, device: str | None) -> tup
     return profile, identity
 
 
-def _shown(item: wire.Item) -> Message | Change:
-    return message_of(item) if isinstance(item, wire.Message) else item
+def _shown(held: Held) -> Message | Change:
+    return message_of(held.item, held.clear, held.reason) if isinstance(held.item, wire.Message) else held.item
 
 
 async def _end(task: asyncio.Task[None] | None) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 import msgspec
 
@@ -54,6 +54,34 @@ class SendRefused(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
+class Decrypted(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that was received before, and could not be decrypted then, can be read now."""
+
+    item: Message
+
+
+class NotDecrypted(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that was received can't be decrypted, as far as things stand: its author is told so, and its key was
+    asked for. `item.undecryptable` says why. The key often comes a moment after its message: this comes once it is
+    overdue."""
+
+    item: Message
+
+
+class Forged(msgspec.Struct, frozen=True, kw_only=True):
+    """The server has handed on, or told, what nobody has signed who should have."""
+
+    what: Literal["message", "receipt", "device"]
+    account: str
+    """Whose it is said to be."""
+    device: str
+    conversation: str = ""
+    seq: int = 0
+    """A message's."""
+    text: str
+    """What is wrong, for a person."""
+
+
 class HistoryLost(msgspec.Struct, frozen=True, kw_only=True):
     """The server was restored from a backup, and what came after `kept` is not there any more: `Client.lost` has what
     the device held of it. What the device itself had said is sent again."""
@@ -84,7 +112,20 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True):
     final: bool
 
 
-Event = Received | Retracted | TickMoved | ReadMarkMoved | SendRefused | HistoryLost | Found | Connected | Lost
+Event = (
+    Received
+    | Retracted
+    | Decrypted
+    | NotDecrypted
+    | Forged
+    | TickMoved
+    | ReadMarkMoved
+    | SendRefused
+    | HistoryLost
+    | Found
+    | Connected
+    | Lost
+)
 Listener = Callable[[Event], None]
 
 

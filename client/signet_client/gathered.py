@@ -21,3 +21,5 @@ class Gathered:
     reads: set[str] = field(default_factory=set)
     """Conversations whose read mark is to be said."""
     frames: list[wire.ClientFrame] = field(default_factory=list)
+    mail: int = 0
+    """Up to which number the mail is taken; 0: nothing new was."""

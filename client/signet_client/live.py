@@ -8,7 +8,7 @@ which the bytes came, so the order is the order of the code. Delivered means sto
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, assert_never
 
 import msgspec
@@ -16,17 +16,21 @@ import msgspec
 from signet_client import events, wire
 from signet_client.backoff import backoff, failures_after
 from signet_client.codes import may_reconnect
+from signet_client.composing import Composing
 from signet_client.connection import Close
-from signet_client.errors import ClientClosed, Disconnected, SignetError, StoreFailed
+from signet_client.crypto.exchange import Exchange
+from signet_client.crypto.machine import Machine
+from signet_client.errors import ClientClosed, Disconnected, Refused, SignetError, StoreFailed
 from signet_client.gathered import Gathered
 from signet_client.identity import Identity
 from signet_client.link import Link
 from signet_client.login import hello_to
 from signet_client.outbox import Sent
+from signet_client.reading import Reading
 from signet_client.receiving import Receiving
 from signet_client.restored import go_back, kept_of
 from signet_client.sending import Sending
-from signet_client.store import Batch, Conversation, Outgoing, Profile, Store
+from signet_client.store import Batch, Conversation, Marks, Outgoing, Profile, Store
 
 ANSWER_TIMEOUT_S: Final = 30.0
 """How long a message may be without an answer before the connection is given up for a new one."""
@@ -46,16 +50,29 @@ class Live:
     """One device's live path. Use it from its event loop only."""
 
     def __init__(
-        self, profile: Profile, identity: Identity, store: Store, emit: Callable[[events.Event], None]
+        self,
+        profile: Profile,
+        identity: Identity,
+        store: Store,
+        machine: Machine,
+        emit: Callable[[events.Event], None],
     ) -> None:
         """`emit` is called for each event, in order, after it is stored."""
+        self._machine = machine
+        self.exchange: Exchange | None = None
+        """What asks the server for keys; None: nothing can be encrypted that is not ready."""
         self._profile = profile
         self._identity = identity
         self._store = store
         self._emit = emit
         self._gathered: Final = Gathered()
-        self._sending: Final = Sending(store.outbox(), self._gathered, self._write)
-        self.received: Final = Receiving(profile, store, self._gathered, self._sending.settle)
+        self._composing: Final = Composing(profile, identity, store, machine, self)
+        self._sending: Final = Sending(store.outbox(), self._gathered, self._write, self._composing)
+        self._reading: Final = Reading(machine, store, self._gathered)
+        self._reading.want_key = self._want_key
+        self.received: Final = Receiving(
+            profile, store, self._gathered, self._sending.settle, self._reading, self._unsettle
+        )
         self._link: Final = Link(profile.url, self._take_all, self._stuck)
         self._epoch = store.epoch()
         self._offered_epoch = ""
@@ -67,6 +84,9 @@ class Live:
         self._ended = False
         self._hole_timer: asyncio.TimerHandle | None = None
         self._flush_timer: asyncio.TimerHandle | None = None
+        self._late_timer: asyncio.TimerHandle | None = None
+        self._readable: list[tuple[str, str]] = []
+        """Sessions whose keys have come; their messages are looked at when the flush has stored them."""
         self._telling = False
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._unheard: set[str] = set()
@@ -103,6 +123,7 @@ class Live:
         self._welcomed = self._live = False
         self.received.intake.reset()
         self._sending.reset()
+        self._machine.lose_connection()
         if self._failure is None and not may_reconnect(close.number):
             self._failure = Disconnected(close.number, close.text)
         self._emit(events.Lost(number=close.number, text=close.text, final=self._failure is not None))
@@ -114,7 +135,7 @@ class Live:
         if self._failure is None or isinstance(self._failure, Disconnected):
             self._store_batch()
         self._ended = True
-        for timer in (self._hole_timer, self._flush_timer):
+        for timer in (self._hole_timer, self._flush_timer, self._late_timer):
             if timer is not None:
                 timer.cancel()
         reason = self._failure or ClientClosed("the client was closed")
@@ -122,6 +143,10 @@ class Live:
             if not future.done():
                 future.set_exception(reason)
         self._sending.end(reason)
+
+    def fail(self, error: Exception) -> None:
+        """The client ends: another part of it has failed."""
+        self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         """The marks in memory may be ahead of the store now, so nothing more may be acknowledged."""
@@ -169,7 +194,15 @@ class Live:
                 # A resume finds everything that the dropped pushes said, also conversations and ticks.
                 self._resume_at_once = True
                 self._link.close()
-            case wire.Pong() | wire.Mail() | wire.KeyCounts() | wire.DeviceLists():
+            case wire.Mail():
+                self._readable += self._machine.take_mail(frame)
+                self._gathered.mail = self._machine.mail_taken
+            case wire.KeyCounts():
+                self._machine.hear_counts(frame)
+                self.errand()
+            case wire.DeviceLists():
+                self._doubt(frame.accounts)
+            case wire.Pong():
                 pass
             case _:
                 assert_never(frame)
@@ -187,6 +220,7 @@ class Live:
     # Logging in
 
     def _hello(self, challenge: wire.Challenge) -> None:
+        self._machine.hear_server(challenge.server, frame_bytes_max=challenge.frame_bytes_max)
         self._sending.body_bytes_max = challenge.body_bytes_max
         self._offered_epoch = challenge.epoch
         hello = hello_to(challenge, self._profile, self._identity, self.received.marks, self._store.most_recent)
@@ -199,6 +233,7 @@ class Live:
         for overview in welcome.conversations:
             self.received.look_over(overview)
         self._sending.resume()
+        self.errand()
 
     def _take_epoch(self, welcome: wire.Welcome) -> None:
         """The server was restored since the device was here, or the device was never here."""
@@ -206,9 +241,12 @@ class Live:
         kept = kept_of(welcome, self.received.marks) if self._epoch else {}
         lost = go_back(self._store, self._offered_epoch, kept, self.received.marks, self._identity, self._profile)
         self._epoch = self._offered_epoch
+        self._machine.forget_mail()
         if kept:
             self.received.lost.update(self._store.lost_messages())
             self._sending.replace(lost.outbox)
+            for conversation, seq in kept.items():
+                self._reading.go_back(conversation, seq)
             self._gathered.events += lost.events
 
     def _go_live(self) -> None:
@@ -222,11 +260,81 @@ class Live:
     def post(self, message: Outgoing) -> asyncio.Future[Sent]:
         """Stores a message, then sends it; the future has the answer. Raises Refused (`too_large`), StoreFailed."""
         self._check_running()
+        message = self._composing.begin(message)
         self._sending.check_size(message)
         self._store.put_outgoing(message)
         answer = self._sending.post(message)
+        self._store.settle()
         self._write()
         return answer
+
+    # What the exchange asks for, and finds out
+
+    def needing(self) -> list[str]:
+        """The conversations in which a message waits to be encrypted."""
+        return self._sending.needing()
+
+    def go_on(self, conversation: str) -> None:
+        """Messages of it may be encrypted now, or must be looked at again."""
+        self._sending.go_on(conversation)
+        self.flush()
+
+    def give_up(self, conversation: str, refused: Refused) -> None:
+        """The messages that wait in it can't be sent."""
+        self._sending.give_up(conversation, refused)
+        self.flush()
+
+    def lists_changed(self, accounts: Iterable[str]) -> None:
+        """The devices of these are known better now."""
+        self._reading.retry_devices()
+        self.flush()
+
+    def tell(self, event: events.Event) -> None:
+        """Something that the exchange has found out."""
+        self._gathered.events.append(event)
+        self.flush()
+
+    def marks_of(self, conversation: str) -> Marks:
+        return self.received.marks.get(conversation) or Marks()
+
+    def conversation_of(self, conversation: str) -> Conversation | None:
+        return self.received.conversations.get(conversation)
+
+    def errand(self) -> None:
+        """Something is to be asked of the server."""
+        if self.exchange is not None:
+            self.exchange.wake()
+
+    def refused_as_stale(self, conversation: str) -> None:
+        """Others are in it than this device knows."""
+        if self.exchange is not None:
+            self.exchange.refused_as_stale(conversation)
+
+    def _unsettle(self, conversation: str) -> None:
+        """Somebody came or went there."""
+        self._machine.unsettle(conversation)
+        self.errand()
+
+    def _doubt(self, accounts: Iterable[str]) -> None:
+        for account in accounts:
+            self._machine.doubt(account)
+        self._machine.unsettle_all()
+        self.errand()
+
+    def _want_key(self, conversation: str, session: str, sender: str) -> None:
+        if self.exchange is not None:
+            self.exchange.want_key(conversation, session, sender)
+
+    def _watch_late(self) -> None:
+        """Looks again at what could not be decrypted when its keys are overdue."""
+        due = self._reading.next_overdue()
+        if due is not None and self._late_timer is None:
+            self._late_timer = asyncio.get_running_loop().call_at(due, self._look_at_late)
+
+    def _look_at_late(self) -> None:
+        self._late_timer = None
+        self._reading.take_overdue()
+        self.flush()
 
     def know(self, conversation: Conversation) -> None:
         """What a conversation is, as the server said."""
@@ -254,6 +362,8 @@ class Live:
         self._unheard.add(conversation)
 
     def _marks_again(self) -> None:
+        for conversation in self._unheard:
+            self._reading.say_again(conversation)
         self._gathered.acks |= self._unheard
         self._gathered.reads |= self._unheard
         self._unheard.clear()
@@ -270,9 +380,16 @@ class Live:
             self._flush_timer.cancel()
             self._flush_timer = None
         self._store_batch()
+        if self._readable:
+            sessions, self._readable = self._readable, []
+            self._reading.retry_sessions(sessions)
+            self._store_batch()
         self._tell()
         self._write_marks()
         self._write()
+        self._watch_late()
+        if self._machine.has_errands:
+            self.errand()
         if self._gathered.batch:
             # What was read just now has gone out with the acknowledgement; it needs no transaction of its own.
             self._flush_timer = asyncio.get_running_loop().call_later(READ_STORE_S, self.flush)
@@ -280,21 +397,40 @@ class Live:
             self._watch_holes(HOLE_GRACE_S)
 
     def _store_batch(self) -> None:
+        self._machine.save_identity()
         batch = self._gathered.batch
         if batch:
             self._gathered.batch = Batch()
             self._store.commit(batch)
+        else:
+            self._store.settle()
 
     def _write_marks(self) -> None:
         gathered, marks = self._gathered, self.received.marks
         # Before the welcome nothing may be sent; it says what the server has not heard.
         if self._welcomed:
-            gathered.frames += [wire.Ack(c=each, upto=marks[each].cursor) for each in gathered.acks]
-            gathered.frames += [wire.Read(c=each, upto=marks[each].read) for each in gathered.reads]
+            for each in gathered.acks | gathered.reads:
+                gathered.frames += self._statements(each, marks[each])
+            if gathered.mail:
+                gathered.frames.append(wire.Took(upto=gathered.mail))
+                gathered.mail = 0
         gathered.acks.clear()
         gathered.reads.clear()
 
+    def _statements(self, conversation: str, marks: Marks) -> Iterable[wire.ClientFrame]:
+        known = self.received.conversations.get(conversation)
+        if known is not None and known.protection == "end_to_end":
+            yield from self._reading.acks(conversation, marks.cursor, marks.read)
+            return
+        if conversation in self._gathered.acks:
+            yield wire.Ack(c=conversation, upto=marks.cursor)
+        if conversation in self._gathered.reads:
+            yield wire.Read(c=conversation, upto=marks.read)
+
     def _write(self) -> None:
+        # What has made these frames, and what was changed by it, is on disk before they leave.
+        self._machine.save_identity()
+        self._store.settle()
         frames, self._gathered.frames = self._gathered.frames, []
         if frames:
             self._link.send(frames)
@@ -311,10 +447,17 @@ class Live:
         happened, self._gathered.events = self._gathered.events, []
         self._telling = True
         for event in happened:
+            if isinstance(event, events.TickMoved):
+                self._check_ticks(event.conversation)
             self._emit(event)
         self._telling = False
         if self._waiters:
             self._wake()
+
+    def _check_ticks(self, conversation: str) -> None:
+        known = self.received.conversations.get(conversation)
+        if self.exchange is not None and known is not None and known.protection == "end_to_end":
+            self.exchange.want_check(conversation)
 
     def _watch_holes(self, delay: float) -> None:
         if self._hole_timer is None:
@@ -334,7 +477,11 @@ class Live:
         self._watch_holes(HOLE_GRACE_S)
 
     def is_caught_up(self) -> bool:
-        return self._live and not self.received.intake.holes
+        return self._live and not self.received.intake.holes and self._reading.next_overdue() is None
+
+    def is_late(self, conversation: str) -> bool:
+        """Whether keys of its messages may yet come."""
+        return self._reading.is_late(conversation)
 
     async def until(self, reached: Callable[[], bool]) -> None:
         """Waits for a condition, looked at after every flush. Raises what has ended the live path."""

@@ -1,7 +1,7 @@
 """Messages and changes as an application reads them, and the body of a message that is not encrypted."""
 
 import os
-from typing import Final
+from typing import Final, Literal, cast, get_args
 
 import msgspec
 
@@ -10,8 +10,24 @@ from signet_client import payloads, wire
 _SALT_BYTES: Final = 16
 
 
+Undecryptable = Literal[
+    "no_key",
+    "unknown_device",
+    "tampered",
+    "replayed",
+    "wrong_sender",
+    "wrong_conversation",
+    "forged_header",
+    "not_encrypted",
+    "malformed",
+]
+"""Why this device can't decrypt a message, or does not believe it. `no_key`: the key has not come, which is asked for;
+`unknown_device`: nobody vouches for the device that sent it. All others: it is not what its sender has sent."""
+FORGED: Final[frozenset[str]] = frozenset(get_args(Undecryptable)) - {"no_key", "unknown_device"}
+
+
 class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a message says, where the conversation's protection is none."""
+    """What a message says: its body, where the conversation's protection is none; inside the device for all others."""
 
     kind: str
     text: str
@@ -40,12 +56,13 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     kind: str | None
     """"text", "action" or what else the sender's client calls it."""
     text: str | None
-    """None: retracted, `unreadable`, or a body that this client can't read."""
+    """None: retracted, `unreadable`, `undecryptable`, or a body that this client can't read."""
     reply_to: int | None
     retracted: int | None
     """The seq of the retraction."""
     unreadable: wire.Unreadable | None = None
     """Why the server itself can't read it."""
+    undecryptable: Undecryptable | None = None
 
 
 Change = wire.Change
@@ -64,10 +81,11 @@ def header_of(item: wire.Message) -> payloads.Header:
     return _HEADERS.decode(item.header)
 
 
-def message_of(item: wire.Message) -> Message:
-    """The message that a frame carries."""
+def message_of(item: wire.Message, clear: str | None = None, undecryptable: str | None = None) -> Message:
+    """The message that a frame carries. `clear`: what it says, where it is encrypted; `undecryptable`: why it says
+    nothing."""
     header = header_of(item)
-    body = _decode_body(item.body)
+    body = None if undecryptable else decode_body(clear or item.body)
     return Message(
         conversation=item.c,
         seq=item.seq,
@@ -82,10 +100,11 @@ def message_of(item: wire.Message) -> Message:
         reply_to=body.reply_to if body else None,
         retracted=item.retracted,
         unreadable=item.unreadable,
+        undecryptable=cast("Undecryptable | None", undecryptable),
     )
 
 
-def _decode_body(body: str | None) -> Body | None:
+def decode_body(body: str | None) -> Body | None:
     if body is None:
         return None
     try:

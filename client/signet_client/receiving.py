@@ -11,7 +11,7 @@ import msgspec
 from signet_client import events, wire
 from signet_client.gathered import Gathered
 from signet_client.intake import Intake
-from signet_client.messages import message_of
+from signet_client.reading import Reading
 from signet_client.store import Conversation, Marks, Profile, Store
 
 Settle = Callable[[str, wire.Message | None], None]
@@ -20,8 +20,19 @@ Settle = Callable[[str, wire.Message | None], None]
 class Receiving:
     """What one device holds, but for the items themselves."""
 
-    def __init__(self, profile: Profile, store: Store, gathered: Gathered, settle: Settle) -> None:
-        """`settle` hears of this device's own messages that have become items."""
+    def __init__(
+        self,
+        profile: Profile,
+        store: Store,
+        gathered: Gathered,
+        settle: Settle,
+        reading: Reading,
+        unsettle: Callable[[str], None],
+    ) -> None:
+        """`settle` hears of this device's own messages that have become items, `unsettle` of conversations in which
+        somebody came or went."""
+        self._reading = reading
+        self._unsettle = unsettle
         self._profile = profile
         self._gathered = gathered
         self._settle = settle
@@ -71,10 +82,13 @@ class Receiving:
                 self._hold_message(item)
             else:
                 self._gathered.events.append(events.Received(item=item))
+                if item.what in ("started", "added", "removed", "left"):
+                    self._unsettle(item.c)
                 self._follow(item)
 
     def _hold_message(self, item: wire.Message) -> None:
-        message = message_of(item)
+        known = self.conversations.get(item.c)
+        message = self._reading.take(item, known.protection if known else None)
         seq_before = self.lost.pop(message.id, None)
         if seq_before is None:
             self._gathered.events.append(events.Received(item=message))
@@ -99,6 +113,10 @@ class Receiving:
     def know(self, conversation: Conversation) -> None:
         """What a conversation is; stored by the next flush."""
         self.unknown.discard(conversation.conversation)
+        known = self.conversations.get(conversation.conversation)
+        if known is not None and known.protection == "end_to_end":
+            # For ever, whatever a server says.
+            conversation = msgspec.structs.replace(conversation, protection="end_to_end")
         if self.conversations.get(conversation.conversation) != conversation:
             self.conversations[conversation.conversation] = conversation
             self._gathered.batch.conversations.append(conversation)
@@ -193,6 +211,7 @@ class Receiving:
             self._gathered.reads.add(overview.c)
         if overview.delivered < marks.cursor:
             self._gathered.acks.add(overview.c)
+        self._reading.look_over(overview.c, overview.delivered)
 
     def go_live(self) -> None:
         """The pages are over: what they did not bring, though the welcome named it, is a hole."""

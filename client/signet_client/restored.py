@@ -12,8 +12,8 @@ import msgspec
 
 from signet_client import events, payloads, wire
 from signet_client.identity import Identity
-from signet_client.messages import message_of
-from signet_client.store import Marks, Outgoing, Profile, Store
+from signet_client.messages import header_of, message_of
+from signet_client.store import Held, Marks, Outgoing, Profile, Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +48,10 @@ def go_back(
     again: list[Outgoing] = []
     told: list[events.Event] = []
     for conversation, seq in kept.items():
-        items = store.items(conversation, after=seq, limit=2**62)
+        items = store.held(conversation, after=seq, limit=2**62)
         if marks[conversation].cursor > seq:
             told.append(events.HistoryLost(conversation=conversation, kept=seq, items=len(items)))
-        again += [_outgoing(item, seq, identity) for item in items if _is_to_be_said_again(item, profile)]
+        again += [_outgoing(held, seq, identity) for held in items if _is_to_be_said_again(held.item, profile)]
         _limit(marks[conversation], seq)
     waiting = [message for message in store.outbox() if message.refused is None]
     outbox = [*again, *(_anew(message, kept.get(message.conversation), identity) for message in waiting)]
@@ -66,16 +66,27 @@ def _is_to_be_said_again(item: wire.Item, profile: Profile) -> bool:
     return (message.sender, message.device) == (profile.account, profile.device)
 
 
-def _outgoing(item: wire.Item, kept: int, identity: Identity) -> Outgoing:
+def _outgoing(held: Held, kept: int, identity: Identity) -> Outgoing:
+    item = held.item
     assert isinstance(item, wire.Message)
     assert item.body is not None
-    id_ = message_of(item).id
-    return _signed(
-        Outgoing(id=id_, conversation=item.c, header=item.header, body=item.body, signature=""), kept, identity
+    header = header_of(item)
+    message = Outgoing(
+        id=header.id,
+        conversation=item.c,
+        header=item.header,
+        body=item.body,
+        signature="",
+        clear=held.clear,
+        counts=header.counts,
     )
+    return _anew(message, kept, identity)
 
 
 def _anew(message: Outgoing, kept: int | None, identity: Identity) -> Outgoing:
+    if message.clear is not None:
+        # It is encrypted anew, for those who are in the conversation then.
+        return msgspec.structs.replace(message, header="", body="", signature="")
     return message if kept is None else _signed(message, kept, identity)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import Final, Protocol
 
 from signet_client import events, wire
 from signet_client.backoff import backoff
@@ -10,12 +11,30 @@ from signet_client.gathered import Gathered
 from signet_client.outbox import Outbox, Sent, Waiting
 from signet_client.store import Outgoing
 
+ENCRYPTED_BYTES: Final = 640
+"""What an encrypted body takes beside four thirds of what it says, generously."""
+
+
+class Encrypting(Protocol):
+    """What makes the bytes of messages that are to be encrypted: `Composing` in composing.py."""
+
+    def encrypt(self, message: Outgoing) -> Outgoing | None:
+        """With header, body and signature; None: not everybody has the key yet, and `go_on` comes later."""
+        ...
+
+    def stale(self, message: Outgoing) -> Outgoing:
+        """The message as it was before: others are to read it than those for whom it was encrypted."""
+        ...
+
 
 class Sending:
     """One device's outgoing messages. It stores nothing itself: what is to be stored goes to `gathered`."""
 
-    def __init__(self, messages: Iterable[Outgoing], gathered: Gathered, write: Callable[[], None]) -> None:
+    def __init__(
+        self, messages: Iterable[Outgoing], gathered: Gathered, write: Callable[[], None], encrypting: Encrypting
+    ) -> None:
         """`messages` are those of earlier runs; `write` sends the gathered frames."""
+        self._encrypting = encrypting
         self._outbox = Outbox(message for message in messages if message.refused is None)
         self._gathered = gathered
         self._write = write
@@ -62,7 +81,10 @@ class Sending:
     def check_size(self, message: Outgoing) -> None:
         """Raises Refused where the server is known to take no message of this size: the frame would cost the
         connection."""
-        if self.body_bytes_max and (size := _bytes_in(message.body)) > self.body_bytes_max:
+        size = _bytes_in(message.body)
+        if message.clear is not None and not size:
+            size = _bytes_in(message.clear) * 4 // 3 + ENCRYPTED_BYTES
+        if self.body_bytes_max and size > self.body_bytes_max:
             text = f"this server takes messages of at most {self.body_bytes_max} bytes; this one has {size}"
             raise Refused("too_large", text, retry=False)
 
@@ -87,12 +109,35 @@ class Sending:
                 return
 
     def _send(self, waiting: Waiting) -> None:
-        if self._welcomed and not waiting.sent_at:
-            waiting.sent_at = asyncio.get_running_loop().time()
-            message = waiting.message
-            self._gathered.frames.append(
-                wire.Send(header=message.header, body=message.body, signature=message.signature)
-            )
+        if not self._welcomed or waiting.sent_at or not self._encrypt(waiting):
+            return
+        waiting.sent_at = asyncio.get_running_loop().time()
+        message = waiting.message
+        self._gathered.frames.append(wire.Send(header=message.header, body=message.body, signature=message.signature))
+
+    def _encrypt(self, waiting: Waiting) -> bool:
+        """Whether it has the bytes that go out."""
+        if not waiting.message.header:
+            encrypted = self._encrypting.encrypt(waiting.message)
+            if encrypted is None:
+                return False
+            waiting.message = encrypted
+        return True
+
+    def needing(self) -> list[str]:
+        """The conversations in which a message could go out if it were encrypted."""
+        if not self._welcomed:
+            return []
+        return [waiting.message.conversation for waiting in self._outbox.firsts() if not waiting.message.header]
+
+    def go_on(self, conversation: str) -> None:
+        """The message that is next there may be encrypted now, or must be looked at again."""
+        self._send_next(conversation)
+
+    def give_up(self, conversation: str, refused: Refused) -> None:
+        """None of the messages that wait there to be encrypted can be sent."""
+        while (waiting := self._outbox.first(conversation)) is not None and not waiting.message.header:
+            self._give_up(waiting, refused)
 
     def _send_again(self, waiting: Waiting, sent_at: float) -> None:
         # After a reconnect it has gone out again already, or will.
@@ -129,7 +174,9 @@ class Sending:
         waiting = self._outbox.get(refused.id)
         if waiting is None:
             return False
-        if refused.retry:
+        if refused.code == "stale_members" and waiting.message.clear is not None:
+            waiting.message, waiting.sent_at = self._encrypting.stale(waiting.message), 0.0
+        elif refused.retry:
             waiting.refusals += 1
             loop, told_s = asyncio.get_running_loop(), refused.retry_after_ms / 1_000
             # It counts as sent when it may be: the connection is not at fault for a long wait.

@@ -5,18 +5,19 @@ what only one of them has. Items stand in it in their wire form, in order of seq
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from signet_client import wire
+from signet_client.crypto.box import Box
 from signet_client.errors import StoreFailed, StoreInUse
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 _SCHEMA: Final = """
 CREATE TABLE device (one INTEGER PRIMARY KEY CHECK (one = 1), profile TEXT NOT NULL, identity BLOB NOT NULL) STRICT;
@@ -47,7 +48,46 @@ CREATE TABLE lost (
 ) STRICT, WITHOUT ROWID;
 """
 
-_PUT_ITEM: Final = "INSERT INTO items VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_SINCE_3: Final = """
+ALTER TABLE items ADD COLUMN clear BLOB;
+ALTER TABLE lost ADD COLUMN clear BLOB;
+ALTER TABLE outbox ADD COLUMN clear BLOB;
+ALTER TABLE outbox ADD COLUMN counts INTEGER NOT NULL DEFAULT 1;
+CREATE TABLE lists (account TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT;
+CREATE TABLE peers (
+    account TEXT, device TEXT, ed25519 TEXT NOT NULL, curve25519 TEXT NOT NULL, active INTEGER NOT NULL,
+    PRIMARY KEY (account, device)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE olm_sessions (
+    curve25519 TEXT, session TEXT, pickle BLOB NOT NULL, used INTEGER NOT NULL, PRIMARY KEY (curve25519, session)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE inbound_sessions (
+    conversation TEXT, session TEXT, account TEXT NOT NULL, device TEXT NOT NULL, ed25519 TEXT NOT NULL,
+    first_position INTEGER NOT NULL, pickle BLOB NOT NULL, PRIMARY KEY (conversation, session)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE outbound_sessions (
+    conversation TEXT PRIMARY KEY, session TEXT NOT NULL, pickle BLOB NOT NULL, made_at INTEGER NOT NULL,
+    messages INTEGER NOT NULL
+) STRICT;
+CREATE TABLE shares (
+    conversation TEXT, account TEXT, device TEXT, PRIMARY KEY (conversation, account, device)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE seen (
+    session TEXT, position INTEGER, conversation TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (session, position)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE undecrypted (
+    conversation TEXT, seq INTEGER, session TEXT NOT NULL, reason TEXT NOT NULL, repaired INTEGER NOT NULL,
+    told INTEGER NOT NULL, PRIMARY KEY (conversation, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE asked (
+    conversation TEXT, session TEXT, at INTEGER NOT NULL, PRIMARY KEY (conversation, session)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE mail (
+    number INTEGER PRIMARY KEY, transaction_id TEXT NOT NULL UNIQUE, type TEXT NOT NULL, messages TEXT NOT NULL
+) STRICT;
+"""
+
+_PUT_ITEM: Final = "INSERT INTO items VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _PUT_MARKS: Final = """INSERT INTO marks VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET cursor = excluded.cursor,
     read = excluded.read, tick_delivered = excluded.tick_delivered, tick_read = excluded.tick_read,
     undelivered = excluded.undelivered"""
@@ -55,10 +95,16 @@ _PUT_CONVERSATION: Final = """INSERT INTO conversations VALUES (?, ?, ?, ?, ?) O
     kind = excluded.kind, protection = excluded.protection, title = excluded.title, peer = excluded.peer"""
 _PUT_MEMBER: Final = "INSERT INTO members VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET role = excluded.role"
 _PUT_OUTGOING: Final = """
-INSERT INTO outbox (id, conversation, header, body, signature) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
+INSERT INTO outbox (id, conversation, header, body, signature, clear, counts) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING"""
 _LOSE: Final = """
-INSERT INTO lost SELECT conversation, seq, json_extract(json_extract(CAST(item AS TEXT), '$.header'), '$.id'), item
+INSERT INTO lost
+SELECT conversation, seq, json_extract(json_extract(CAST(item AS TEXT), '$.header'), '$.id'), item, clear
 FROM items WHERE conversation = ? AND seq > ? ON CONFLICT DO NOTHING"""
+_ITEMS: Final = """
+SELECT i.item, i.clear, u.reason FROM items i
+LEFT JOIN undecrypted u ON u.conversation = i.conversation AND u.seq = i.seq AND u.repaired = 0
+WHERE i.conversation = ?"""
 _MOST_RECENT: Final = """SELECT conversation FROM marks ORDER BY (SELECT json_extract(CAST(item AS TEXT), '$.at')
     FROM items WHERE items.conversation = marks.conversation ORDER BY seq DESC LIMIT 1) DESC"""
 
@@ -101,13 +147,17 @@ class Marks(msgspec.Struct, kw_only=True):
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
-    """A message on its way: the very bytes that are sent until the server answers."""
+    """A message on its way: the very bytes that are sent until the server answers. Where it is to be encrypted these
+    are empty until it goes out for the first time."""
 
     id: str
     conversation: str
     header: str
     body: str
     signature: str
+    clear: str | None = None
+    """What is to be encrypted: a `messages.Body` as JSON. None: the body is what it says."""
+    counts: bool = True
     refused: str | None = None
     """The code with which the server refused it for good."""
 
@@ -117,6 +167,8 @@ class Batch:
     """What one transaction stores."""
 
     items: list[wire.Item] = field(default_factory=list)
+    clear: dict[tuple[str, int], str] = field(default_factory=dict)
+    """By conversation and seq: what those of the items that are encrypted say."""
     marks: dict[str, Marks] = field(default_factory=dict)
     retracted: list[tuple[str, int, int]] = field(default_factory=list)
     """Conversation, message and retraction, where the retraction is no item."""
@@ -129,13 +181,23 @@ class Batch:
     """Ids of lost messages that have come again."""
 
     def __bool__(self) -> bool:
-        changed = self.items or self.retracted or self.marks or self.conversations
+        changed = self.items or self.clear or self.retracted or self.marks or self.conversations
         return bool(changed or self.sent or self.refused or self.found)
 
 
+class Held(NamedTuple):
+    """An item as it is in the store."""
+
+    item: wire.Item
+    clear: str | None
+    """What it says, where it is encrypted and could be decrypted."""
+    reason: str | None
+    """Why it could not."""
+
+
 class Store:
-    """Every method that writes is one transaction, on disk when it returns (but for `durable=False`). They raise
-    StoreFailed."""
+    """Every method that writes is one transaction, on disk when it returns (but for `durable=False`), and so is
+    whatever `write` was given before. They raise StoreFailed."""
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         """Opens the store, or makes an empty one. `durable=False` leaves it to the operating system when to write: a
@@ -143,6 +205,8 @@ class Store:
         self.path = path
         self._account = ""
         """The device's, as far as it is known."""
+        self.box: Box | None = None
+        """What seals the texts of encrypted messages; None: there are none yet."""
         try:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
         except sqlite3.Error as error:
@@ -166,7 +230,7 @@ class Store:
         self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
         self._db.execute("BEGIN EXCLUSIVE")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        for since, schema in enumerate((_SCHEMA, _SINCE_2)):
+        for since, schema in enumerate((_SCHEMA, _SINCE_2, _SINCE_3)):
             if version <= since:
                 for statement in schema.split(";"):
                     self._db.execute(statement)
@@ -179,10 +243,28 @@ class Store:
     def close(self) -> None:
         self._db.close()
 
+    # Writing bit by bit
+
+    def write(self, sql: str, parameters: Sequence[object] = ()) -> None:
+        """Seen at once by whoever asks this store; on disk with the next transaction that ends, or by `settle`."""
+        try:
+            if not self._db.in_transaction:
+                self._db.execute("BEGIN")
+            self._db.execute(sql, parameters)
+        except sqlite3.Error as error:
+            raise StoreFailed(f"can't write {self.path}: {error}") from error
+
+    def settle(self) -> None:
+        """What was written is on disk."""
+        if self._db.in_transaction:
+            with self._transaction():
+                pass
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
-            self._db.execute("BEGIN")
+            if not self._db.in_transaction:
+                self._db.execute("BEGIN")
             try:
                 yield
                 self._db.execute("COMMIT")
@@ -193,7 +275,7 @@ class Store:
         except sqlite3.Error as error:
             raise StoreFailed(f"can't write {self.path}: {error}") from error
 
-    def _query(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
         try:
             return self._db.execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
@@ -202,7 +284,7 @@ class Store:
     # The device
 
     def profile(self) -> Profile | None:
-        rows = self._query("SELECT profile FROM device")
+        rows = self.query("SELECT profile FROM device")
         if not rows:
             return None
         profile = msgspec.json.decode(rows[0][0], type=Profile)
@@ -211,8 +293,12 @@ class Store:
 
     def identity(self) -> bytes:
         """The sealed identity; only where there is a profile."""
-        identity: bytes = self._query("SELECT identity FROM device")[0][0]
+        identity: bytes = self.query("SELECT identity FROM device")[0][0]
         return identity
+
+    def put_identity(self, identity: bytes) -> None:
+        """Sealed; committed with what comes next."""
+        self.write("UPDATE device SET identity = ?", (identity,))
 
     def put_device(self, profile: Profile, identity: bytes) -> None:
         with self._transaction():
@@ -229,7 +315,14 @@ class Store:
         """Stores all of a batch or nothing."""
         with self._transaction():
             if batch.items:
-                self._put_items(batch.items)
+                self._db.executemany(_PUT_ITEM, [(item.c, item.seq, _ENCODE(item), None) for item in batch.items])
+            for (conversation, seq), clear in batch.clear.items():
+                sql = "UPDATE items SET clear = ? WHERE conversation = ? AND seq = ?"
+                self._db.execute(sql, (self._sealed(clear), conversation, seq))
+            # After the texts: one of them may have been taken back by what came with it.
+            for item in batch.items:
+                if isinstance(item, wire.Change):
+                    self._apply_change(item)
             for conversation, target, retraction in batch.retracted:
                 self._blank(conversation, target, retraction)
             if batch.conversations:
@@ -242,12 +335,6 @@ class Store:
                 self._db.executemany("DELETE FROM lost WHERE id = ?", [(id_,) for id_ in batch.found])
             for id_, code in batch.refused:
                 self._db.execute("UPDATE outbox SET refused = ? WHERE id = ?", (code, id_))
-
-    def _put_items(self, items: Iterable[wire.Item]) -> None:
-        self._db.executemany(_PUT_ITEM, [(item.c, item.seq, _ENCODE(item)) for item in items])
-        for item in items:
-            if isinstance(item, wire.Change):
-                self._apply_change(item)
 
     def _apply_change(self, change: wire.Change) -> None:
         match change.what:
@@ -273,14 +360,15 @@ class Store:
         if isinstance(item, wire.Message):
             blank = msgspec.structs.replace(item, body=None, retracted=retraction)
             self._db.execute(
-                "UPDATE items SET item = ? WHERE conversation = ? AND seq = ?", (_ENCODE(blank), item.c, item.seq)
+                "UPDATE items SET item = ?, clear = NULL WHERE conversation = ? AND seq = ?",
+                (_ENCODE(blank), item.c, item.seq),
             )
 
     # What a restored server has lost
 
     def epoch(self) -> str:
         """The server's, as it was last taken in; empty: none was."""
-        rows = self._query("SELECT value FROM facts WHERE name = 'epoch'")
+        rows = self.query("SELECT value FROM facts WHERE name = 'epoch'")
         return str(rows[0][0]) if rows else ""
 
     def go_back(self, epoch: str, marks: Mapping[str, Marks], outbox: Sequence[Outgoing]) -> None:
@@ -293,26 +381,28 @@ class Store:
             for conversation, each in marks.items():
                 beyond = (conversation, each.cursor)
                 self._db.execute(_LOSE, beyond)
-                self._db.execute("DELETE FROM items WHERE conversation = ? AND seq > ?", beyond)
+                # What comes again as it was is no replay; whether it is a new message, its id says.
+                for table in ("items", "seen", "undecrypted"):
+                    self._db.execute(f"DELETE FROM {table} WHERE conversation = ? AND seq > ?", beyond)
                 self._db.execute("DELETE FROM members WHERE conversation = ?", (conversation,))
                 self._db.execute(_PUT_MARKS, _marks_row(conversation, each))
             if marks:
                 self._db.execute("DELETE FROM outbox WHERE refused IS NULL")
-                self._db.executemany(_PUT_OUTGOING, [_outgoing_row(message) for message in outbox])
+                self._db.executemany(_PUT_OUTGOING, [self._outgoing_row(message) for message in outbox])
 
-    def lost(self, conversation: str) -> list[wire.Item]:
+    def lost(self, conversation: str) -> list[Held]:
         """Ascending."""
-        sql = "SELECT item FROM lost WHERE conversation = ? ORDER BY seq"
-        return [_DECODE_ITEM(item) for (item,) in self._query(sql, (conversation,))]
+        sql = "SELECT item, clear, NULL FROM lost WHERE conversation = ? ORDER BY seq"
+        return [self._held(row) for row in self.query(sql, (conversation,))]
 
     def lost_messages(self) -> dict[str, int]:
         """The ids of all of them, and the seqs that they had."""
-        return dict(self._query("SELECT id, seq FROM lost WHERE id IS NOT NULL"))
+        return dict(self.query("SELECT id, seq FROM lost WHERE id IS NOT NULL"))
 
     # What is held
 
     def marks(self) -> dict[str, Marks]:
-        rows = self._query("SELECT conversation, cursor, read, tick_delivered, tick_read, undelivered FROM marks")
+        rows = self.query("SELECT conversation, cursor, read, tick_delivered, tick_read, undelivered FROM marks")
         return {
             conversation: Marks(
                 cursor=cursor,
@@ -326,34 +416,65 @@ class Store:
 
     def most_recent(self) -> list[str]:
         """The conversations that have marks, that with the latest item first."""
-        return [conversation for (conversation,) in self._query(_MOST_RECENT)]
+        return [conversation for (conversation,) in self.query(_MOST_RECENT)]
 
     def conversations(self) -> list[Conversation]:
-        rows = self._query("SELECT conversation, kind, protection, title, peer FROM conversations")
+        rows = self.query("SELECT conversation, kind, protection, title, peer FROM conversations")
         return [
             Conversation(conversation=conversation, kind=kind, protection=protection, title=title, peer=peer)
             for conversation, kind, protection, title, peer in rows
         ]
 
     def item(self, conversation: str, seq: int) -> wire.Item | None:
-        rows = self._query("SELECT item FROM items WHERE conversation = ? AND seq = ?", (conversation, seq))
+        rows = self.query("SELECT item FROM items WHERE conversation = ? AND seq = ?", (conversation, seq))
         return _DECODE_ITEM(rows[0][0]) if rows else None
 
     def items(self, conversation: str, *, after: int, limit: int) -> list[wire.Item]:
         """Ascending, from the first seq greater than `after` on."""
-        sql = "SELECT item FROM items WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?"
-        return [_DECODE_ITEM(item) for (item,) in self._query(sql, (conversation, after, limit))]
+        return [held.item for held in self.held(conversation, after=after, limit=limit)]
 
-    def last_items(self, conversation: str, *, before: int, limit: int) -> list[wire.Item]:
+    def held(self, conversation: str, *, after: int, limit: int) -> list[Held]:
+        """As `items`, with what they say."""
+        rows = self.query(f"{_ITEMS} AND i.seq > ? ORDER BY i.seq LIMIT ?", (conversation, after, limit))
+        return [self._held(row) for row in rows]
+
+    def last_held(self, conversation: str, *, before: int, limit: int) -> list[Held]:
         """Ascending; the last ones with a seq smaller than `before`."""
-        sql = "SELECT item FROM items WHERE conversation = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
-        return [_DECODE_ITEM(item) for (item,) in reversed(self._query(sql, (conversation, before, limit)))]
+        rows = self.query(f"{_ITEMS} AND i.seq < ? ORDER BY i.seq DESC LIMIT ?", (conversation, before, limit))
+        return [self._held(row) for row in reversed(rows)]
+
+    def changes(self, conversation: str, *, after: int) -> list[wire.Change]:
+        """What changed with a greater seq than `after`, ascending."""
+        sql = """SELECT item FROM items
+            WHERE conversation = ? AND seq > ? AND json_extract(CAST(item AS TEXT), '$.t') = 'change' ORDER BY seq"""
+        items = [_DECODE_ITEM(item) for (item,) in self.query(sql, (conversation, after))]
+        return [item for item in items if isinstance(item, wire.Change)]
+
+    def last_own(self, conversation: str, device: str, *, upto: int) -> int:
+        """The seq of the last message, at most `upto`, that this account has sent by this device; 0: there is none."""
+        sql = """SELECT coalesce(max(seq), 0) FROM items WHERE conversation = ? AND seq <= ?
+            AND json_extract(CAST(item AS TEXT), '$.t') = 'message'
+            AND json_extract(json_extract(CAST(item AS TEXT), '$.header'), '$.s') = ?
+            AND json_extract(json_extract(CAST(item AS TEXT), '$.header'), '$.d') = ?"""
+        return int(self.query(sql, (conversation, upto, self._account, device))[0][0])
+
+    def _held(self, row: Sequence[Any]) -> Held:
+        item, clear, reason = row
+        return Held(_DECODE_ITEM(item), None if clear is None else self._opened(clear), reason)
+
+    def _sealed(self, clear: str) -> bytes:
+        assert self.box is not None, "a store of encrypted messages has a key"
+        return self.box.seal(clear.encode())
+
+    def _opened(self, sealed: bytes) -> str:
+        assert self.box is not None, "a store of encrypted messages has a key"
+        return self.box.open(sealed).decode()
 
     # Members and names, as far as they were asked for or seen
 
     def members(self, conversation: str) -> dict[str, wire.Role]:
         """Empty where they are not known."""
-        return dict(self._query("SELECT account, role FROM members WHERE conversation = ?", (conversation,)))
+        return dict(self.query("SELECT account, role FROM members WHERE conversation = ?", (conversation,)))
 
     def put_members(self, conversation: str, members: dict[str, wire.Role]) -> None:
         with self._transaction():
@@ -362,7 +483,7 @@ class Store:
             self._db.executemany(_PUT_MEMBER, rows)
 
     def name(self, account: str) -> str | None:
-        rows = self._query("SELECT name FROM names WHERE account = ?", (account,))
+        rows = self.query("SELECT name FROM names WHERE account = ?", (account,))
         return rows[0][0] if rows else None
 
     def put_name(self, account: str, name: str) -> None:
@@ -374,25 +495,42 @@ class Store:
     # What goes out
 
     def put_outgoing(self, message: Outgoing) -> None:
-        with self._transaction():
-            self._db.execute(_PUT_OUTGOING, _outgoing_row(message))
+        """Committed with what comes next."""
+        self.write(_PUT_OUTGOING, self._outgoing_row(message))
+
+    def put_encrypted(self, message: Outgoing) -> None:
+        """The bytes that go out, or that there are none any more; committed with what comes next."""
+        sql = "UPDATE outbox SET header = ?, body = ?, signature = ? WHERE id = ?"
+        self.write(sql, (message.header, message.body, message.signature, message.id))
 
     def outbox(self) -> list[Outgoing]:
         """In the order in which they were made; those refused for good included."""
-        sql = "SELECT id, conversation, header, body, signature, refused FROM outbox ORDER BY position"
+        sql = """SELECT id, conversation, header, body, signature, clear, counts, refused
+            FROM outbox ORDER BY position"""
         return [
-            Outgoing(id=id_, conversation=conversation, header=header, body=body, signature=signature, refused=refused)
-            for id_, conversation, header, body, signature, refused in self._query(sql)
+            Outgoing(
+                id=id_,
+                conversation=conversation,
+                header=header,
+                body=body,
+                signature=signature,
+                clear=None if clear is None else self._opened(clear),
+                counts=bool(counts),
+                refused=refused,
+            )
+            for id_, conversation, header, body, signature, clear, counts, refused in self.query(sql)
         ]
+
+    def _outgoing_row(self, message: Outgoing) -> tuple[object, ...]:
+        clear = None if message.clear is None else self._sealed(message.clear)
+        return (
+            message.id, message.conversation, message.header, message.body, message.signature, clear, message.counts,
+        )  # fmt: skip
 
     def discard(self, id_: str) -> None:
         """Takes a refused message out of the outbox."""
         with self._transaction():
             self._db.execute("DELETE FROM outbox WHERE id = ? AND refused IS NOT NULL", (id_,))
-
-
-def _outgoing_row(message: Outgoing) -> tuple[str, str, str, str, str]:
-    return message.id, message.conversation, message.header, message.body, message.signature
 
 
 def _marks_row(conversation: str, marks: Marks) -> tuple[str, int, int, int, int, str]:

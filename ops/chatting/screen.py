@@ -17,8 +17,8 @@ class Screen:
 
     def message(self, message: Message, *, who: str, where: str, tick: str | None) -> None:
         """One message; `tick` for one's own."""
-        text = "(retracted)" if message.retracted else "(can't be shown)" if message.text is None else message.text
-        line = f"{self._paint(f'#{message.seq}', 'dim')} {self._paint(printable(who), 'bold')}: {printable(text)}"
+        text = printable(_text(message))
+        line = f"{self._paint(f'#{message.seq}', 'dim')} {self._paint(printable(who), 'bold')}: {text}"
         self.line(f"{self._paint(f'[{printable(where)}] ', 'dim') if where else ''}{line}{self.tick(tick)}")
 
     def tick(self, tick: str | None) -> str:
@@ -42,3 +42,13 @@ class Screen:
 
     def _paint(self, text: str, colour: str) -> str:
         return f"{_COLOURS[colour]}{text}\x1b[0m" if self._colours else text
+
+
+def _text(message: Message) -> str:
+    if message.retracted:
+        return "(retracted)"
+    if message.undecryptable == "no_key":
+        return "(can't be decrypted: its key has not come, and was asked for)"
+    if message.undecryptable is not None:
+        return "(can't be decrypted, or is not to be believed)"
+    return "(can't be shown)" if message.text is None else message.text

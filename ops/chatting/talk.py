@@ -12,10 +12,13 @@ from signet_client import (
     Change,
     Client,
     Conversation,
+    Decrypted,
     Event,
+    Forged,
     HistoryLost,
     Lost,
     Message,
+    NotDecrypted,
     Received,
     SendRefused,
     Sent,
@@ -50,6 +53,8 @@ class Talk:
         """Own messages on the screen whose ticks may still turn."""
         self._shown: dict[str, int] = {}
         """Up to which seq a conversation was on the screen: an event may tell again what its history has shown."""
+        self._unreadable: set[tuple[str, int]] = set()
+        """What is on the screen and could not be decrypted."""
         self._listed: list[str] = []
         self._verbs: dict[str, Callable[[list[str]], Awaitable[None]]] = {
             "/to": self._to, "/group": self._group, "/list": self._list, "/open": self._open_listed, "/add": self._add,
@@ -86,11 +91,17 @@ class Talk:
         match event:
             case Received() if event.item.seq <= self._shown.get(_conversation(event.item), 0):
                 pass
-            case Received(item=Message() as message):
+            case Decrypted() if not self._is_new(event.item):
+                pass
+            case Received(item=Message(undecryptable="no_key" | "unknown_device")):
+                pass  # the key is asked for: `Decrypted` follows, or `NotDecrypted`
+            case Received(item=Message() as message) | Decrypted(item=message) | NotDecrypted(item=message):
                 if not self._open:
                     await self._enter(message.conversation, history=False)
                 await self._show_message(message)
                 self._client.read(message.conversation, message.seq)
+            case Forged(account=account, device=device, text=text):
+                self._screen.trouble(f"{await self._name(account)}, device {device or 'unknown'}: {text}")
             case Received(item=Change() as change):
                 await self._show_change(change)
             case TickMoved():
@@ -109,7 +120,14 @@ class Talk:
             case _:
                 pass
 
+    def _is_new(self, decrypted: Message) -> bool:
+        """Whether it was not on the screen yet, or could not be read there."""
+        key = (decrypted.conversation, decrypted.seq)
+        return key in self._unreadable or decrypted.seq > self._shown.get(decrypted.conversation, 0)
+
     async def _show_message(self, message: Message) -> None:
+        if message.undecryptable is not None:
+            self._unreadable.add((message.conversation, message.seq))
         own = message.sender == self._client.account
         tick = self._client.ticks_of(message.conversation, message.seq) if own else None
         if tick is not None and tick != "read":
@@ -220,7 +238,9 @@ class Talk:
 
     async def _enter(self, conversation: str, *, history: bool = True) -> None:
         self._open = conversation
-        self._screen.notice(f"— {await self._label(conversation)} —")
+        known = self._client.conversation(conversation)
+        open_ = " (not encrypted: the server could read it)" if known and known.protection == "none" else ""
+        self._screen.notice(f"— {await self._label(conversation)}{open_} —")
         if history:
             await self._show_history(conversation)
 

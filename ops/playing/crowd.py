@@ -14,7 +14,8 @@ from typing import Final, Self
 from ops.errors import OpsError
 from ops.irc.script import Person
 from ops.playing.journal import Journal
-from signet_client import Client, Event, Lost, Message, Received, TickMoved
+from signet_client import Client, Decrypted, Event, Forged, Lost, Message, Received, TickMoved
+from signet_client.wire import Protection
 
 READ_AFTER_S: Final = 0.3
 """How long a person takes, on average, to look at what has come; all that came meanwhile is one read mark."""
@@ -83,6 +84,8 @@ class Crowd:
         self.owner: Member
         self.people: dict[Person, Member] = {}
         self.channel = ""
+        self.forged: Final[list[str]] = []
+        """What clients did not believe the engine."""
         self.happened = 0
         """How many events the clients told of; while it grows, the play goes on."""
         self.sent_at: Final[dict[int, float]] = {}
@@ -98,10 +101,12 @@ class Crowd:
     ) -> None:
         await asyncio.gather(*(member.close() for member in self._by_account.values()))
 
-    async def arrive(self, names: Mapping[Person, str], on_each: Callable[[], None]) -> None:
+    async def arrive(
+        self, names: Mapping[Person, str], on_each: Callable[[], None], *, protection: Protection = "none"
+    ) -> None:
         """Registers and connects all people, and the channel's owner. Raises OpsError, SignetError."""
         self.owner = await self._member(None, "the channel", 0)
-        self.channel = await self.owner.client.start_group([], title="the channel", protection="none")
+        self.channel = await self.owner.client.start_group([], title="the channel", protection=protection)
         entering = asyncio.Semaphore(ARRIVING_AT_ONCE)
 
         async def enter(number: int, person: Person, name: str) -> None:
@@ -128,8 +133,12 @@ class Crowd:
     def _on_event(self, member: Member, event: Event) -> None:
         self.happened += 1
         match event:
-            case Received(item=Message() as message):
+            case Received(item=Message(undecryptable=None) as message):
                 self._stored(member, message)
+            case Decrypted():
+                self._stored(member, event.item)
+            case Forged():
+                self.forged.append(event.text)
             case TickMoved():
                 member.moved.set()
             case Lost(final=True):

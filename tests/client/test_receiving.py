@@ -280,19 +280,24 @@ async def test_a_page_tells_what_was_retracted_while_the_account_was_away(server
     assert Retracted(conversation=TALK, seq=2) in heard
 
 
+NEW = "44444444-4444-4444-8444-444444444444"
+
+
 async def test_a_new_conversation_is_known_by_its_start(server: FakeServer, path: Path) -> None:
     async with device(server, path) as client:
         await soon(client.caught_up())
         await server.push(
-            server.change(what="started", kind="direct", protection="none", accounts=[ME, OTHER], roles=["member"] * 2)
+            server.change(
+                c=NEW, what="started", kind="direct", protection="none", accounts=[ME, OTHER], roles=["member"] * 2
+            )
         )
-        await soon(client.held(TALK, 1))
-        conversation = client.conversation(TALK)
+        await soon(client.held(NEW, 1))
+        conversation = client.conversation(NEW)
         assert conversation is not None
         assert (conversation.kind, conversation.peer) == ("direct", OTHER)
-        await server.push(server.change(what="title", title="Ours"))
-        await soon(client.held(TALK, 2))
-    (again,) = Client.open(path).conversations()
+        await server.push(server.change(c=NEW, what="title", title="Ours"))
+        await soon(client.held(NEW, 2))
+    again = {each.conversation: each for each in Client.open(path).conversations()}[NEW]
     assert again.title == "Ours"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import signet_client.store
 from signet_client import Client, Found, HistoryLost, Message, Received, wire
 from signet_client.events import Event
 from signet_client.store import SCHEMA_VERSION, Batch, Marks, Store
@@ -148,11 +149,8 @@ async def test_marks_that_were_ahead_of_the_messages_go_back_too(server: FakeSer
 
 def test_a_store_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "old.db"
-    Store(path, durable=False).close()
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute("DROP TABLE facts")
-        db.execute("DROP TABLE lost")
-        db.execute("PRAGMA user_version = 1")
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(f"{signet_client.store._SCHEMA}; PRAGMA user_version = 1")
     store = Store(path, durable=False)
     assert (store.epoch(), store.lost(TALK)) == ("", [])
     store.close()

@@ -181,12 +181,8 @@ async def test_signed_header_binds_the_body(server: FakeServer, path: Path) -> N
     assert header(sent.header).digest == digest_of(sent.body)
 
 
-@pytest.mark.parametrize(("protection", "told"), [("none", 1), ("end_to_end", None)])
-async def test_a_header_tells_what_it_answers_where_all_may_know(
-    server: FakeServer, path: Path, protection: wire.Protection, told: int | None
-) -> None:
-    """I12: end to end, what is answered is for the members alone."""
-    server.protection = protection
+async def test_a_header_tells_what_it_answers_where_all_may_know(server: FakeServer, path: Path) -> None:
+    """Where it is encrypted it does not: tests/scenarios/test_encryption.py."""
     server.message("a question")
     async with device(server, path) as client:
         await soon(client.caught_up())
@@ -194,7 +190,7 @@ async def test_a_header_tells_what_it_answers_where_all_may_know(
         await soon(client.send(TALK, "no answer"))
         assert [message.reply_to for message in client.messages(TALK)] == [None, 1, None]
     answer, other = (json.loads(sent.header) for sent in server.sends())
-    assert (answer.get("b"), "b" in other) == (told, False)
+    assert (answer["b"], "b" in other) == (1, False)
 
 
 async def test_accept_answers_repeats_alike() -> None:

@@ -79,7 +79,7 @@ async def test_beside_a_running_engine_all_is_well(tmp_path: Path) -> None:
     assert levels["engine"] == levels["keyring"] == levels["log"] == levels["port"] == "ok"
     assert texts["engine"] == "ready"
     assert running.url in texts["port"]
-    assert texts["log"].endswith("log.db: up to position 2")
+    assert texts["log"].endswith("log.db: up to position 5")
 
 
 async def test_a_log_on_a_server(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,9 @@ from domain.receipts import ReceiptsAdvanced
 from signet_client import Client, Marks, Message, wire
 from tests.scenarios.stage import Diary, Heard, following, open_events, unsealing
 
+ENCRYPTED = "(encrypted)"
+"""What the log says of a message whose body it can't read."""
+
 Unseal = Callable[[Sealed], str | None]
 
 
@@ -124,16 +127,19 @@ class Ledger:
             for client in clients
             for conversation, talk in self.talks.items()
             if client.account in talk.sees
-            for what in _under_way(talk, client, client.marks(conversation))
+            for what in _under_way(conversation, talk, client, client.marks(conversation))
         ]
 
 
-def _under_way(talk: Talk, client: Client, marks: Marks) -> Iterator[str]:
+def _under_way(conversation: str, talk: Talk, client: Client, marks: Marks) -> Iterator[str]:
     head = max(talk.sees[client.account])
     if marks.cursor < head:
         yield f"holds {marks.cursor} of {head}"
     if (read := talk.read.get(client.account, 0)) < marks.read:
         yield f"has read {marks.read}, the log says {read}"
+    undecrypted = client._machine.vault.undecrypted(conversation)
+    if late := [row.seq for row in undecrypted if not row.repaired and not talk.retraction(client.account, row.seq)]:
+        yield f"can't decrypt {late}"
     owed = max(talk.others(client.account), default=0)
     if (delivered := talk.delivered.get((client.account, client.device), 0)) < owed:
         yield f"owes a receipt of {owed}, the log says {delivered}"
@@ -164,7 +170,7 @@ async def check_all(data: Path, clients: Sequence[Client], said: Sequence[Said],
         await log.close()
     with unsealing(data) as unseal:
         check_stored_once(ledger, said, unseal)
-    check_delivered(ledger, clients)
+    check_delivered(ledger, clients, said)
     check_told_in_order(diaries)
     await check_overviews(ledger, clients)
 
@@ -182,11 +188,12 @@ def check_stored_once(ledger: Ledger, accepted: Sequence[Said], unseal: Unseal) 
         stored = ledger.talks[said.conversation].messages.get(said.seq)
         assert stored is not None, f"{said} was accepted and is lost"
         assert _id_of(stored) == said.id, f"{said} was accepted, and another message stands there"
-        assert _text_of(unseal(stored.body)) == said.text
+        assert _text_of(unseal(stored.body)) in (said.text, ENCRYPTED)
 
 
-def check_delivered(ledger: Ledger, clients: Sequence[Client]) -> None:
-    """I1, I3, I4, I8: each client holds all that its account may see, and nothing else."""
+def check_delivered(ledger: Ledger, clients: Sequence[Client], accepted: Sequence[Said] = ()) -> None:
+    """I1, I3, I4, I5, I8: each client holds all that its account may see, and nothing else, and can read it."""
+    texts = {(said.conversation, said.seq): said.text for said in accepted}
     for client in clients:
         mine = {conversation: talk for conversation, talk in ledger.talks.items() if client.account in talk.sees}
         assert {each.conversation for each in client.conversations()} == set(mine)
@@ -196,6 +203,8 @@ def check_delivered(ledger: Ledger, clients: Sequence[Client]) -> None:
             assert held == sorted(talk.sees[client.account]), (client.account, conversation)
             for item in items:
                 _check_item(talk, item, client.account)
+                if isinstance(item, Message) and item.text is not None:
+                    assert item.text == texts.get((conversation, item.seq), item.text)
 
 
 def _check_item(talk: Talk, item: Message | wire.Change, account: str) -> None:
@@ -240,5 +249,6 @@ def _id_of(message: MessageSent) -> str:
 def _text_of(body: str | None) -> str | None:
     if body is None:
         return None
-    text: str = msgspec.json.decode(body)["text"]
+    decoded = msgspec.json.decode(body)
+    text: str = ENCRYPTED if "ciphertext" in decoded else decoded["text"]
     return text

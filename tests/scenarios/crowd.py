@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from signet_client import Client, Refused, Sent, SignetError
+from signet_client.wire import Protection
 from tests.scenarios.audit import Said, check_all
 from tests.scenarios.stage import WAIT_S, Diary, Heard
 
@@ -87,14 +88,16 @@ class Crowd:
     def said(self) -> list[Said]:
         return [said for talker in self.talkers for said in talker.accepted]
 
-    async def meet(self, group_sizes: Sequence[int]) -> None:
+    async def meet(self, group_sizes: Sequence[int], *, protection: Protection = "end_to_end") -> None:
         """Everybody starts a direct conversation with the next one; then groups of these sizes."""
         clients = self.clients
         for client, next_ in zip(clients, [*clients[1:], clients[0]], strict=True):
-            await client.start_direct(next_.account)
+            await client.start_direct(next_.account, protection=protection)
         for size in group_sizes:
             self._owner, *others = self.rng.sample(clients, size)
-            self._group = await self._owner.start_group([other.account for other in others], title=f"{size} people")
+            self._group = await self._owner.start_group(
+                [other.account for other in others], title=f"{size} people", protection=protection
+            )
         for talker in self.talkers:
             overviews = await talker.client.overviews()
             for overview in overviews:

@@ -59,7 +59,7 @@ class Run:
     @classmethod
     async def start(cls, node: Node, cast: Cast, members: frozenset[int]) -> "Run":
         owner, others = cast.devices[0], tuple(cast.people[number] for number in sorted(members))
-        talk = await owner.client.start_group(others, title="0")
+        talk = await owner.client.start_group(others, title="0", protection="none")
         return cls(node, cast, talk, start(owner.account, others, "0"))
 
     @property

@@ -11,6 +11,7 @@ import pytest
 from domain.codec import CODEC, Event
 from domain.log import START
 from ops.engine import EngineProcess, engine
+from projections.attestations import Attestations
 from projections.directory import Directory
 from projections.inbox import Inbox
 from projections.messages import Messages
@@ -29,7 +30,7 @@ ROUNDS: Final = 4
 GROUPS: Final = (5, 20, 8)
 """In the last one people come and go."""
 MESSAGES_BETWEEN: Final = 250
-MODELS: Final[tuple[type[ReadModel], ...]] = (Messages, Inbox, Receipts, Directory)
+MODELS: Final[tuple[type[ReadModel], ...]] = (Messages, Inbox, Receipts, Directory, Attestations)
 
 
 @pytest.mark.slow

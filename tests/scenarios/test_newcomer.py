@@ -96,16 +96,19 @@ async def test_a_killed_engine_starts_again_with_all_that_it_had(tmp_path: Path)
 async def test_tail_shows_what_happened_beside_the_running_engine(tmp_path: Path) -> None:
     with engine(tmp_path / "data", tmp_path) as engaged:
         async with people(engaged.url, tmp_path, "anna", "ben") as (anna, ben):
-            talk = await anna.start_direct(ben.account)
+            talk = await anna.start_direct(ben.account, protection="none")
             sent = await anna.send(talk, "Hello")
+            secret = await ben.send(await ben.start_direct(anna.account), "for anna alone")
             told = signet("tail", "--data", str(tmp_path / "data"), "--no-follow", cwd=tmp_path)
             assert told.returncode == 0, told.stderr
             assert "anna: Hello" in told.stdout
+            assert "ben: (encrypted)" in told.stdout
             run = signet("tail", "--data", str(tmp_path / "data"), "--no-follow", "--json", cwd=tmp_path)
             events = [json.loads(line) for line in run.stdout.splitlines()]
             messages = [event for event in events if event["event"] == "MessageSent"]
             assert [(event["stream"], event["version"]) for event in messages] == [
-                (f"conversation-{talk}", sent.seq - 1)
+                (f"conversation-{talk}", sent.seq - 1),
+                (f"conversation-{secret.conversation}", secret.seq - 1),
             ]
             assert "Hello" not in run.stdout
 

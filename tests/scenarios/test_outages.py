@@ -109,7 +109,7 @@ async def test_nothing_is_lost_or_doubled_whatever_the_store_does(
                 await crowd.more(MESSAGES_BETWEEN)
             ledger = await settled(MemoryLog(place.medium), clients)
             check_stored_once(ledger, crowd.said, node.services.sealer.unseal)
-            check_delivered(ledger, clients)
+            check_delivered(ledger, clients, crowd.said)
             check_told_in_order([talker.diary for talker in crowd.talkers])
             await check_overviews(ledger, clients)
             assert {refused.code for talker in crowd.talkers for refused in talker.refused} <= {"not_a_member"}

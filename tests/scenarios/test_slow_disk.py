@@ -62,7 +62,8 @@ async def test_other_sockets_go_on_while_a_commit_takes_50_ms(tmp_path: Path, mo
     names = [f"p{number}" for number in range(8)]
     async with place.engine() as node, people(place.url, tmp_path / "people", *names) as clients:
         crowd = Crowd(clients, random.Random(seed()))
-        await crowd.meet((8,))
+        # What people say together decides how much one commit holds; keys that are shared first would thin it out.
+        await crowd.meet((8,), protection="none")
         place.slow_down()
         async with crowd.talking():
             await crowd.more(16)
@@ -78,5 +79,5 @@ async def test_other_sockets_go_on_while_a_commit_takes_50_ms(tmp_path: Path, mo
         assert accepted > 2 * commits
         ledger = await settled(place.store, clients)
         check_stored_once(ledger, crowd.said, node.services.sealer.unseal)
-        check_delivered(ledger, clients)
+        check_delivered(ledger, clients, crowd.said)
     await place.store.close()
