@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from commands.stores import Store, store_of
+from ops.bench.crypto import measure_crypto
 from ops.bench.history import HistoryMeasured, measure_history
 from ops.bench.load import BODY_BYTES, PEOPLE, WINDOW, Kind, Measured, measure
 from ops.bench.store import StoreServer
@@ -23,6 +24,7 @@ from ops.errors import OpsError
 BENCHES: Final[tuple[Kind, ...]] = ("double_tick", "direct")
 _FIGURES: Final = ("cpu_us_per_message", "messages_per_s", "p50_ms", "p99_ms")
 HISTORY: Final = "history"
+CRYPTO: Final = "crypto"
 EVENTS: Final = 1_000_000
 SECONDS: Final = 10.0
 QUICK_SECONDS: Final = 3.0
@@ -34,7 +36,7 @@ UNBOUNDED: Final = dict.fromkeys(
 
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(help="double_tick, direct, history [default: the first two]")
+        list[str] | None, typer.Argument(help="double_tick, direct, history, crypto [default: the first two]")
     ] = None,
     store: Annotated[Store, typer.Option(help="Where the events are kept; all but sqlite need --url")] = "sqlite",
     url: Annotated[str | None, typer.Option(help="The store's URL, as in SIGNET_EVENTS; it is filled")] = None,
@@ -54,11 +56,17 @@ def bench(
     history: a log of --events events is written by the real writer, with a third of receipts; then every read model is
     rebuilt and compared, every row is checked, and an engine is started on it. It takes some minutes, once.
 
+    crypto: what encryption costs a client, in this process, without an engine: messages encrypted and stored, received
+    and stored, a conversation's key given to 100 devices.
+
     Examples: `signet bench --quick` · `signet bench double_tick --runs 10 --json` ·
     `signet bench --store postgres --url postgresql://signet:secret@127.0.0.1:5432/bench`
     """
     if names == [HISTORY]:
         _show_history(asyncio.run(measure_history(events)), json=json)
+        return
+    if names == [CRYPTO]:
+        _show_crypto(measure_crypto(1 if quick else runs), json=json)
         return
     chosen = _chosen(names)
     place = place_of(store, url)
@@ -80,7 +88,8 @@ def _chosen(names: list[str] | None) -> list[Kind]:
     unknown = set(names or ()) - set(BENCHES)
     if unknown:
         raise OpsError(
-            f"there is no bench {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}, and {HISTORY} alone"
+            f"there is no bench {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}, and by themselves "
+            f"{HISTORY} and {CRYPTO}"
         )
     return chosen
 
@@ -106,6 +115,22 @@ def _show_history(measured: HistoryMeasured, *, json: bool) -> None:
     print(f"{measured.events:,} events, written {measured.written_per_s:,} a second")
     print(f"rebuilt, events a second: {rates}; all in {measured.rebuild_all_s:g} s, {equal}")
     print(f"every row checked in {measured.check_s:g} s; an engine serves after {measured.start_s:g} s")
+
+
+def _show_crypto(measured: dict[str, Any], *, json: bool) -> None:
+    if json:
+        print(msgspec.json.encode(measured).decode())
+        return
+    spread = measured["spread"]
+
+    def figure(name: str) -> str:
+        return f"{measured[name]:,g} ({spread[name][0]:,g} to {spread[name][1]:,g})"
+
+    print(f"encrypted and stored: {figure('client_messages_per_s')} messages a second")
+    print(f"received, decrypted and stored: {figure('received_messages_per_s')} messages a second")
+    print(
+        f"a key shared with 100 devices: {figure('share_100_devices_ms')} ms, {measured['share_100_devices_kb']:g} kB"
+    )
 
 
 async def _run(name: Kind, seconds: float, place: str) -> Measured:
