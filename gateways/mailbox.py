@@ -23,6 +23,8 @@ _log = logging.getLogger("signet.mailbox")
 
 WAITING_MAX: Final = 10_000
 """How many messages may wait for one device: then further ones are refused, and their senders are told."""
+OF_ONE_MAX: Final = 500
+"""How many of these may be of one account: nobody fills another's mailbox alone."""
 TAKEN_LIFE_US: Final = 7 * 86_400_000_000
 """How long a sender may send the same once more without it arriving twice."""
 PAGE: Final = 32
@@ -30,10 +32,11 @@ PAGE: Final = 32
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS mail (
-    number INTEGER PRIMARY KEY, account TEXT NOT NULL, device TEXT NOT NULL, type TEXT NOT NULL, sender TEXT NOT NULL,
-    content TEXT NOT NULL
+    number INTEGER PRIMARY KEY AUTOINCREMENT, account TEXT NOT NULL, device TEXT NOT NULL, type TEXT NOT NULL,
+    sender TEXT NOT NULL, content TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS mail_of ON mail (account, device, number);
+CREATE INDEX IF NOT EXISTS mail_by ON mail (account, device, sender);
 CREATE TABLE IF NOT EXISTS taken (
     account TEXT, device TEXT, type TEXT, transaction_id TEXT, at INTEGER NOT NULL, full TEXT NOT NULL,
     PRIMARY KEY (account, device, type, transaction_id)
@@ -46,7 +49,9 @@ _TAKEN: Final = "SELECT full FROM taken WHERE account = ? AND device = ? AND typ
 _FORGET: Final = "DELETE FROM taken WHERE at < ?"
 _DELETE: Final = "DELETE FROM mail WHERE account = ? AND device = ? AND number <= ?"
 _COUNT: Final = "SELECT count(*) FROM mail WHERE account = ? AND device = ?"
-_LAST: Final = "SELECT coalesce(max(number), 0) FROM mail"
+_COUNT_OF: Final = "SELECT count(*) FROM mail WHERE account = ? AND device = ? AND sender = ?"
+# Also after that letter was deleted: devices skip what has a number that they have passed.
+_LAST: Final = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'mail'"
 _PAGE: Final = "SELECT number, type, sender, content FROM mail WHERE account = ? AND device = ? AND number > ? LIMIT ?"
 
 Address = tuple[AccountId, DeviceId]
@@ -193,14 +198,18 @@ class Mailbox:
             return frozenset(_DECODE(before[0][0]))
         full = set()
         for address, content in parcel.contents.items():
-            waiting: Any = self._writer.execute(_COUNT, address).fetchall()
-            if waiting[0][0] >= WAITING_MAX:
+            if self._is_full(address, parcel.by[0]):
                 full.add(address)
                 continue
             self._last = max(self._last + 1, now)
             self._writer.execute(_PUT, (self._last, *address, parcel.type, parcel.by[0], content))
         self._writer.execute(_TAKE, (*name, now, msgspec.json.encode(full).decode()))
         return frozenset(full)
+
+    def _is_full(self, address: Address, sender: AccountId) -> bool:
+        of_one: Any = self._writer.execute(_COUNT_OF, (*address, sender)).fetchall()
+        waiting: Any = self._writer.execute(_COUNT, address).fetchall()
+        return bool(of_one[0][0] >= OF_ONE_MAX or waiting[0][0] >= WAITING_MAX)
 
     def _one(self, sql: str) -> Any:
         return self._reader.execute(sql).fetchall()[0][0]

@@ -160,6 +160,27 @@ async def test_a_full_mailbox_is_named_and_the_others_get_theirs(box: Box, monke
     assert box.heard.count(BENS) == 3
 
 
+async def test_nobody_fills_anothers_mailbox_alone(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I11: what others send finds room."""
+    monkeypatch.setattr(mailbox, "OF_ONE_MAX", 2)
+    await box.put("one", "two")
+    assert await box.put("three") == {BENS}
+    assert await box.now.put(parcel({BENS: "of another"}, by=BENS_PHONE)) == frozenset()
+    assert box.texts() == ["one", "two", "of another"]
+
+
+async def test_numbers_grow_over_a_clock_that_goes_back(box: Box) -> None:
+    """Also where nothing waits any more: a device skips what has a number that it has passed."""
+    await box.put("one")
+    (first,) = box.now.page(BENS, after=0)
+    await box.took(BENS, first.number)
+    box.clock.forward(-3_600)
+    box.open()
+    await box.put("two")
+    (second,) = box.now.page(BENS, after=0)
+    assert second.number > first.number
+
+
 # What is taken
 
 
