@@ -33,8 +33,8 @@ def private_keys(client: Client) -> set[bytes]:
 
 def _ratchets(client: Client) -> Iterator[bytes]:
     vault = client._machine.vault
-    for conversation, session in client._store.query("SELECT conversation, session FROM inbound_sessions"):
-        inbound = vault.inbound(conversation, session)
+    for key in client._store.query("SELECT conversation, session, account, device FROM inbound_sessions"):
+        inbound = vault.inbound(*key)
         assert inbound is not None
         exported = inbound.session.export_at(inbound.session.first_known_index)
         assert exported is not None

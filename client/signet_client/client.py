@@ -18,7 +18,7 @@ from signet_client.crypto.box import Box
 from signet_client.crypto.exchange import Exchange
 from signet_client.crypto.machine import Machine
 from signet_client.crypto.vault import Vault
-from signet_client.errors import NoDevice, SignetError
+from signet_client.errors import NoDevice, SignetError, Unreachable
 from signet_client.events import Event, Events, Listener
 from signet_client.identity import Identity, key_beside
 from signet_client.live import Live
@@ -248,7 +248,8 @@ class Client:
                 break
             # A change has overtaken the answer, which knows nothing of it.
         self._live.know(conversation_of(shown.overview))
-        if shown.members is not None:
+        if shown.members is not None and self.account not in self._store.members(conversation):
+            # Else the log says it, which a list of the server's is not to add anybody to.
             self._store.put_members(conversation, shown.members)
         return shown.overview
 
@@ -405,7 +406,9 @@ class Client:
     async def members(self, conversation: str) -> dict[str, wire.Role]:
         """Who is in it now, as the server says; as far as is known here, where it can't be reached or says nothing."""
         try:
-            await self._ask_about(conversation)
+            overview = await self._ask_about(conversation)
+            if self.conversation(conversation) is not None and overview.role is not None:
+                await self.held(conversation, overview.head)
         except SignetError:
             if not (known := self._store.members(conversation)):
                 raise
@@ -430,7 +433,10 @@ class Client:
         peer: str | None = None,
     ) -> str:
         conversation = changed.conversation
-        if self.conversation(conversation) is None:
+        known = self.conversation(conversation)
+        if known is not None and known.protection != protection:
+            raise Unreachable(f"the server answers with a conversation whose protection is {known.protection}")
+        if known is None:
             # Before anything of it has come: whoever writes into it at once writes into what it is.
             self._live.know(
                 Conversation(conversation=conversation, kind=kind, protection=protection, title=title, peer=peer)

@@ -262,10 +262,14 @@ class Live:
         self._check_running()
         message = self._composing.begin(message)
         self._sending.check_size(message)
-        self._store.put_outgoing(message)
-        answer = self._sending.post(message)
-        self._store.settle()
-        self._write()
+        try:
+            self._store.put_outgoing(message)
+            answer = self._sending.post(message)
+            self._store.settle()
+            self._write()
+        except StoreFailed as error:
+            self._fail(error)
+            raise
         return answer
 
     # What the exchange asks for, and finds out
@@ -310,9 +314,12 @@ class Live:
         if self.exchange is not None:
             self.exchange.refused_as_stale(conversation)
 
-    def _unsettle(self, conversation: str) -> None:
-        """Somebody came or went there."""
-        self._machine.unsettle(conversation)
+    def _unsettle(self, change: wire.Change) -> None:
+        """Somebody came or went."""
+        if change.what in ("removed", "left"):
+            self._machine.end_session(change.c)
+        else:
+            self._machine.unsettle(change.c)
         self.errand()
 
     def _doubt(self, accounts: Iterable[str]) -> None:
@@ -388,7 +395,7 @@ class Live:
         self._write_marks()
         self._write()
         self._watch_late()
-        if self._machine.has_errands:
+        if self._machine.has_errands or self._sending.needing():
             self.errand()
         if self._gathered.batch:
             # What was read just now has gone out with the acknowledgement; it needs no transaction of its own.
@@ -407,15 +414,19 @@ class Live:
 
     def _write_marks(self) -> None:
         gathered, marks = self._gathered, self.received.marks
+        stated = gathered.acks | gathered.reads
+        # What a conversation is decides how it is said; until that is known nothing is said of it.
+        unknown = stated - self.received.conversations.keys()
         # Before the welcome nothing may be sent; it says what the server has not heard.
         if self._welcomed:
-            for each in gathered.acks | gathered.reads:
+            for each in stated - unknown:
                 gathered.frames += self._statements(each, marks[each])
             if gathered.mail:
                 gathered.frames.append(wire.Took(upto=gathered.mail))
                 gathered.mail = 0
         gathered.acks.clear()
         gathered.reads.clear()
+        gathered.acks |= unknown
 
     def _statements(self, conversation: str, marks: Marks) -> Iterable[wire.ClientFrame]:
         known = self.received.conversations.get(conversation)

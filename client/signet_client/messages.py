@@ -15,7 +15,6 @@ Undecryptable = Literal[
     "unknown_device",
     "tampered",
     "replayed",
-    "wrong_sender",
     "wrong_conversation",
     "forged_header",
     "not_encrypted",

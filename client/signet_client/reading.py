@@ -24,9 +24,8 @@ NAMED_MAX: Final = 256
 _EXPLANATIONS: Final = {
     "tampered": "the message was changed on its way",
     "replayed": "an earlier message was sent once more",
-    "wrong_sender": "the message is not by whom the server says",
     "wrong_conversation": "the message belongs to another conversation",
-    "forged_header": "the message's header is not signed by its device",
+    "forged_header": "its device has not signed this message, here, with this header",
     "not_encrypted": "the message is not encrypted, as it must be here",
     "malformed": "what the message says can't be read by this client",
 }
@@ -131,6 +130,8 @@ class Reading:
             elif read.reason is not None and read.reason != row.reason:
                 # The key has come, and shows what else is missing, or that the message is not what it should be.
                 self._vault.set_reason(conversation, row.seq, read.reason)
+                if read.reason == "no_key":
+                    self.want_key(conversation, row.session, header_of(item).sender)
                 if read.reason in FORGED:
                     self._late.pop((conversation, row.seq), None)
                     self._tell_forged(item, read.reason)
@@ -155,6 +156,8 @@ class Reading:
         self.say_again(conversation)
         if conversation not in self._troubled:
             return
+        # A key may have been stored, and the process ended before its messages were looked at.
+        self._retry(conversation)
         rows = self._vault.undecrypted(conversation, reason="no_key")
         missing = [row for row in rows if not row.repaired and (conversation, row.seq) not in self._late]
         sessions = {row.session: row.seq for row in missing}

@@ -27,10 +27,9 @@ class Receiving:
         gathered: Gathered,
         settle: Settle,
         reading: Reading,
-        unsettle: Callable[[str], None],
+        unsettle: Callable[[wire.Change], None],
     ) -> None:
-        """`settle` hears of this device's own messages that have become items, `unsettle` of conversations in which
-        somebody came or went."""
+        """`settle` hears of this device's own messages that have become items, `unsettle` of who came or went."""
         self._reading = reading
         self._unsettle = unsettle
         self._profile = profile
@@ -83,7 +82,7 @@ class Receiving:
             else:
                 self._gathered.events.append(events.Received(item=item))
                 if item.what in ("started", "added", "removed", "left"):
-                    self._unsettle(item.c)
+                    self._unsettle(item)
                 self._follow(item)
 
     def _hold_message(self, item: wire.Message) -> None:

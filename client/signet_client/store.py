@@ -58,12 +58,15 @@ CREATE TABLE peers (
     account TEXT, device TEXT, ed25519 TEXT NOT NULL, curve25519 TEXT NOT NULL, active INTEGER NOT NULL,
     PRIMARY KEY (account, device)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE linked (account TEXT, device TEXT, ed25519 TEXT NOT NULL, PRIMARY KEY (account, device))
+STRICT, WITHOUT ROWID;
 CREATE TABLE olm_sessions (
-    curve25519 TEXT, session TEXT, pickle BLOB NOT NULL, used INTEGER NOT NULL, PRIMARY KEY (curve25519, session)
+    account TEXT, curve25519 TEXT, session TEXT, pickle BLOB NOT NULL, used INTEGER NOT NULL,
+    PRIMARY KEY (account, curve25519, session)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE inbound_sessions (
-    conversation TEXT, session TEXT, account TEXT NOT NULL, device TEXT NOT NULL, ed25519 TEXT NOT NULL,
-    first_position INTEGER NOT NULL, pickle BLOB NOT NULL, PRIMARY KEY (conversation, session)
+    conversation TEXT, session TEXT, account TEXT, device TEXT, ed25519 TEXT NOT NULL,
+    first_position INTEGER NOT NULL, pickle BLOB NOT NULL, PRIMARY KEY (conversation, session, account, device)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE outbound_sessions (
     conversation TEXT PRIMARY KEY, session TEXT NOT NULL, pickle BLOB NOT NULL, made_at INTEGER NOT NULL,
@@ -73,7 +76,8 @@ CREATE TABLE shares (
     conversation TEXT, account TEXT, device TEXT, PRIMARY KEY (conversation, account, device)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE seen (
-    session TEXT, position INTEGER, conversation TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (session, position)
+    session TEXT, account TEXT, device TEXT, position INTEGER, conversation TEXT NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (session, account, device, position)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE undecrypted (
     conversation TEXT, seq INTEGER, session TEXT NOT NULL, reason TEXT NOT NULL, repaired INTEGER NOT NULL,
@@ -197,7 +201,7 @@ class Held(NamedTuple):
 
 class Store:
     """Every method that writes is one transaction, on disk when it returns (but for `durable=False`), and so is
-    whatever `write` was given before. They raise StoreFailed."""
+    whatever `write` was given before. They raise StoreFailed, and from then on always."""
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         """Opens the store, or makes an empty one. `durable=False` leaves it to the operating system when to write: a
@@ -205,6 +209,8 @@ class Store:
         self.path = path
         self._account = ""
         """The device's, as far as it is known."""
+        self._failed: StoreFailed | None = None
+        """Why nothing is written any more: what somebody has in memory may be ahead of the file."""
         self.box: Box | None = None
         """What seals the texts of encrypted messages; None: there are none yet."""
         try:
@@ -247,12 +253,23 @@ class Store:
 
     def write(self, sql: str, parameters: Sequence[object] = ()) -> None:
         """Seen at once by whoever asks this store; on disk with the next transaction that ends, or by `settle`."""
+        self._check()
         try:
             if not self._db.in_transaction:
                 self._db.execute("BEGIN")
             self._db.execute(sql, parameters)
         except sqlite3.Error as error:
-            raise StoreFailed(f"can't write {self.path}: {error}") from error
+            raise self._fail(error) from error
+
+    def _check(self) -> None:
+        if self._failed is not None:
+            raise self._failed
+
+    def _fail(self, error: sqlite3.Error) -> StoreFailed:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        self._failed = StoreFailed(f"can't write {self.path}: {error}")
+        return self._failed
 
     def settle(self) -> None:
         """What was written is on disk."""
@@ -262,18 +279,18 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        self._check()
         try:
             if not self._db.in_transaction:
                 self._db.execute("BEGIN")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+            yield
+            self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            raise StoreFailed(f"can't write {self.path}: {error}") from error
+            raise self._fail(error) from error
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
         try:
@@ -386,6 +403,8 @@ class Store:
                     self._db.execute(f"DELETE FROM {table} WHERE conversation = ? AND seq > ?", beyond)
                 self._db.execute("DELETE FROM members WHERE conversation = ?", (conversation,))
                 self._db.execute(_PUT_MARKS, _marks_row(conversation, each))
+            # Versions count the events of accounts, which are counted anew from the backup on.
+            self._db.execute("DELETE FROM lists")
             if marks:
                 self._db.execute("DELETE FROM outbox WHERE refused IS NULL")
                 self._db.executemany(_PUT_OUTGOING, [self._outgoing_row(message) for message in outbox])
@@ -417,6 +436,10 @@ class Store:
     def most_recent(self) -> list[str]:
         """The conversations that have marks, that with the latest item first."""
         return [conversation for (conversation,) in self.query(_MOST_RECENT)]
+
+    def knows(self, conversation: str) -> bool:
+        """What a conversation is."""
+        return bool(self.query("SELECT 1 FROM conversations WHERE conversation = ?", (conversation,)))
 
     def conversations(self) -> list[Conversation]:
         rows = self.query("SELECT conversation, kind, protection, title, peer FROM conversations")

@@ -74,7 +74,7 @@ class Ours:
     @property
     def olm_session(self) -> str:
         """The session in which the next mail to nio is written."""
-        return self.machine.vault.olm_sessions(self.other.curve25519)[0].session_id
+        return self.machine.vault.olm_sessions(self.other.account, self.other.curve25519)[0].session_id
 
     def learn(self, device_keys: Object) -> list[Refused]:
         """The list of nio's account, with this one device; whom the client does not believe in."""

@@ -11,7 +11,7 @@ from typing import Final
 
 from signet_client import matrix, wire
 from signet_client.crypto.machine import FORWARDED, REQUEST, KeyRequest, Machine
-from signet_client.crypto.vault import Peer
+from signet_client.crypto.vault import Inbound, Peer
 from signet_client.store import Store
 
 ASK_AGAIN_S: Final = 3_600
@@ -59,29 +59,29 @@ class Asking:
     def answer(self, request: KeyRequest, peer: Peer, members: Mapping[str, wire.Role]) -> bool:
         """Gives the key, as far as the asker is entitled to it; there is a session with it. `members`: those of now."""
         machine, vault = self._machine, self._machine.vault
-        inbound = vault.inbound(request.conversation, request.session)
-        if inbound is None or machine.me.account not in (inbound.account, request.account):
+        inbound = self._held(request)
+        if inbound is None:
             return False
         now = time.monotonic()
         if now - self._answered.get(request, -ANSWER_AGAIN_S) < ANSWER_AGAIN_S:
             return False
-        position = self._first_position(request, members)
+        position = self._first_position(request, inbound, members)
         if position is None:
             return False
         key = inbound.session.export_at(max(position, inbound.session.first_known_index))
-        owner = vault.peer(inbound.account, inbound.device)
-        if key is None or owner is None:
+        if key is None:
             return False
+        owner = vault.peer(inbound.account, inbound.device)
         content = {
             "algorithm": matrix.MEGOLM,
             "room_id": matrix.room_id(request.conversation),
             "session_id": request.session,
             "session_key": key.to_base64(),
-            "sender_key": owner.curve25519,
-            "sender_claimed_ed25519_key": owner.ed25519,
+            "sender_key": owner.curve25519 if owner is not None else "",
+            "sender_claimed_ed25519_key": inbound.ed25519,
             "forwarding_curve25519_key_chain": [],
-            "signet.account": owner.account,
-            "signet.device": owner.device,
+            "signet.account": inbound.account,
+            "signet.device": inbound.device,
         }
         if len(self._answered) >= _ANSWERS_MAX:
             self._answered.clear()
@@ -95,11 +95,19 @@ class Asking:
                 machine.unsettle(request.conversation)
         return True
 
-    def _first_position(self, request: KeyRequest, members: Mapping[str, wire.Role]) -> int | None:
+    def _held(self, request: KeyRequest) -> Inbound | None:
+        """The session, if this account may give it: its own to members, anybody's to its own devices."""
+        me = self._machine.me.account
+        for account, device in self._machine.vault.owners(request.conversation, request.session):
+            if me in (account, request.account):
+                return self._machine.vault.inbound(request.conversation, request.session, account, device)
+        return None
+
+    def _first_position(self, request: KeyRequest, inbound: Inbound, members: Mapping[str, wire.Role]) -> int | None:
         """From where on the asker may read the session; None: nothing of it."""
         if request.account == self._machine.me.account:
             return 0
-        messages = self._machine.vault.seqs_of(request.session)
+        messages = self._machine.vault.seqs_of(request.session, inbound.account, inbound.device)
         if not messages or (request.account not in members and self._is_ahead(request, messages[-1][0])):
             return None
         was_member = self.membership(request.conversation, request.account, members, [seq for _, seq in messages])

@@ -17,9 +17,9 @@ from signet_client.backoff import backoff
 from signet_client.codes import REPLIES
 from signet_client.crypto import proofs
 from signet_client.crypto.asking import Asking
-from signet_client.crypto.machine import Machine
+from signet_client.crypto.machine import KeyRequest, Machine
 from signet_client.crypto.vault import Peer
-from signet_client.errors import Refused, SignetError
+from signet_client.errors import Refused, SignetError, StoreFailed
 from signet_client.store import Conversation, Marks, Store
 
 T = TypeVar("T")
@@ -28,6 +28,7 @@ _LOG: Final = logging.getLogger("signet_client")
 
 QUERY_ACCOUNTS_MAX: Final = 200
 CLAIM_DEVICES_MAX: Final = 200
+UPLOADS_MAX: Final = 8
 CHECK_S_PER_MEMBER: Final = 0.5
 """Receipts of a conversation are checked at most so often for each of its members, and at least once a minute."""
 CHECK_S_MAX: Final = 60.0
@@ -80,6 +81,8 @@ class Exchange:
         self._woken = asyncio.Event()
         self._stale: set[str] = set()
         """Conversations whose members are other ones than this device knows."""
+        self._awaited: dict[str, int] = {}
+        """Conversation → the seq up to which it must be held before it is known who is in it."""
         self._keys_wanted: dict[tuple[str, str], str] = {}
         """(conversation, session) → the sender, of what could not be decrypted."""
         self._to_check: dict[str, float] = {}
@@ -124,6 +127,10 @@ class Exchange:
             try:
                 await self._work()
                 failures = 0
+            except StoreFailed as error:
+                # What is in memory may be ahead of the store now.
+                self._side.fail(error)
+                return
             except SignetError as error:
                 failures += 1
                 _LOG.warning("keys can't be exchanged now: %s", error)
@@ -139,23 +146,44 @@ class Exchange:
         return max(0.0, min(self._to_check.values()) - asyncio.get_running_loop().time())
 
     async def _work(self) -> None:
+        """Everything that is to be done now; what fails keeps nothing else from it. Raises the first failure."""
         if not self._machine.server:
             return
+        failures: list[SignetError] = []
+        for step in (
+            self._upload_if_due, self._send_mail, self._ask_doubtful, self._renew_sessions, self._prepare_all,
+            self._ask_for_keys, self._answer_requests, self._check_receipts,
+        ):  # fmt: skip
+            try:
+                await step()
+            except StoreFailed:
+                raise
+            except SignetError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    async def _upload_if_due(self) -> None:
         if self._machine.wants_upload:
             await self.upload()
-        await self._send_mail()
+
+    async def _ask_doubtful(self) -> None:
         await self._ask_lists(self._machine.doubtful)
-        await self._renew_sessions()
+
+    async def _prepare_all(self) -> None:
+        failure: SignetError | None = None
         for conversation in self._side.needing():
             try:
                 await self._prepare(conversation)
-            except Refused as refused:
-                if refused.code not in _NOT_OURS:
-                    raise
-                self._side.give_up(conversation, refused)
-        await self._ask_for_keys()
-        await self._answer_requests()
-        await self._check_receipts()
+            except StoreFailed:
+                raise
+            except SignetError as error:
+                if isinstance(error, Refused) and error.code in _NOT_OURS:
+                    self._side.give_up(conversation, error)
+                else:
+                    failure = failure or error
+        if failure is not None:
+            raise failure
 
     def _settle(self) -> None:
         """What was made is in the store before it leaves."""
@@ -163,11 +191,21 @@ class Exchange:
         self._store.settle()
 
     async def upload(self) -> None:
-        body = self._machine.upload()
-        self._settle()
-        left = await self._api.upload_keys(body)
-        self._machine.uploaded(left)
-        self._settle()
+        """Raises Refused, Unreachable, StoreFailed."""
+        for attempt in range(UPLOADS_MAX):
+            body = self._machine.upload()
+            self._settle()
+            try:
+                left = await self._api.upload_keys(body)
+            except Refused as refused:
+                if refused.code != "id_taken" or attempt == UPLOADS_MAX - 1:
+                    raise
+                # The store is an old copy: under these ids other keys were published. The next ones have other ids.
+                self._machine.skip_keys()
+                continue
+            self._machine.uploaded(left)
+            self._settle()
+            return
 
     async def _send_mail(self) -> None:
         self._settle()
@@ -188,21 +226,45 @@ class Exchange:
     # Device lists
 
     async def _ask_lists(self, accounts: Iterable[str]) -> None:
-        asked = {account for account in accounts if not self._machine.lists.confirmed(account)}
-        for part in map(set, _parts(sorted(asked), QUERY_ACCOUNTS_MAX)):
-            self._machine.doubtful.difference_update(part)
-            known = self._machine.vault.list_versions(part)
-            server = self._machine.server
-            found = await self._api.query_keys(
-                [matrix.user_id(account, server) for account in sorted(part)],
-                {matrix.user_id(account, server): version for account, version in known.items()},
-            )
-            for refused in self._machine.lists.take(part, found, server):
-                text = f"the server names a device of it that is not to be believed: {refused.why}"
-                self._side.tell(events.Forged(what="device", account=refused.account, device=refused.device, text=text))
-            self._machine.unsettle_all()
-            self._store.settle()
-            self._side.lists_changed(part)
+        """Raises the first failure, after all lists were asked for."""
+        asked = sorted({account for account in accounts if not self._machine.lists.confirmed(account)})
+        self._machine.doubtful.difference_update(set(accounts) - set(asked))
+        failure: Refused | None = None
+        for part in _parts(asked, QUERY_ACCOUNTS_MAX):
+            try:
+                await self._ask_list(part)
+            except Refused as refused:
+                if len(part) == 1:
+                    failure = failure or refused
+                    continue
+                # One list that can't be told now is not to hold up the others.
+                for account in part:
+                    try:
+                        await self._ask_list([account])
+                    except Refused as alone:
+                        failure = failure or alone
+        if failure is not None:
+            raise failure
+
+    async def _ask_list(self, accounts: Sequence[str]) -> None:
+        known, server = self._machine.vault.list_versions(accounts), self._machine.server
+        since = self._machine.lists.moment
+        found = await self._api.query_keys(
+            [matrix.user_id(account, server) for account in accounts],
+            {matrix.user_id(account, server): version for account, version in known.items()},
+        )
+        before = self._machine.vault.peers(accounts)
+        for refused in self._machine.lists.take(set(accounts), found, server, since=since):
+            text = f"the server names a device of it that is not to be believed: {refused.why}"
+            self._side.tell(events.Forged(what="device", account=refused.account, device=refused.device, text=text))
+        gone = set(before) - set(self._machine.vault.peers(accounts))
+        for account in {peer.account for peer in gone}:
+            self._machine.end_sessions_of(account)
+        confirmed = {account for account in accounts if self._machine.lists.confirmed(account)}
+        self._machine.doubtful.difference_update(confirmed)
+        self._machine.unsettle_all()
+        self._store.settle()
+        self._side.lists_changed(accounts)
 
     # Sending
 
@@ -223,10 +285,14 @@ class Exchange:
 
     async def _know(self, conversation: str) -> bool:
         """Whether it is known who is in it. Raises Refused."""
+        if self._side.marks_of(conversation).cursor < self._awaited.get(conversation, 0):
+            return False
+        self._awaited.pop(conversation, None)
         if conversation in self._stale or self._machine.me.account not in self._store.members(conversation):
             overview = await self._ask_about(conversation)
             if self._side.marks_of(conversation).cursor < overview.head:
                 # What came and went is on its way; when it is here this task is woken.
+                self._awaited[conversation] = overview.head
                 self._side.want(conversation, overview.head)
                 return False
             if overview.role is None:
@@ -250,40 +316,54 @@ class Exchange:
     # Asking for keys, and answering
 
     async def _ask_for_keys(self) -> None:
-        wanted, self._keys_wanted = self._keys_wanted, {}
+        wanted = dict(self._keys_wanted)
         if not wanted:
             return
         await self._ask_lists({*wanted.values(), self._machine.me.account})
-        for (conversation, session), sender in wanted.items():
-            self._asking.ask(conversation, session, sender)
+        for key, sender in wanted.items():
+            self._asking.ask(*key, sender)
+            if self._keys_wanted.get(key) == sender:
+                del self._keys_wanted[key]
         await self._send_mail()
 
     async def _answer_requests(self) -> None:
         while self._machine.requests:
-            request = self._machine.requests[0]
+            try:
+                await self._answer(self._machine.requests[0])
+            except Refused as refused:
+                if refused.retry:
+                    raise
+                _LOG.warning("a request for a key can't be answered: %s", refused)
+            self._machine.requests.pop(0)
+
+    async def _answer(self, request: KeyRequest) -> None:
+        await self._ask_lists([request.account])
+        peer = self._asking.asker(request)
+        if peer is None and self._machine.doubt_device(request.account, request.device):
+            # Its request has overtaken the news of it.
             await self._ask_lists([request.account])
             peer = self._asking.asker(request)
-            if peer is not None and peer != self._machine.me:
-                members = self._store.members(request.conversation)
-                await self._claim(self._machine.without_session([peer]))
-                if members and self._machine.olm.has_session(peer):
-                    self._asking.answer(request, peer, members)
-                    await self._send_mail()
-            self._machine.requests.pop(0)
+        if peer is None or peer == self._machine.me:
+            return
+        members = self._store.members(request.conversation)
+        await self._claim(self._machine.without_session([peer]))
+        if members and self._machine.olm.has_session(peer):
+            self._asking.answer(request, peer, members)
+            await self._send_mail()
 
     # Receipts
 
     async def _check_receipts(self) -> None:
         now = asyncio.get_running_loop().time()
         for conversation in [each for each, due in self._to_check.items() if due <= now]:
-            del self._to_check[conversation]
-            self._checked_at[conversation] = now
             try:
                 await self.check_receipts(conversation)
             except Refused as refused:
                 if refused.code not in _NOT_OURS:
                     raise
                 _LOG.info("the receipts of %s are not shown to this account: %s", conversation, refused)
+            self._checked_at[conversation] = now
+            del self._to_check[conversation]
 
     async def check_receipts(self, conversation: str) -> list[proofs.Missing]:
         """What is wrong with the ticks of this device's messages; the application is told. Raises Refused,

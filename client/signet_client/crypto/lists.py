@@ -1,11 +1,12 @@
 """Whose devices there are. The server names them; what they have signed is checked here, and each is pinned.
 
-A device that is new in an account which is known already must have been let in by one that is pinned: the link is
+A device that is new in an account which is known already must have been let in by one that is known: the link is
 signed by it. So the server can't slip a device of its own into an account without anybody noticing. Only the first
-list of an account is taken on trust, and a device that writes before it is asked for.
+list of an account is taken on trust, and a device that writes before it is asked for. Known is every device that was
+linked, also one that has published no keys yet, or was revoked: it may have let others in.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -50,86 +51,116 @@ class Lists:
         self._vault = vault
         self._me = me
         self._confirmed: set[str] = set()
+        self._moment = 0
+        self._doubted: dict[str, int] = {}
+        """When each was doubted last; all were at `_all_doubted`."""
+        self._all_doubted = 0
+
+    @property
+    def moment(self) -> int:
+        """Grows with each doubt: what is asked for now is as old as this when it comes."""
+        return self._moment
 
     def confirmed(self, account: str) -> bool:
         return account in self._confirmed
 
     def doubt(self, account: str) -> None:
         """It may have other devices by now."""
+        self._moment += 1
+        self._doubted[account] = self._moment
         self._confirmed.discard(account)
 
     def doubt_all(self) -> None:
         """The connection is gone: what happens now nobody tells."""
+        self._moment += 1
+        self._all_doubted = self._moment
+        self._doubted.clear()
         self._confirmed.clear()
 
-    def take(self, asked: set[str], found: KeysFound, server: str) -> list[Refused]:
-        """Takes in the answer to a query of these accounts; says which devices are not believed."""
+    def take(self, asked: set[str], found: KeysFound, server: str, *, since: int | None = None) -> list[Refused]:
+        """Takes in the answer to a query of these accounts; says which devices are not believed. `since`: the moment at
+        which it was asked; what was doubted after that it does not confirm."""
+        since = self._moment if since is None else since
         refused: list[Refused] = []
         for account in asked:
             user = matrix.user_id(account, server)
             if user in found.device_keys:
                 refused += self._take_list(account, user, found, server)
-            self._confirmed.add(account)
+            if self._doubted.get(account, self._all_doubted) <= since:
+                self._confirmed.add(account)
         return refused
 
     def _take_list(self, account: str, user: str, found: KeysFound, server: str) -> list[Refused]:
-        pins = self._vault.pins(account)
-        # One's own device, or one that wrote before its list was asked for, vouches for nobody.
-        known = pins if self._vault.list_versions([account]) else {}
-        links = {link.device: link for link in found.links.get(user, ())}
+        known, pins = self._vault.linked(account), self._vault.pins(account)
+        vouched, refused = _vouched(account, found.links.get(user, ()), known, server)
         trusted: list[Peer] = []
-        refused: list[Refused] = []
         for device, keys in found.device_keys[user].items():
+            if device in refused:
+                continue
             try:
-                ed25519, curve25519 = matrix.check_device_keys(keys, user=user, device=device)
-                peer = Peer(account, device, ed25519, curve25519)
-                _check(peer, pins, known, links, server)
-            except matrix.BadObject as error:
-                refused.append(Refused(account=account, device=device, why=str(error)))
-            else:
+                peer = _peer_of(account, device, keys, user)
+                if pins.get(device, peer) != peer or known.get(device, peer.ed25519) != peer.ed25519:
+                    raise matrix.BadObject("it has other keys than before")
+                if vouched.get(device) != peer.ed25519:
+                    raise matrix.BadObject("it is not among the devices that were linked")
                 trusted.append(peer)
-        if not known:
-            early = {device for device, pin in pins.items() if pin != self._me}
-            gone = early - found.device_keys[user].keys()
-            refused += [Refused(account=account, device=device, why="it is in no list") for device in gone]
-            # From the next list on whoever is pinned is known.
-            self._vault.forget_peers(account, early - {peer.device for peer in trusted})
+            except matrix.BadObject as error:
+                refused[device] = str(error)
+        early = {device for device, pin in pins.items() if device not in known and pin != self._me}
+        for device in early - {peer.device for peer in trusted}:
+            # It wrote before the list was asked for. From now on only who is in it is believed.
+            refused.setdefault(device, "it is in no list")
+            self._vault.forget_peers(account, [device])
+        for device in refused:
+            vouched.pop(device, None)
+        self._vault.put_linked(account, vouched)
         self._vault.put_list(account, found.versions.get(user, -1), trusted)
-        return refused
+        return [Refused(account=account, device=device, why=why) for device, why in refused.items()]
 
 
-def _check(
-    peer: Peer, pins: Mapping[str, Peer], known: Mapping[str, Peer], links: Mapping[str, Link], server: str
+def _peer_of(account: str, device: str, keys: matrix.Object, user: str) -> Peer:
+    """Raises BadObject."""
+    ed25519, curve25519 = matrix.check_device_keys(keys, user=user, device=device)
+    return Peer(account, device, ed25519, curve25519)
+
+
+def _vouched(
+    account: str, named: Iterable[Link], known: Mapping[str, str], server: str
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The Ed25519 keys of the devices that are known, or that one of these has let in, or, where none is known, the
+    account's first; and why others are not believed."""
+    links = {link.device: link for link in named}
+    keys = {**{link.device: link.key for link in named}, **known}
+    vouched, refused = dict(known), {}
+    for device, link in links.items():
+        try:
+            _check_link(account, link, keys, known, links, server)
+            vouched[device] = keys[device]
+        except matrix.BadObject as error:
+            refused[device] = str(error)
+    return vouched, refused
+
+
+def _check_link(
+    account: str,
+    link: Link,
+    keys: Mapping[str, str],
+    known: Mapping[str, str],
+    links: Mapping[str, Link],
+    server: str,
 ) -> None:
     """Raises BadObject."""
-    pin = pins.get(peer.device)
-    if pin is not None and pin != peer:
-        raise matrix.BadObject("it has other keys than before")
-    if peer.device not in known:
-        _check_links(peer, known, links, server)
-
-
-def _check_links(peer: Peer, known: Mapping[str, Peer], links: Mapping[str, Link], server: str) -> None:
-    """Whether the device was let in by one that is known, or, where none is, by the account's first. Raises
-    BadObject."""
-    link = links.get(peer.device)
-    if link is None or link.key != peer.ed25519:
-        raise matrix.BadObject("it is not among the devices that were linked")
     for _ in range(_LINKS_MAX):
+        if link.device in known:
+            return
         if link.by is None:
             if known:
                 raise matrix.BadObject("none of the account's known devices has let it in")
             return
-        by = links.get(link.by)
-        if by is None:
+        if link.by not in links:
             raise matrix.BadObject(f"the device that let it in, {link.by}, is unknown")
-        payload = payloads.link_payload(server=server, account=peer.account, device=link.device, key=link.key)
-        if not matrix.verify(by.key, payload, link.signature):
+        payload = payloads.link_payload(server=server, account=account, device=link.device, key=link.key)
+        if not matrix.verify(keys[link.by], payload, link.signature):
             raise matrix.BadObject(f"its link is not signed by {link.by}")
-        pin = known.get(by.device)
-        if pin is not None:
-            if pin.ed25519 != by.key:
-                raise matrix.BadObject(f"the device that let it in, {by.device}, has another key than before")
-            return
-        link = by
+        link = links[link.by]
     raise matrix.BadObject("its links have no end")

@@ -15,7 +15,7 @@ from signet_client.crypto import content
 from signet_client.crypto.lists import Lists
 from signet_client.crypto.megolm import Megolm, MegolmFailed
 from signet_client.crypto.olm import Olm, OlmFailed, Opened
-from signet_client.crypto.vault import Inbound, Parcel, Peer, Vault, by_user
+from signet_client.crypto.vault import Inbound, Parcel, Peer, Place, Vault, by_user
 from signet_client.identity import Identity
 from signet_client.messages import encode_body, header_of
 from signet_client.store import Profile, Store
@@ -23,8 +23,13 @@ from signet_client.store import Profile, Store
 _LOG: Final = logging.getLogger("signet_client")
 
 PARCEL_DEVICES_MAX: Final = 100
-DEVICE_BYTES: Final = 2_600
-"""What a key for one device takes in a parcel at most, with names of its user and itself that are as long as can be."""
+PARCEL_BYTES: Final = 64
+"""What a parcel takes besides what is for each device."""
+REQUESTS_MAX: Final = 1_000
+"""How many requests wait to be answered; whoever is not heard asks again."""
+STRANGE_SESSIONS_MAX: Final = 64
+"""How many sessions of one account are kept for conversations of which nothing is known: keys may come before the
+news of what they are for."""
 UNWEDGE_EVERY_S: Final = 3_600
 """How often a broken session with one device is given up for a new one at most."""
 
@@ -78,10 +83,11 @@ class Machine:
         self.keys_left: int | None = None
         """How many one-time keys the server has; None: it has not said yet."""
         self.fallback_used = False
-        self._parcel_devices_max = PARCEL_DEVICES_MAX
+        self._parcel_bytes_max = 0
         self._ready: set[str] = set()
         self._barren: set[Peer] = set()
         """Devices that have no keys to begin a session with."""
+        self._doubted: set[tuple[str, str]] = set()
         self._unwedged_at: dict[Peer, float] = {}
         self._mail = int(vault.fact("mail") or 0)
 
@@ -89,18 +95,22 @@ class Machine:
 
     def hear_server(self, server: str, *, frame_bytes_max: int = 262_144) -> None:
         """Its name, and what it takes at once, from a challenge."""
-        self._parcel_devices_max = max(1, min(PARCEL_DEVICES_MAX, frame_bytes_max // DEVICE_BYTES))
+        self._parcel_bytes_max = frame_bytes_max - PARCEL_BYTES
         if server != self.server:
             self.server = server
             self.vault.put_fact("server", server)
         if self.vault.peer(self.me.account, self.me.device) is None:
             self.vault.put_peer(self.me)
+        if self._profile.registration:
+            # It is the account's first: nobody has let it in.
+            self.vault.put_linked(self.me.account, {self.me.device: self.me.ed25519})
 
     def lose_connection(self) -> None:
         """What happens now nobody tells: lists, keys and members are to be asked for anew."""
         self.lists.doubt_all()
         self._ready.clear()
         self._barren.clear()
+        self._doubted.clear()
         self.keys_left = None
 
     def hear_counts(self, counts: wire.KeyCounts) -> None:
@@ -157,6 +167,11 @@ class Machine:
         self._identity.changed = True
         self.published, self.keys_left, self.fallback_used = True, left, False
 
+    def skip_keys(self) -> None:
+        """Those that were to be uploaded never will be."""
+        self._identity.account.mark_keys_as_published()
+        self._identity.changed = True
+
     def _sign(self, user: str, unsigned: matrix.Object) -> matrix.Object:
         return self._identity.sign_object(unsigned, user=user, device=self.me.device)
 
@@ -165,6 +180,17 @@ class Machine:
     def unsettle(self, conversation: str) -> None:
         """Who is in it has changed, or is in doubt."""
         self._ready.discard(conversation)
+
+    def end_session(self, conversation: str) -> None:
+        """Somebody has gone: the key is in use no more, whoever has it. One's own other devices may have given it to
+        devices of which this one does not know."""
+        self.unsettle(conversation)
+        self.megolm.end(conversation)
+
+    def end_sessions_of(self, account: str) -> None:
+        """One of its devices has gone."""
+        self.unsettle_all()
+        self.megolm.end_all_of(account)
 
     def unsettle_all(self) -> None:
         self._ready.clear()
@@ -232,9 +258,19 @@ class Machine:
             "session_key": outbound.session.session_key.to_base64(),
         }
         served = [peer for peer in self.unserved(conversation, members) if self.olm.has_session(peer)]
-        for start in range(0, len(served), self._parcel_devices_max):
-            part = served[start : start + self._parcel_devices_max]
-            self.post({peer: self.olm.encrypt(peer, ROOM_KEY, key, self.server) for peer in part})
+        contents: dict[Peer, matrix.Object] = {}
+        size = 0
+        for peer in served:
+            content = self.olm.encrypt(peer, ROOM_KEY, key, self.server)
+            named = {matrix.user_id(peer.account, self.server): {peer.device: content}}
+            bytes_ = len(matrix.canonical(named).encode())
+            if contents and (size + bytes_ > self._parcel_bytes_max or len(contents) >= PARCEL_DEVICES_MAX):
+                self.post(contents)
+                contents, size = {}, 0
+            contents[peer] = content
+            size += bytes_
+        if contents:
+            self.post(contents)
         self.vault.put_shares(conversation, served)
 
     def post(self, contents: dict[Peer, matrix.Object], type_: str = ENCRYPTED) -> None:
@@ -278,31 +314,46 @@ class Machine:
 
     def _read(self, item: wire.Message, encrypted: content.Encrypted) -> str:
         header = header_of(item)
-        event, position, inbound = self.megolm.decrypt(item.c, encrypted)
-        if (inbound.account, inbound.device) != (header.sender, header.device):
-            raise MegolmFailed("wrong_sender")
-        pin = self.vault.peer(inbound.account, inbound.device)
-        if pin is None or pin.ed25519 != inbound.ed25519:
-            # It has said who it is, and nobody has vouched for it.
-            self.doubt(inbound.account)
-            raise MegolmFailed("unknown_device")
         assert item.body is not None
         if header.conversation != item.c or header.digest != payloads.digest_of(item.body):
             raise MegolmFailed("forged_header")
-        if item.signature is None or not matrix.verify(pin.ed25519, item.header.encode(), item.signature):
+        key = self._key_of(header.sender, header.device)
+        if key is None:
+            self.doubt_device(header.sender, header.device)
+            raise MegolmFailed("unknown_device")
+        if item.signature is None or not matrix.verify(key, item.header.encode(), item.signature):
             raise MegolmFailed("forged_header")
+        # A session counts for the device that has given it as its own, so the key is that of the header's device.
+        event, position = self.megolm.decrypt(
+            item.c, encrypted, account=header.sender, device=header.device, ed25519=key
+        )
         # After all that shows whose it is: a forged copy that comes first does not take the message's place.
-        if not self.vault.see(encrypted.session_id, position, item.c, item.seq):
+        place = Place(encrypted.session_id, header.sender, header.device, position)
+        if not self.vault.see(place, item.c, item.seq):
             raise MegolmFailed("replayed")
         inner = content.inner_of(event)
         if inner is None:
             raise MegolmFailed("malformed")
         return encode_body(inner.text, kind=inner.kind, reply_to=inner.reply_to)
 
+    def _key_of(self, account: str, device: str) -> str | None:
+        """The Ed25519 key of a device that is known, also of one that was revoked since."""
+        pin = self.vault.peer(account, device)
+        return pin.ed25519 if pin is not None else self.vault.linked(account).get(device)
+
     def doubt(self, account: str) -> None:
         """Its devices are to be asked for."""
         self.lists.doubt(account)
         self.doubtful.add(account)
+
+    def doubt_device(self, account: str, device: str) -> bool:
+        """Its account's devices are to be asked for, once a connection: the server may have not told of this one yet,
+        or may never do so. False: they were."""
+        if (account, device) in self._doubted:
+            return False
+        self._doubted.add((account, device))
+        self.doubt(account)
+        return True
 
     # Mail
 
@@ -329,6 +380,7 @@ class Machine:
     def forget_mail(self) -> None:
         """The server was restored, perhaps with an older clock: its mail may have smaller numbers now."""
         self._mail = 0
+        self.vault.put_fact("mail", "0")
 
     @property
     def mail_taken(self) -> int:
@@ -368,20 +420,23 @@ class Machine:
         key, sender = opened.content, opened.sender
         account, device = str(key["signet.account"]), str(key["signet.device"])
         conversation = str(key["room_id"]).removeprefix("!")
-        owner = self.vault.peer(account, device)
+        owner_key = self._key_of(account, device)
         vouched = self.vault.peer(sender.account, sender.device) == sender
-        if owner is None or not vouched or sender.account not in (account, self.me.account):
+        if owner_key is None or not vouched or sender.account not in (account, self.me.account):
             return []
         if not self.vault.asked(conversation, str(key["session_id"])):
             return []
         session = InboundGroupSession.import_session(ExportedSessionKey(key["session_key"]))
-        return self._take_session(key, session, owner)
+        return self._take_session(key, session, Peer(account, device, owner_key, ""))
 
     def _take_session(self, key: dict[str, Any], session: InboundGroupSession, owner: Peer) -> list[tuple[str, str]]:
         conversation = str(key["room_id"]).removeprefix("!")
         if key["algorithm"] != matrix.MEGOLM or key["session_id"] != session.session_id:
             raise ValueError("it is not what it says")
         inbound = Inbound(session, owner.account, owner.device, owner.ed25519)
+        is_strange = not self._store.knows(conversation)
+        if is_strange and self.vault.count_strange_sessions(owner.account) >= STRANGE_SESSIONS_MAX:
+            return []
         if not self.megolm.take_session(conversation, inbound):
             return []
         return [(conversation, session.session_id)]
@@ -392,7 +447,9 @@ class Machine:
             return
         conversation = str(wanted.get("room_id", "")).removeprefix("!")
         request = KeyRequest(account, device, conversation, str(wanted.get("session_id", "")))
-        if request not in self.requests:
+        # What this device has not got it need not think about; nor about what it is asked too often.
+        has_it = self.vault.owners(conversation, request.session)
+        if has_it and request not in self.requests and len(self.requests) < REQUESTS_MAX:
             self.requests.append(request)
 
     def _unwedge(self, sender: str, curve25519: object) -> None:

@@ -58,6 +58,16 @@ class Megolm:
         self._vault.put_inbound(conversation, mine)
         return outbound
 
+    def end(self, conversation: str) -> None:
+        """The next message is of another session."""
+        self._outbound.pop(conversation, None)
+        self._vault.drop_outbound(conversation)
+
+    def end_all_of(self, account: str) -> None:
+        """Those of all conversations that this account is in."""
+        self._outbound.clear()
+        self._vault.drop_outbound_of(account)
+
     def may_send(self, conversation: str) -> bool:
         outbound = self._present(conversation)
         return outbound is not None and not _is_spent(outbound)
@@ -83,8 +93,8 @@ class Megolm:
     # Everybody's messages
 
     def take_session(self, conversation: str, inbound: Inbound) -> bool:
-        """Keeps a session whose key has come. False: there is one that is as good, or that somebody else owns."""
-        known = self._vault.inbound(conversation, inbound.session.session_id)
+        """Keeps a session whose key has come. False: its owner has given one that is as good."""
+        known = self._vault.inbound(conversation, inbound.session.session_id, inbound.account, inbound.device)
         if known is not None:
             is_better = inbound.session.first_known_index < known.session.first_known_index
             if known[1:] != inbound[1:] or not is_better:
@@ -92,11 +102,15 @@ class Megolm:
         self._vault.put_inbound(conversation, inbound)
         return True
 
-    def decrypt(self, conversation: str, encrypted: Encrypted) -> tuple[bytes, int, Inbound]:
-        """The event, its position, and the session that it came by. Raises MegolmFailed."""
-        inbound = self._vault.inbound(conversation, encrypted.session_id)
+    def decrypt(
+        self, conversation: str, encrypted: Encrypted, *, account: str, device: str, ed25519: str
+    ) -> tuple[bytes, int]:
+        """The event, and its position in a session that this device has given as its own. Raises MegolmFailed."""
+        inbound = self._vault.inbound(conversation, encrypted.session_id, account, device)
         if inbound is None:
             raise MegolmFailed("no_key")
+        if inbound.ed25519 != ed25519:
+            raise MegolmFailed("unknown_device")
         try:
             decrypted = inbound.session.decrypt(MegolmMessage.from_base64(encrypted.ciphertext))
         except MegolmDecryptionException as error:
@@ -106,7 +120,7 @@ class Megolm:
             raise MegolmFailed("tampered") from error
         if conversation_of(decrypted.plaintext) != conversation:
             raise MegolmFailed("wrong_conversation")
-        return decrypted.plaintext, decrypted.message_index, inbound
+        return decrypted.plaintext, decrypted.message_index
 
 
 def _is_spent(outbound: Outbound) -> bool:

@@ -54,7 +54,7 @@ class Olm:
         self._device = device
 
     def has_session(self, peer: Peer) -> bool:
-        return self._vault.has_olm(peer.curve25519)
+        return self._vault.has_olm(peer.account, peer.curve25519)
 
     def begin(self, peer: Peer, one_time_key: matrix.Object, server: str) -> bool:
         """A new session with a device, by a key of its that was claimed. False: the key is not the device's."""
@@ -67,7 +67,7 @@ class Olm:
             )
         except (matrix.BadObject, KeyException, SessionCreationException):
             return False
-        self._vault.put_olm(peer.curve25519, session)
+        self._vault.put_olm(peer.account, peer.curve25519, session)
         return True
 
     def encrypt(self, peer: Peer, type_: str, content: dict[str, Any], server: str) -> matrix.Object:
@@ -84,9 +84,10 @@ class Olm:
                 user=matrix.user_id(self._account, server), device=self._device
             ),
         }
-        session = self._vault.olm_sessions(peer.curve25519)[0]
-        kind, ciphertext = session.encrypt(json.dumps(event, separators=(",", ":")).encode()).to_parts()
-        self._vault.put_olm(peer.curve25519, session)
+        session = self._vault.olm_sessions(peer.account, peer.curve25519)[0]
+        plain = json.dumps(event, separators=(",", ":"), ensure_ascii=False)
+        kind, ciphertext = session.encrypt(plain.encode()).to_parts()
+        self._vault.put_olm(peer.account, peer.curve25519, session)
         return {
             "algorithm": matrix.OLM,
             "sender_key": self._identity.curve25519,
@@ -103,18 +104,18 @@ class Olm:
             raise OlmFailed("it is not for this device") from error
         if content.get("algorithm") != matrix.OLM or not matrix.is_key(sender_key) or kind not in (_PRE_KEY, _NORMAL):
             raise OlmFailed("its form is unknown")
-        event = json_object(self._plain(sender_key, kind, ciphertext))
+        event = json_object(self._plain(sender, sender_key, kind, ciphertext))
         if event is None:
             raise OlmFailed("it holds no event")
         return self._checked(sender, sender_key, event, server)
 
-    def _plain(self, sender_key: str, kind: int, ciphertext: bytes) -> bytes:
+    def _plain(self, sender: str, sender_key: str, kind: int, ciphertext: bytes) -> bytes:
         try:
             message = AnyOlmMessage.from_parts(kind, ciphertext)
             pre_key = message.to_pre_key() if kind == _PRE_KEY else None
         except (DecodeException, ValueError) as error:
             raise OlmFailed("its form is broken") from error
-        for session in self._vault.olm_sessions(sender_key):
+        for session in self._vault.olm_sessions(sender, sender_key):
             if pre_key is not None and not session.session_matches(pre_key):
                 continue
             try:
@@ -123,7 +124,7 @@ class Olm:
                 if pre_key is not None:
                     raise OlmFailed(f"it does not decrypt: {error}", wedged=True) from error
                 continue
-            self._vault.put_olm(sender_key, session)
+            self._vault.put_olm(sender, sender_key, session)
             return plain
         if pre_key is None:
             raise OlmFailed("no session decrypts it", wedged=True)
@@ -135,7 +136,7 @@ class Olm:
             raise OlmFailed(f"no session can be made of it: {error}", wedged=True) from error
         # The one-time key that it used up is gone from the account.
         self._identity.changed = True
-        self._vault.put_olm(sender_key, session)
+        self._vault.put_olm(sender, sender_key, session)
         return plain
 
     def _checked(self, sender: str, sender_key: str, event: dict[str, Any], server: str) -> Opened:

@@ -6,7 +6,6 @@ sessions there are.
 """
 
 import json
-import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -26,15 +25,21 @@ TELL_AGAIN: Final = -1
 _PUT_PEER: Final = """
 INSERT INTO peers VALUES (?, ?, ?, ?, 1) ON CONFLICT (account, device) DO UPDATE SET active = 1"""
 _PUT_OLM: Final = """
-INSERT INTO olm_sessions VALUES (?, ?, ?, ?) ON CONFLICT (curve25519, session) DO UPDATE SET
+INSERT INTO olm_sessions VALUES (?, ?, ?, ?, ?) ON CONFLICT (account, curve25519, session) DO UPDATE SET
     pickle = excluded.pickle, used = excluded.used"""
 _DROP_OLM: Final = """
-DELETE FROM olm_sessions WHERE curve25519 = ?1 AND session NOT IN (
-    SELECT session FROM olm_sessions WHERE curve25519 = ?1 ORDER BY used DESC LIMIT ?2)"""
+DELETE FROM olm_sessions WHERE account = ?1 AND curve25519 = ?2 AND session NOT IN (
+    SELECT session FROM olm_sessions WHERE account = ?1 AND curve25519 = ?2 ORDER BY used DESC LIMIT ?3)"""
+# Anybody may begin sessions by keys that are no device's.
+_DROP_STRANGE: Final = """
+DELETE FROM olm_sessions WHERE account = ?1
+AND curve25519 NOT IN (SELECT curve25519 FROM peers WHERE account = ?1) AND used NOT IN (
+    SELECT used FROM olm_sessions WHERE account = ?1
+    AND curve25519 NOT IN (SELECT curve25519 FROM peers WHERE account = ?1) ORDER BY used DESC LIMIT ?2)"""
 _PUT_INBOUND: Final = "INSERT OR REPLACE INTO inbound_sessions VALUES (?, ?, ?, ?, ?, ?, ?)"
 _PUT_OUTBOUND: Final = "INSERT OR REPLACE INTO outbound_sessions VALUES (?, ?, ?, ?, ?)"
-_SEE: Final = "INSERT INTO seen VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-_SEEN: Final = "SELECT conversation, seq FROM seen WHERE session = ? AND position = ?"
+_SEE: Final = "INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_SEEN: Final = "SELECT conversation, seq FROM seen WHERE session = ? AND account = ? AND device = ? AND position = ?"
 
 
 class Peer(NamedTuple):
@@ -65,6 +70,15 @@ class Outbound(NamedTuple):
     messages: int
 
 
+class Place(NamedTuple):
+    """Where a message stands in a session of its device."""
+
+    session: str
+    account: str
+    device: str
+    position: int
+
+
 class Undecrypted(NamedTuple):
     seq: int
     session: str
@@ -89,7 +103,9 @@ class Vault:
     def __init__(self, store: Store, box: Box) -> None:
         self._store = store
         self._box = box
-        self._inbound: dict[tuple[str, str], Inbound] = {}
+        self._inbound: dict[tuple[str, str, str, str], Inbound] = {}
+        self._used: int = store.query("SELECT coalesce(max(used), 0) FROM olm_sessions")[0][0]
+        """Counts uses of Olm sessions: clocks go back."""
 
     # Small facts
 
@@ -130,6 +146,15 @@ class Vault:
         for device in devices:
             self._store.write("DELETE FROM peers WHERE account = ? AND device = ?", (account, device))
 
+    def linked(self, account: str) -> dict[str, str]:
+        """The Ed25519 keys of all devices of an account that are known to have been let in, whether they have published
+        keys for encryption or not, and also of those that were revoked. Empty: its list was never asked for."""
+        return dict(self._store.query("SELECT device, ed25519 FROM linked WHERE account = ?", (account,)))
+
+    def put_linked(self, account: str, keys: Mapping[str, str]) -> None:
+        for device, ed25519 in keys.items():
+            self._store.write("INSERT INTO linked VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (account, device, ed25519))
+
     def pins(self, account: str) -> dict[str, Peer]:
         """All devices of an account that were ever trusted."""
         rows = self._store.query("SELECT account, device, ed25519, curve25519 FROM peers WHERE account = ?", (account,))
@@ -146,26 +171,30 @@ class Vault:
 
     # Olm
 
-    def olm_sessions(self, curve25519: str) -> list[Session]:
-        """Those with one device, the one used last first."""
-        sql = "SELECT pickle FROM olm_sessions WHERE curve25519 = ? ORDER BY used DESC"
-        return [self._unpickle(Session, sealed) for (sealed,) in self._store.query(sql, (curve25519,))]
+    def olm_sessions(self, account: str, curve25519: str) -> list[Session]:
+        """Those with one device, the one used last first. By account, too: another one may claim the same key."""
+        sql = "SELECT pickle FROM olm_sessions WHERE account = ? AND curve25519 = ? ORDER BY used DESC"
+        return [self._unpickle(Session, sealed) for (sealed,) in self._store.query(sql, (account, curve25519))]
 
-    def has_olm(self, curve25519: str) -> bool:
-        return bool(self._store.query("SELECT 1 FROM olm_sessions WHERE curve25519 = ? LIMIT 1", (curve25519,)))
+    def has_olm(self, account: str, curve25519: str) -> bool:
+        sql = "SELECT 1 FROM olm_sessions WHERE account = ? AND curve25519 = ? LIMIT 1"
+        return bool(self._store.query(sql, (account, curve25519)))
 
-    def put_olm(self, curve25519: str, session: Session) -> None:
-        self._store.write(_PUT_OLM, (curve25519, session.session_id, self._pickled(session), time.time_ns()))
-        self._store.write(_DROP_OLM, (curve25519, OLM_SESSIONS_MAX))
+    def put_olm(self, account: str, curve25519: str, session: Session) -> None:
+        self._used += 1
+        self._store.write(_PUT_OLM, (account, curve25519, session.session_id, self._pickled(session), self._used))
+        self._store.write(_DROP_OLM, (account, curve25519, OLM_SESSIONS_MAX))
+        self._store.write(_DROP_STRANGE, (account, OLM_SESSIONS_MAX))
 
     # Megolm
 
-    def inbound(self, conversation: str, session: str) -> Inbound | None:
-        key = (conversation, session)
+    def inbound(self, conversation: str, session: str, account: str, device: str) -> Inbound | None:
+        """As this device owns it: somebody else who has the key may have given it as its own."""
+        key = (conversation, session, account, device)
         known = self._inbound.get(key)
         if known is None:
             sql = """SELECT pickle, account, device, ed25519 FROM inbound_sessions
-                WHERE conversation = ? AND session = ?"""
+                WHERE conversation = ? AND session = ? AND account = ? AND device = ?"""
             rows = self._store.query(sql, key)
             if not rows:
                 return None
@@ -175,9 +204,20 @@ class Vault:
             known = self._inbound[key] = Inbound(self._unpickle(InboundGroupSession, sealed), *owner)
         return known
 
+    def owners(self, conversation: str, session: str) -> list[tuple[str, str]]:
+        """The devices (account, device) that have given this session as theirs."""
+        sql = "SELECT account, device FROM inbound_sessions WHERE conversation = ? AND session = ?"
+        return [(account, device) for account, device in self._store.query(sql, (conversation, session))]
+
+    def count_strange_sessions(self, account: str) -> int:
+        """How many sessions of an account there are for conversations of which this device knows nothing."""
+        sql = """SELECT count(*) FROM inbound_sessions
+            WHERE account = ? AND conversation NOT IN (SELECT conversation FROM conversations)"""
+        return int(self._store.query(sql, (account,))[0][0])
+
     def put_inbound(self, conversation: str, inbound: Inbound) -> None:
         session = inbound.session
-        self._inbound.pop((conversation, session.session_id), None)
+        self._inbound.pop((conversation, session.session_id, inbound.account, inbound.device), None)
         self._store.write(
             _PUT_INBOUND,
             (
@@ -202,6 +242,12 @@ class Vault:
         self._store.write("DELETE FROM outbound_sessions WHERE conversation = ?", (conversation,))
         self._store.write("DELETE FROM shares WHERE conversation = ?", (conversation,))
 
+    def drop_outbound_of(self, account: str) -> None:
+        """The sessions of all conversations that this account is in."""
+        where = "conversation IN (SELECT conversation FROM members WHERE account = ?)"
+        self._store.write(f"DELETE FROM outbound_sessions WHERE {where}", (account,))
+        self._store.write(f"DELETE FROM shares WHERE {where}", (account,))
+
     def shares(self, conversation: str) -> set[tuple[str, str]]:
         """The devices that have the key of the present session of one's own."""
         sql = "SELECT account, device FROM shares WHERE conversation = ?"
@@ -213,15 +259,15 @@ class Vault:
                 "INSERT INTO shares VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (conversation, peer.account, peer.device)
             )
 
-    def see(self, session: str, position: int, conversation: str, seq: int) -> bool:
+    def see(self, place: Place, conversation: str, seq: int) -> bool:
         """Whether a position of a session is this message's: the first one that was believed keeps it, for ever."""
-        self._store.write(_SEE, (session, position, conversation, seq))
-        return tuple(self._store.query(_SEEN, (session, position))[0]) == (conversation, seq)
+        self._store.write(_SEE, (*place, conversation, seq))
+        return tuple(self._store.query(_SEEN, place)[0]) == (conversation, seq)
 
-    def seqs_of(self, session: str) -> list[tuple[int, int]]:
-        """The messages of a session: their positions in it and their seqs, ascending."""
-        sql = "SELECT position, seq FROM seen WHERE session = ? ORDER BY position"
-        return [(position, seq) for position, seq in self._store.query(sql, (session,))]
+    def seqs_of(self, session: str, account: str, device: str) -> list[tuple[int, int]]:
+        """The messages of a device's session: their positions in it and their seqs, ascending."""
+        sql = "SELECT position, seq FROM seen WHERE session = ? AND account = ? AND device = ? ORDER BY position"
+        return [(position, seq) for position, seq in self._store.query(sql, (session, account, device))]
 
     # What could not be decrypted
 

@@ -49,7 +49,8 @@ class Device:
         """The one-time keys that nobody has claimed yet."""
         self.fallback: dict[str, matrix.Object] = {}
         store = Store(self.path, durable=False)
-        profile = Profile(url="http://127.0.0.1", account=account, device=name)
+        registration = "" if linked_by is not None else "the first one's"
+        profile = Profile(url="http://127.0.0.1", account=account, device=name, registration=registration)
         store.put_device(profile, Identity().seal(key_beside(self.path, make=True)))
         store.close()
         self.open()

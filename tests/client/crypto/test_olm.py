@@ -70,9 +70,9 @@ def event(author: Device, reader: Device, **changes: object) -> matrix.Object:
 
 def encrypted(author: Device, reader: Device, plain: bytes) -> matrix.Object:
     """Whatever a device may encrypt with the session that it has."""
-    session = author.vault.olm_sessions(reader.identity.curve25519)[0]
+    session = author.vault.olm_sessions(reader.account, reader.identity.curve25519)[0]
     kind, ciphertext = session.encrypt(plain).to_parts()
-    author.vault.put_olm(reader.identity.curve25519, session)
+    author.vault.put_olm(reader.account, reader.identity.curve25519, session)
     author.settle()
     return {
         "algorithm": matrix.OLM,
@@ -205,7 +205,10 @@ def test_a_message_for_another_device_is_refused(pair: tuple[Device, Device], cl
     tablet = Device(tmp_path, BEN, "tablet", linked_by=ben)
     for other in (Peer(CLEO, "phone", ben.identity.key, ben.identity.curve25519), tablet.peer):
         meant = other._replace(curve25519=ben.identity.curve25519)
+        session = anna.vault.olm_sessions(BEN, meant.curve25519)[0]
+        anna.vault.put_olm(meant.account, meant.curve25519, session)
         content = anna.machine.olm.encrypt(meant, "word", {}, SERVER)
+        anna.vault.put_olm(BEN, meant.curve25519, anna.vault.olm_sessions(meant.account, meant.curve25519)[0])
         with pytest.raises(OlmFailed, match="meant for somebody else"):
             hear(ben, ANNA, content)
 

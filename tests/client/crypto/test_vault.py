@@ -13,7 +13,17 @@ from vodozemac import GroupSession, InboundGroupSession, SessionKey
 
 from signet_client import matrix, payloads, wire
 from signet_client.crypto.box import Box
-from signet_client.crypto.vault import OLM_SESSIONS_MAX, TELL_AGAIN, UNTOLD, Inbound, Parcel, Peer, Vault, by_user
+from signet_client.crypto.vault import (
+    OLM_SESSIONS_MAX,
+    TELL_AGAIN,
+    UNTOLD,
+    Inbound,
+    Parcel,
+    Peer,
+    Place,
+    Vault,
+    by_user,
+)
 from signet_client.errors import StoreFailed
 from signet_client.identity import Identity, key_beside
 from signet_client.messages import encode_body
@@ -137,7 +147,7 @@ def test_another_key_file_opens_nothing(anna: Device, ben: Device) -> None:
     with pytest.raises(StoreFailed, match="key file"):
         vault.outbound(TALK)
     with pytest.raises(StoreFailed, match="key file"):
-        vault.olm_sessions(ben.identity.curve25519)
+        vault.olm_sessions(BEN, ben.identity.curve25519)
 
 
 def test_a_damaged_session_ends_the_client(anna: Device, ben: Device) -> None:
@@ -229,20 +239,20 @@ def session_with(ben: Device, anna: Device) -> str:
     """Begins one more session; its id."""
     anna.machine.begin([ben.peer], {ben.user: {"phone": ben.claimed()}})
     anna.settle()
-    return anna.vault.olm_sessions(ben.identity.curve25519)[0].session_id
+    return anna.vault.olm_sessions(BEN, ben.identity.curve25519)[0].session_id
 
 
 def test_the_sessions_used_last_are_kept(anna: Device, ben: Device) -> None:
     """I11: so many with one device, however many it begins."""
     introduced(anna, ben)
     made = [session_with(ben, anna) for _ in range(OLM_SESSIONS_MAX + 3)]
-    kept = [session.session_id for session in anna.vault.olm_sessions(ben.identity.curve25519)]
+    kept = [session.session_id for session in anna.vault.olm_sessions(BEN, ben.identity.curve25519)]
     assert kept == made[: -OLM_SESSIONS_MAX - 1 : -1]
-    first = anna.vault.olm_sessions(ben.identity.curve25519)[-1]
-    anna.vault.put_olm(ben.identity.curve25519, first)
-    assert anna.vault.olm_sessions(ben.identity.curve25519)[0].session_id == first.session_id
-    assert anna.vault.has_olm(ben.identity.curve25519)
-    assert not anna.vault.has_olm(anna.identity.curve25519)
+    first = anna.vault.olm_sessions(BEN, ben.identity.curve25519)[-1]
+    anna.vault.put_olm(BEN, ben.identity.curve25519, first)
+    assert anna.vault.olm_sessions(BEN, ben.identity.curve25519)[0].session_id == first.session_id
+    assert anna.vault.has_olm(BEN, ben.identity.curve25519)
+    assert not anna.vault.has_olm(ANNA, anna.identity.curve25519)
 
 
 def test_many_sessions_of_messages_are_held(anna: Device) -> None:
@@ -254,27 +264,29 @@ def test_many_sessions_of_messages_are_held(anna: Device) -> None:
     anna.settle()
     for _ in range(2):
         for session in sessions:
-            inbound = anna.vault.inbound(TALK, session.session_id)
+            inbound = anna.vault.inbound(TALK, session.session_id, BEN, "phone")
             assert inbound is not None
             assert inbound.session.session_id == session.session_id
             assert inbound[1:] == (BEN, "phone", "k")
-    assert anna.vault.inbound(TALK, "?") is None
-    assert anna.vault.inbound("?", sessions[0].session_id) is None
+    assert anna.vault.inbound(TALK, "?", BEN, "phone") is None
+    assert anna.vault.inbound("?", sessions[0].session_id, BEN, "phone") is None
+    assert anna.vault.inbound(TALK, sessions[0].session_id, BEN, "laptop") is None
 
 
 def test_a_position_belongs_to_the_first_message_that_had_it(anna: Device) -> None:
     """Also over a restart; in another session or at another position it is another one's."""
     vault = anna.vault
-    assert vault.see(SESSION, 0, TALK, 5)
-    assert vault.see(SESSION, 1, TALK, 4)
+    assert vault.see(Place(SESSION, BEN, "phone", 0), TALK, 5)
+    assert vault.see(Place(SESSION, BEN, "phone", 1), TALK, 4)
     anna.settle()
     anna.restart()
     vault = anna.vault
-    assert vault.see(SESSION, 0, TALK, 5)
-    assert not vault.see(SESSION, 0, TALK, 6)
-    assert not vault.see(SESSION, 0, "elsewhere", 5)
-    assert vault.see("another", 0, TALK, 6)
-    assert vault.seqs_of(SESSION) == [(0, 5), (1, 4)]
+    assert vault.see(Place(SESSION, BEN, "phone", 0), TALK, 5)
+    assert not vault.see(Place(SESSION, BEN, "phone", 0), TALK, 6)
+    assert not vault.see(Place(SESSION, BEN, "phone", 0), "elsewhere", 5)
+    assert vault.see(Place("another", BEN, "phone", 0), TALK, 6)
+    assert vault.see(Place(SESSION, BEN, "laptop", 0), TALK, 6)
+    assert vault.seqs_of(SESSION, BEN, "phone") == [(0, 5), (1, 4)]
 
 
 def test_shares_end_with_the_session(anna: Device, ben: Device) -> None:
