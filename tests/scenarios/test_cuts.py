@@ -47,8 +47,8 @@ class Talk:
         return [self.phone, self.tablet, self.ben]
 
     async def begin(self) -> None:
-        self.direct = await self.ben.start_direct(self.phone.account, protection="none")
-        self.group = await self.ben.start_group([self.phone.account], title="Two", protection="none")
+        self.direct = await self.ben.start_direct(self.phone.account)
+        self.group = await self.ben.start_group([self.phone.account], title="Two")
 
     async def round(self) -> None:
         for client, conversation in (

@@ -54,8 +54,8 @@ def check(log: Path, journal: Path) -> dict[str, Any]:
     return verdict
 
 
-def play_and_check(log: Path, journal: Path) -> dict[str, Any]:
-    run = play(str(log), "--speed", "0", "--journal", str(journal), "--json")
+def play_and_check(log: Path, journal: Path, *options: str) -> dict[str, Any]:
+    run = play(str(log), "--speed", "0", "--journal", str(journal), "--json", *options)
     assert run.returncode == 0, run.stderr
     figures: dict[str, Any] = json.loads(run.stdout)
     verdict = check(log, journal)
@@ -67,11 +67,12 @@ def play_and_check(log: Path, journal: Path) -> dict[str, Any]:
     return figures
 
 
-def test_a_made_up_day_of_comings_goings_and_renames(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("--encrypted",)], ids=["in clear", "encrypted"])
+def test_a_made_up_day_of_comings_goings_and_renames(tmp_path: Path, options: tuple[str, ...]) -> None:
     """I3, I5, I8: everybody has what was said while it was there, once and in order, and authors their ticks."""
     log = tmp_path / "day.raw.txt"
     log.write_text(MADE_UP.lstrip().replace("␠", " "))
-    figures = play_and_check(log, tmp_path / "journal")
+    figures = play_and_check(log, tmp_path / "journal", *options)
     assert (figures["lines"], figures["messages"], figures["clients"]) == (17, 10, 4)
     assert figures["skipped"] == {"leave_while_out": 1}
 
@@ -82,6 +83,20 @@ def test_a_cut_of_each_day(day: Path, tmp_path: Path) -> None:
     log = tmp_path / day.name
     log.write_bytes(b"\n".join(day.read_bytes().split(b"\n")[500:600]) + b"\n")
     play_and_check(log, tmp_path / "journal")
+
+
+def test_a_cut_of_a_day_encrypted(tmp_path: Path) -> None:
+    """I3, I5, I8: keys come before what they open, whoever comes and goes."""
+    log = tmp_path / DAYS[0].name
+    log.write_bytes(b"\n".join(DAYS[0].read_bytes().split(b"\n")[500:600]) + b"\n")
+    play_and_check(log, tmp_path / "journal", "--encrypted")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("day", DAYS, ids=lambda day: day.name[:10])
+def test_a_whole_day_encrypted(day: Path, tmp_path: Path) -> None:
+    """I3, I5, I8: each of up to 182 clients gives its keys to all others, again and again."""
+    play_and_check(day, tmp_path / "journal", "--encrypted")
 
 
 @pytest.mark.slow
