@@ -1,0 +1,7 @@
+"""Files that are sent: what becomes of them before they leave, and after they have come. Nothing here waits or talks to
+anybody; callers use a thread.
+
+    pictures    decides what a file is, and prepares it: pieces to send, size as shown, preview
+    metadata    takes out of a picture what it tells beside the picture
+    sealing     the format of a sealed file: what the server gets
+"""
