@@ -40,8 +40,26 @@ _BRANDS: Final = {
     b"crx ": "CR3",
 }
 _BMP_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
+_OFFICE: Final = "application/vnd.openxmlformats-officedocument"
 _BY_NAME: Final = MimeTypes(filenames=())
-"""Python's own table: what a system has besides differs from one to the next."""
+"""Python's own table, and what it lacks in 3.11: what a system has besides differs from one to the next."""
+
+for _extension, _type in {
+    ".docx": f"{_OFFICE}.wordprocessingml.document",
+    ".xlsx": f"{_OFFICE}.spreadsheetml.sheet",
+    ".pptx": f"{_OFFICE}.presentationml.presentation",
+    ".odt": "application/vnd.oasis.opendocument.text",
+    ".ods": "application/vnd.oasis.opendocument.spreadsheet",
+    ".odp": "application/vnd.oasis.opendocument.presentation",
+    ".epub": "application/epub+zip",
+    ".mkv": "video/matroska",
+    ".m4v": "video/mp4",
+    ".ogv": "video/ogg",
+    ".m4a": "audio/mp4",
+    ".ogg": "audio/ogg",
+    ".flac": "audio/flac",
+}.items():
+    _BY_NAME.add_type(_type, _extension)
 
 
 def other_picture(head: bytes) -> str | None:

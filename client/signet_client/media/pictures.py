@@ -68,7 +68,8 @@ def examine(path: Path, *, as_is: bool = False) -> Prepared:
         head = file.read(HEAD_BYTES)
         format = format_of(head)
         if format is not None and not as_is:
-            return _picture(path, format, head + file.read(PICTURE_BYTES_MAX + 1 - len(head)))
+            file.seek(0)
+            return _picture(path, format, file.read(PICTURE_BYTES_MAX + 1))
         size = os.fstat(file.fileno()).st_size
     other = other_picture(head)
     if other is not None and not as_is:

@@ -19,7 +19,9 @@ from signet_client.media.metadata import Format, Pieces
 PREVIEW_SIDE_MAX: Final = 320
 PREVIEW_BYTES_MAX: Final = 64 * 1024
 PIXELS_MAX: Final = 50_000_000
-"""A decoded picture takes four bytes of memory for each."""
+"""A decoded picture takes four bytes of memory for each, and twice that where it is transparent."""
+WEBP_PIXELS_MAX: Final = 25_000_000
+"""Its decoder takes four times as much."""
 SCALED_PIXELS_MAX: Final = 200_000_000
 """For a JPEG of one scan, which is decoded to an eighth of its size at once. One of several scans, as a progressive
 JPEG is, must be in memory as a whole for that."""
@@ -61,7 +63,7 @@ def look_at(pieces: Pieces, format: Format) -> Look:
     pixels after all."""
     if format == "WEBP":
         # Its decoder takes memory for the whole canvas when it is made.
-        _check_pixels(*canvas_of(joined(pieces).read(32)), PIXELS_MAX)
+        _check_pixels(*canvas_of(joined(pieces).read(32)), _pixels_max(pieces, format))
     try:
         with _PLUGINS[format](joined(pieces)) as image:
             _check_pixels(image.width, image.height, _pixels_max(pieces, format))
@@ -118,8 +120,10 @@ def _tells_more(image: ImageFile) -> bool:
 
 
 def _pixels_max(pieces: Pieces, format: Format) -> int:
-    scans = sum(1 for piece in pieces for _ in _SCAN.finditer(piece))
-    return SCALED_PIXELS_MAX if format == "JPEG" and scans == 1 else PIXELS_MAX
+    if format == "WEBP":
+        return WEBP_PIXELS_MAX
+    is_one_scan = format == "JPEG" and sum(1 for piece in pieces for _ in _SCAN.finditer(piece)) == 1
+    return SCALED_PIXELS_MAX if is_one_scan else PIXELS_MAX
 
 
 def _check_pixels(width: int, height: int, pixels_max: int) -> None:
