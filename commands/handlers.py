@@ -7,7 +7,7 @@ import msgspec
 
 from commands.lookup import CommandLookup
 from commands.states import Slot, States
-from domain import account, conversation, receipts
+from domain import account, conversation, media, receipts
 from domain.account import Account, AccountCommand
 from domain.codec import CODEC, Codec, DomainEvent
 from domain.conversation import (
@@ -21,18 +21,19 @@ from domain.conversation import (
     StartConversation,
     Target,
 )
-from domain.ids import AccountId, account_stream, conversation_stream, receipts_stream
+from domain.ids import AccountId, account_stream, conversation_stream, media_stream, receipts_stream
 from domain.log import EventLog
+from domain.media import Media, MediaCommand, ReserveMedia, StoreMedia
 from domain.receipts import AdvanceReceipts, Receipts
 from domain.recent import First
 
-Command = ConversationCommand | AdvanceReceipts | AccountCommand
+Command = ConversationCommand | AdvanceReceipts | AccountCommand | MediaCommand
 
 _NOBODY: Final[frozenset[AccountId]] = frozenset()
 
 
 class Decided(msgspec.Struct, frozen=True, gc=False):
-    slot: Slot[Conversation] | Slot[Receipts] | Slot[Account]
+    slot: Slot[Conversation] | Slot[Receipts] | Slot[Account] | Slot[Media]
     events: Sequence[DomainEvent]
     first: First | None = None
     """The first outcome of the command's id, where it was decided before."""
@@ -46,6 +47,8 @@ def stream_of(command: Command) -> str:
         return receipts_stream(command.conversation)
     if isinstance(command, AccountCommand):
         return account_stream(command.account)
+    if isinstance(command, MediaCommand):
+        return media_stream(command.media)
     return conversation_stream(command.conversation)
 
 
@@ -61,7 +64,7 @@ class Handlers:
     def decide_at_once(self, command: Command, stream: str) -> Decided | None:
         """A message, where all that its decision must know is in memory, as nearly always; None: `decide` reads it.
         Without a coroutine for each step it takes half of the time. `stream`: the command's, `stream_of` it."""
-        if not isinstance(command, SendMessage):
+        if not isinstance(command, SendMessage) or command.media:
             return None
         slot = self._states.at_hand(stream)
         sender = self._states.at_hand(account_stream(command.by))
@@ -84,6 +87,8 @@ class Handlers:
             account_slot = await self._states.account(command.account)
             events = account.decide(account_slot.state, command)
             return Decided(account_slot, events, None if events else account_slot.state.outcome_of(command))
+        if isinstance(command, MediaCommand):
+            return await self._media(command)
         return await self._conversation(command)
 
     async def _conversation(self, command: ConversationCommand) -> Decided:
@@ -99,6 +104,14 @@ class Handlers:
             receipt.account: min(talk.state.visible_end(receipt.account), committed_seq) for receipt in command.receipts
         }
         return Decided(slot, receipts.decide(slot.state, command, ends))
+
+    async def _media(self, command: MediaCommand) -> Decided:
+        slot = await self._states.media(command.media)
+        active = True
+        if isinstance(command, ReserveMedia | StoreMedia):
+            owner = await self._states.committed_account(command.by)
+            active = owner.state.has_active(command.device)
+        return Decided(slot, media.decide(slot.state, command, device_active=active))
 
     async def _known(self, state: Conversation, command: ConversationCommand) -> Known:
         sender = await self._states.committed_account(command.by)
@@ -116,12 +129,19 @@ class Handlers:
             account_version=sender.version,
             receipts_version=marks.committed,
             missing=await self._missing(named) if (named := _named_accounts(command)) else _NOBODY,
+            missing_media=isinstance(command, SendMessage) and await self._misses_media(command),
             target=await self._target(command) if isinstance(command, RetractMessage) else None,
             earlier=earlier,
         )
 
     async def _missing(self, accounts: Iterable[AccountId]) -> frozenset[AccountId]:
         return frozenset([named for named in accounts if not (await self._states.account(named)).exists])
+
+    async def _misses_media(self, command: SendMessage) -> bool:
+        for named in command.media:
+            if not (await self._states.committed_media(named)).state.may_be_named(command.by):
+                return True
+        return False
 
     async def _target(self, command: RetractMessage) -> Target | None:
         """The message to be retracted, from the stream. One that is only tentative has no seq that anybody knows."""

@@ -19,7 +19,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 import apsw
 import msgspec
 
-from domain import account, codec, conversation, entry, keys, receipts, recent
+from domain import account, codec, conversation, entry, keys, media, receipts, recent
 from domain.conversation import Conversation
 from domain.recent import Recent
 
@@ -208,7 +208,7 @@ def _put(path: Path, rows: Iterable[_Row]) -> None:
 def fingerprint() -> str:
     """Changes with any change of the code that makes states of events, or snapshots of states."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for module in (account, codec, conversation, entry, keys, receipts, recent):
+    for module in (account, codec, conversation, entry, keys, media, receipts, recent):
         assert module.__file__ is not None
         digest.update(Path(module.__file__).read_bytes())
     return digest.hexdigest()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar, assert_never
 
 from commands.snapshots import Snapshots
-from domain import account, conversation, receipts
+from domain import account, conversation, media, receipts
 from domain.account import Account
 from domain.codec import CODEC, Codec
 from domain.conversation import Conversation
@@ -13,14 +13,17 @@ from domain.entry import Entry
 from domain.ids import (
     AccountId,
     ConversationId,
+    MediaId,
     account_stream,
     conversation_stream,
+    media_stream,
     receipts_stream,
 )
 from domain.log import NO_STREAM, START, EventLog
+from domain.media import Media
 from domain.receipts import Receipts
 
-S = TypeVar("S", bound=Conversation | Receipts | Account)
+S = TypeVar("S", bound=Conversation | Receipts | Account | Media)
 _PAGE: Final = 500
 """How many events are folded before the loop has its turn: 3 ms."""
 
@@ -100,10 +103,15 @@ class States:
 
     async def committed_account(self, account_id: AccountId) -> Slot[Account]:
         """Without what is only tentative: for decisions on other streams, which must not rest on that."""
-        slot = await self.account(account_id)
-        if slot.version == slot.committed:
-            return slot
-        return await self._read(slot.stream, Account, account.evolve)
+        return await self._committed(await self.account(account_id), Account)
+
+    async def media(self, media_id: MediaId) -> Slot[Media]:
+        stream = media_stream(media_id)
+        return self._new.get(stream) or await self._load(stream, Media, media.evolve)
+
+    async def committed_media(self, media_id: MediaId) -> Slot[Media]:
+        """As `committed_account`."""
+        return await self._committed(await self.media(media_id), Media)
 
     def drop(self, stream: str) -> None:
         self._new.pop(stream, None)
@@ -132,6 +140,9 @@ class States:
         self._new[stream] = slot
         self.items += _items_of(slot.state)
         return slot
+
+    async def _committed(self, slot: Slot[S], new: Callable[[], S]) -> Slot[S]:
+        return slot if slot.version == slot.committed else await self._read(slot.stream, new, slot.evolve)
 
     async def _read(self, stream: str, new: Callable[[], S], evolve: Callable[[S, int, Entry[Any]], None]) -> Slot[S]:
         slot = Slot(stream, new(), evolve)
@@ -163,7 +174,7 @@ class States:
                 self.position = max(self.position, recorded.position)
 
 
-def _items_of(state: Conversation | Receipts | Account) -> int:
+def _items_of(state: Conversation | Receipts | Account | Media) -> int:
     """An empty one takes as much as four."""
     match state:
         case Conversation():
@@ -175,5 +186,7 @@ def _items_of(state: Conversation | Receipts | Account) -> int:
         case Account():
             keys = sum(device.keys.items for device in state.devices.values() if device.keys is not None)
             return 4 + len(state.devices) + len(state.profile_commands) + keys
+        case Media():
+            return 4
         case _:
             assert_never(state)

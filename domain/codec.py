@@ -26,9 +26,10 @@ from domain.conversation import (
 from domain.entry import Entry
 from domain.keys import DeviceKeysPublished, FallbackKeyPublished, OneTimeKeyClaimed, OneTimeKeysPublished
 from domain.log import NewEvent, RecordedEvent
+from domain.media import MediaDeleted, MediaEvent, MediaExpired, MediaReserved, MediaStored
 from domain.receipts import ReceiptsAdvanced
 
-DomainEvent = ConversationEvent | ReceiptsAdvanced | AccountEvent
+DomainEvent = ConversationEvent | ReceiptsAdvanced | AccountEvent | MediaEvent
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 """Gets and gives an event's facts (the entry's `e`) as decoded JSON."""
 
@@ -50,6 +51,10 @@ _TOPICS: Final[dict[type[DomainEvent], tuple[str, int]]] = {
     OneTimeKeysPublished: ("OneTimeKeysPublished", 1),
     FallbackKeyPublished: ("FallbackKeyPublished", 1),
     OneTimeKeyClaimed: ("OneTimeKeyClaimed", 1),
+    MediaReserved: ("MediaReserved", 1),
+    MediaStored: ("MediaStored", 1),
+    MediaExpired: ("MediaExpired", 1),
+    MediaDeleted: ("MediaDeleted", 1),
 }
 
 

@@ -25,6 +25,7 @@ from domain.errors import (
     LastOwner,
     NoSuchAccount,
     NoSuchConversation,
+    NoSuchMedia,
     NoSuchMessage,
     NotAGroup,
     NotAllowed,
@@ -33,7 +34,7 @@ from domain.errors import (
     StaleMembers,
     TooManyMembers,
 )
-from domain.ids import AccountId, CommandId, ConversationId, DeviceId
+from domain.ids import AccountId, CommandId, ConversationId, DeviceId, MediaId
 from domain.recent import First, Recent
 
 Kind = Literal["direct", "group"]
@@ -98,6 +99,8 @@ class MessageSent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """The version of the receipts stream when it was sent: who read it when is found by reading on from there."""
     account: int
     """The version of the sender's account stream against which the device was checked."""
+    media: tuple[MediaId, ...] = ()
+    """What its header names: who sees the message may fetch it."""
 
 
 class MessageRetracted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -172,6 +175,8 @@ class SendMessage(_Command, frozen=True, kw_only=True, gc=False):
     signer: str | None = None
     encrypted: bool = False
     """The body has the form of an encrypted one."""
+    media: tuple[MediaId, ...] = ()
+    """What its header names."""
 
 
 class RetractMessage(_Command, frozen=True, kw_only=True):
@@ -206,6 +211,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     receipts_version: int = -1
     missing: frozenset[AccountId] = frozenset()
     """Those of the accounts named by the command that don't exist."""
+    missing_media: bool = False
+    """Some of what the message names is not stored, has expired, or is another account's."""
     target: Target | None = None
     earlier: First | None = None
     """The first outcome of the command's id, where it lies before what `Recent` knows."""
@@ -294,6 +301,8 @@ def decide(state: Conversation, command: ConversationCommand, known: Known) -> l
         case SendMessage():
             if state.protection == "end_to_end":
                 _check_encrypted(state, command)
+            if known.missing_media:
+                raise NoSuchMedia
             return [_message(state, command, known)]
         case RetractMessage():
             return _retract(state, command, known, role)
@@ -383,6 +392,7 @@ def _message(state: Conversation, command: SendMessage, known: Known) -> Message
         own=state.own.get(command.by, 0) + count,
         receipts=known.receipts_version,
         account=known.account_version,
+        media=command.media,
     )
 
 

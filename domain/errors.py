@@ -19,7 +19,12 @@
     ├── NotEncrypted
     ├── NoKeys
     ├── NoKeysLeft
-    └── TooManyKeys
+    ├── TooManyKeys
+    ├── NoSuchMedia
+    ├── MediaGone
+    ├── NotUploaded
+    ├── WrongSize
+    └── WrongDigest
     KeyringUnavailable
 
 `code` is the reply code on the wire. Nothing is stored of a rejected command.
@@ -125,6 +130,34 @@ class NoKeysLeft(Rejected):
 
 class TooManyKeys(Rejected):
     code = "too_many_keys"
+
+
+class NoSuchMedia(Rejected):
+    """There is none, or it is another account's: the two can't be told apart."""
+
+    code = "no_such_media"
+
+
+class MediaGone(Rejected):
+    """No message has named it in time."""
+
+    code = "media_expired"
+
+
+class NotUploaded(Rejected):
+    code = "not_uploaded"
+
+
+class WrongSize(Rejected):
+    """What was uploaded is longer or shorter than what was reserved."""
+
+    code = "wrong_size"
+
+
+class WrongDigest(Rejected):
+    """What was uploaded is not what was reserved."""
+
+    code = "wrong_digest"
 
 
 class KeyringUnavailable(Exception):

@@ -7,12 +7,14 @@ AccountId = NewType("AccountId", str)
 DeviceId = NewType("DeviceId", str)
 ConversationId = NewType("ConversationId", str)
 CommandId = NewType("CommandId", str)
+MediaId = NewType("MediaId", str)
 
-Category = Literal["conversation", "receipts", "account"]
+Category = Literal["conversation", "receipts", "account", "media"]
 
 _ACCOUNTS: Final = UUID("5f0c2a34-61f5-4b0e-9a0c-5d1f6b1e7a01")
 _DIRECTS: Final = UUID("5f0c2a34-61f5-4b0e-9a0c-5d1f6b1e7a02")
 _GROUPS: Final = UUID("5f0c2a34-61f5-4b0e-9a0c-5d1f6b1e7a03")
+_MEDIA: Final = UUID("5f0c2a34-61f5-4b0e-9a0c-5d1f6b1e7a04")
 
 _TO_ZEROS: Final = bytes.maketrans(b"0123456789abcdef", b"0" * 16)
 _CANONICAL: Final = b"00000000-0000-0000-0000-000000000000"
@@ -35,6 +37,12 @@ def group_id(*, creator: AccountId, command_id: CommandId) -> ConversationId:
     return ConversationId(str(uuid5(_GROUPS, f"{creator}\n{command_id}")))
 
 
+def media_id(*, account: AccountId, command_id: CommandId) -> MediaId:
+    """The id of what this account reserves by this command: the device knows it before it asks, since what it encrypts
+    is bound to it."""
+    return MediaId(str(uuid5(_MEDIA, f"{account}\n{command_id}")))
+
+
 def conversation_stream(conversation: ConversationId) -> str:
     return f"conversation-{conversation}"
 
@@ -45,6 +53,10 @@ def receipts_stream(conversation: ConversationId) -> str:
 
 def account_stream(account: AccountId) -> str:
     return f"account-{account}"
+
+
+def media_stream(media: MediaId) -> str:
+    return f"media-{media}"
 
 
 def is_uuid(text: str) -> bool:

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from gateways import asyncapi, live_page, models, openapi
-from gateways.api import accounts, conversations, devices, examples, health, keys, messages
+from gateways.api import accounts, conversations, devices, examples, health, keys, media, messages
 from gateways.api.edge import Edge, answer
 from gateways.counts import CountRequests
 from gateways.gate import GateKeeper
@@ -87,7 +87,7 @@ def make_app(services: Services) -> FastAPI:
     app.state.metrics = Metrics(services)
     app.include_router(index_router)
     app.include_router(health.router)
-    for resource in (accounts, devices, conversations, messages, keys):
+    for resource in (accounts, devices, conversations, messages, keys, media):
         app.include_router(resource.router, prefix="/v1")
     app.add_route("/asyncapi.json", _live_described, include_in_schema=False)
     app.add_route("/docs/live", _live_page, include_in_schema=False)

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from gateways import keymodels, models
+from gateways.media import models as mediamodels
 from gateways.schemas import REFERENCE, schemas_of
 from signet_client import wire
 from signet_client.codes import REPLIES
@@ -89,7 +90,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
 def _schemas() -> dict[str, Any]:
     shapes = [
         shape
-        for shape in (*vars(models).values(), *vars(keymodels).values())
+        for shape in (*vars(models).values(), *vars(keymodels).values(), *vars(mediamodels).values())
         if inspect.isclass(shape) and issubclass(shape, msgspec.Struct) and not shape.__name__.startswith("_")
     ]
-    return schemas_of([*shapes, wire.Page], models, keymodels, wire)
+    return schemas_of([*shapes, wire.Page], models, keymodels, mediamodels, wire)

@@ -11,7 +11,7 @@ import msgspec
 
 from commands.sealing import Sealer
 from domain.conversation import SendMessage
-from domain.ids import AccountId, CommandId, ConversationId, DeviceId, is_uuid
+from domain.ids import AccountId, CommandId, ConversationId, DeviceId, MediaId, is_uuid
 from gateways.items import sealed
 from gateways.refusal import Refusal
 from gateways.services import EdgeSettings
@@ -21,6 +21,8 @@ HEADER_CHARS_MAX: Final = 4_096
 HEADER_DEPTH_MAX: Final = 32
 """How deep a header's arrays and objects may stand in one another. Readers of JSON have such bounds of their own, and
 fail beyond them: nobody may send what the others' clients fail at."""
+MEDIA_MAX: Final = 20
+"""How many media a message may name."""
 SIGNER_CHARS_MAX: Final = 256
 SEQ_MAX: Final = 2**53 - 1
 """The greatest number that every JSON reader takes; what is beyond it is no seq."""
@@ -68,6 +70,7 @@ def message_command(
         signature=frame.signature,
         signer=frame.signer,
         encrypted=_is_encrypted(frame.body),
+        media=tuple(MediaId(named) for named in header.media),
     )
 
 
@@ -123,6 +126,12 @@ def _check_header(header: payloads.Header, account: AccountId, device: DeviceId)
         raise Refusal("bad_header", "a: a seq, or 0")
     if header.about is not None and not (header.about and is_seq(header.about)):
         raise Refusal("bad_header", "b: a seq, or nothing")
+    if header.media and not _are_media(header.media):
+        raise Refusal("bad_header", f"m: uuids of media in lower case, each once, at most {MEDIA_MAX}")
+
+
+def _are_media(named: tuple[str, ...]) -> bool:
+    return len(named) == len(set(named)) <= MEDIA_MAX and all(map(is_uuid, named))
 
 
 def _check_sizes(frame: wire.Send, settings: EdgeSettings) -> None:

@@ -19,17 +19,20 @@ if TYPE_CHECKING:
     from commands.sealing import Sealer
     from commands.writer import Writer
     from domain.log import EventLog
+    from domain.media import MediaKind
     from gateways.admission import Admission
     from gateways.auth import Auth
     from gateways.hub import Hub
     from gateways.invitations import Invitations
     from gateways.limits import Limits
     from gateways.mailbox import Mailbox
+    from gateways.media.access import ObjectAccess
     from gateways.readiness import Readiness
     from projections.attestations import Attestations
     from projections.directory import Directory
     from projections.feed import Feed
     from projections.inbox import Inbox
+    from projections.media import Media
     from projections.messages import Messages
     from projections.receipts import Receipts
     from projections.runner import Runner
@@ -38,6 +41,21 @@ if TYPE_CHECKING:
 
 CATCH_UP_MAX_S: Final = 5.0
 """How long a request waits for each read model to show what it must see; then it is refused as `unavailable`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaLimits:
+    """Of ciphertext, in bytes, by what the device says that it is."""
+
+    image: int = 64 * 2**20
+    video: int = 1_024 * 2**20
+    audio: int = 256 * 2**20
+    file: int = 2_048 * 2**20
+    preview: int = 256 * 2**10
+
+    def bytes_max(self, kind: MediaKind) -> int:
+        limit: int = getattr(self, kind)
+        return limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +77,7 @@ class EdgeSettings:
     members_max: int = 1_024
     name_chars_max: int = 128
     title_chars_max: int = 256
+    media: MediaLimits = field(default_factory=MediaLimits)
     metrics_token: str | None = None
     """What operators show; None: who asks from this machine is one."""
     trusts_loopback: bool = True
@@ -80,6 +99,8 @@ class Services:
     auth: Auth
     hub: Hub
     mailbox: Mailbox
+    objects: ObjectAccess
+    """Where media lie."""
     clock: Callable[[], int]
     """Microseconds since 1970, UTC."""
     limits: Limits
@@ -119,6 +140,10 @@ class Services:
     @property
     def directory(self) -> Directory:
         return self.served.directory
+
+    @property
+    def media(self) -> Media:
+        return self.served.media
 
     async def catch_up(self, *names: str, to: int | None = None) -> None:
         """Returns when these read models show every event up to position `to`; by default all that anybody can know of:

@@ -32,6 +32,8 @@ from gateways.hub import Hub
 from gateways.invitations import Invitations
 from gateways.limits import Limits
 from gateways.mailbox import Mailbox, MailboxError
+from gateways.media.access import ObjectAccess
+from gateways.media.sweep import Sweeper
 from gateways.readiness import Readiness, engine_probes
 from gateways.services import EdgeSettings, Services
 from gateways.websocket import live_protocol
@@ -39,6 +41,7 @@ from ops import control
 from ops.datafolder import DISK_MIN_BYTES, KEYRING, MAILBOX, DataFolder, ServerFile, free_bytes
 from ops.errors import OpsError
 from ops.lookup import ReadModelLookup
+from ops.objects import open_objects, room_for
 from ops.parking import ParkingDesk
 from ops.rebuilding.desk import RebuildDesk
 from ops.settings import Settings
@@ -65,10 +68,19 @@ class Node:
     """One engine with its edges. `run` serves until `stop`."""
 
     def __init__(
-        self, *, url: str, services: Services, log: EventLog, follows: bool, server: "_Server", sock: socket.socket
+        self,
+        *,
+        url: str,
+        services: Services,
+        sweeper: Sweeper,
+        log: EventLog,
+        follows: bool,
+        server: "_Server",
+        sock: socket.socket,
     ) -> None:
         self.url = url
         self.services = services
+        self._sweeper = sweeper
         self.log = log
         self._follows = follows
         self._server = server
@@ -98,14 +110,20 @@ class Node:
             folder.announce(url)
             stack.callback(folder.announce, None)
             yield cls(
-                url=url, services=services, log=log, follows=not _is_ours_alone(log),
-                server=_Server(_uvicorn_config(services)), sock=sock,
-            )  # fmt: skip
+                url=url,
+                services=services,
+                sweeper=_sweeper(settings, services),
+                log=log,
+                follows=not _is_ours_alone(log),
+                server=_Server(_uvicorn_config(services)),
+                sock=sock,
+            )
 
     async def run(self) -> None:
         """Serves until `stop`; an error of any part ends the whole."""
         writer = asyncio.create_task(self.services.writer.run())
         runners = [asyncio.create_task(runner.run()) for runner in self.services.runners.values()]
+        runners.append(asyncio.create_task(self._sweeper.run()))
         if self._follows:
             runners.append(asyncio.create_task(self.services.feed.follow()))
         if self.services.sampler is not None:
@@ -199,6 +217,8 @@ async def _wire(settings: Settings, server: ServerFile, log: EventLog, stack: As
     stack.push_async_callback(mailbox.close)
     feed.listen(mailbox.hear)
     mailbox.listen(hub.hear_mail)
+    objects = ObjectAccess(partial(open_objects, settings), room=partial(room_for, settings))
+    stack.push_async_callback(objects.close)
     stack.push_async_callback(DeviceLists(delivery, hub, lambda: served.inbox).close)
     return Services(
         server_name=server.name,
@@ -210,12 +230,14 @@ async def _wire(settings: Settings, server: ServerFile, log: EventLog, stack: As
         auth=auth,
         hub=hub,
         mailbox=mailbox,
+        objects=objects,
         clock=clock,
         settings=EdgeSettings(
             registration=settings.who_registers,
             body_bytes_max=settings.message_bytes_max,
             frame_bytes_max=4 * settings.message_bytes_max,
             members_max=settings.group_members_max,
+            media=settings.media_limits,
             hosts=settings.names,
             origins=settings.origins,
             trusted_proxies=settings.trusted_proxies,
@@ -234,6 +256,18 @@ async def _wire(settings: Settings, server: ServerFile, log: EventLog, stack: As
             }
         ),
         invitations=Invitations(settings.data / "invitations.db", clock),
+    )
+
+
+def _sweeper(settings: Settings, services: Services) -> Sweeper:
+    return Sweeper(
+        writer=services.writer,
+        runner=services.runners["media"],
+        model=lambda: services.media,
+        objects=services.objects,
+        clock=services.clock,
+        grace_s=settings.media_grace_s,
+        hold_s=settings.media_address_s,
     )
 
 

@@ -22,6 +22,8 @@ from pydantic_settings import (
 )
 
 from gateways.limits import LimitSettings, Rate
+from gateways.media.place import Place
+from gateways.services import MediaLimits
 from ops.errors import OpsError
 
 PREFIX: Final = "SIGNET_"
@@ -79,6 +81,20 @@ class Settings(BaseSettings):
     where the server is bound to loopback and has no public address; elsewhere who has an invitation."""
     group_members_max: int = Field(default=1_024, ge=2, le=100_000)
     message_bytes_max: int = Field(default=65_536, ge=1_024, le=1_048_576)
+    media: str = ""
+    """The URL of the bucket for media: s3://[KEY:SECRET@]BUCKET[/PREFIX][?endpoint=URL&region=R], see docs/media.md.
+    Empty: an S3 server on the folder `media` of the data folder, which the engine starts when it is first needed."""
+    media_public_url: str | None = None
+    """The address by which clients reach that S3 server, where it is not the one by which the engine does."""
+    media_image_bytes_max: int = Field(default=64 * 2**20, ge=1_024, le=5 * 2**30)
+    media_video_bytes_max: int = Field(default=1_024 * 2**20, ge=1_024, le=5 * 2**30)
+    media_audio_bytes_max: int = Field(default=256 * 2**20, ge=1_024, le=5 * 2**30)
+    media_file_bytes_max: int = Field(default=2_048 * 2**20, ge=1_024, le=5 * 2**30)
+    """Of all other files. Bytes of ciphertext, as for the three before it."""
+    media_address_s: int = Field(default=900, ge=1, le=86_400)
+    """How long an address for an upload or a download holds."""
+    media_grace_s: float = Field(default=604_800, ge=0, le=31_536_000)
+    """How long media may be named by no message before they are swept."""
     metrics_token: str | None = Field(default=None, min_length=16, max_length=256)
     """What Prometheus shows as its bearer token at /metrics. Default: only who asks from this machine gets them, and
     nobody where there is a public_url."""
@@ -118,6 +134,19 @@ class Settings(BaseSettings):
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("it begins with http:// or https://")
         return value
+
+    @field_validator("media")
+    @classmethod
+    def _a_place(cls, value: str) -> str:
+        if value:
+            Place.parse(value)
+        return value
+
+    @model_validator(mode="after")
+    def _a_public_address(self) -> "Settings":
+        if self.media_public_url is not None:
+            Place.parse("s3://bucket", public_endpoint=self.media_public_url)
+        return self
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -194,6 +223,20 @@ class Settings(BaseSettings):
     def events_shown(self) -> str:
         """The URL without its password."""
         return _without_password(self.events_url)
+
+    @property
+    def media_shown(self) -> str:
+        """Where media lie, without the secret."""
+        return Place.parse(self.media).shown if self.media else str(self.data / "media")
+
+    @property
+    def media_limits(self) -> MediaLimits:
+        return MediaLimits(
+            image=self.media_image_bytes_max,
+            video=self.media_video_bytes_max,
+            audio=self.media_audio_bytes_max,
+            file=self.media_file_bytes_max,
+        )
 
     @property
     def readmodels_place(self) -> Path | str:

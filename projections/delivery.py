@@ -142,6 +142,8 @@ class Delivery:
         if category == "account":
             batch.pushes += _of_account(AccountId(rest), event.entry.e)
             return
+        if category == "media":
+            return  # whoever waits for it asks
         conversation = ConversationId(rest)
         room = self._rooms.get(conversation)
         if room is not None:

@@ -101,5 +101,5 @@ def subject(model: ReadModel, difference: Difference) -> str | None:
     """The conversation that the row is about, or in rows of accounts the account; None where nobody could tell. `model`
     is the one with the expected rows."""
     row: Mapping[str, Any] = difference.key | (difference.expected or difference.found or {})
-    named = row.get("conversation") or model.conversation_of(row) or row.get("account")
+    named = row.get("conversation") or model.subject_of(row) or row.get("account")
     return None if named is None else str(named)

@@ -222,7 +222,7 @@ class Inbox(ReadModel):
             batch.fold(event)
         batch.write(self.db)
 
-    def conversation_of(self, row: Mapping[str, Any]) -> str | None:
+    def subject_of(self, row: Mapping[str, Any]) -> str | None:
         found = self.db.query_one("SELECT conversation FROM conversations WHERE position = ?", (row["position"],))
         return None if found is None else str(found[0])
 

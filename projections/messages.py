@@ -193,7 +193,7 @@ class Messages(ReadModel):
         self.db.executemany(_RETRACT, retractions)
         self.db.executemany(_INDEX_BLOCK, blocks)
 
-    def conversation_of(self, row: Mapping[str, Any]) -> str | None:
+    def subject_of(self, row: Mapping[str, Any]) -> str | None:
         found = self.db.query_one("SELECT conversation FROM talks WHERE talk_position = ?", (row["talk_position"],))
         return None if found is None else str(found[0])
 

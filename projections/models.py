@@ -5,6 +5,7 @@ from typing import Final
 from projections.attestations import Attestations
 from projections.directory import Directory
 from projections.inbox import Inbox
+from projections.media import Media
 from projections.messages import Messages
 from projections.readmodel import ReadModel
 from projections.receipts import Receipts
@@ -17,6 +18,7 @@ MODELS: Final[dict[str, tuple[type[ReadModel], ...]]] = {
     Directory.name: (Directory,),
     Statistics.name: (Statistics,),
     Attestations.name: (Attestations,),
+    Media.name: (Media,),
 }
 """By name; of each the oldest version first. The last one is the one to be built; the others serve until it is, and are
 there to go back to: a class may be deleted one release after its successor came."""

@@ -171,8 +171,9 @@ class ReadModel(ABC):
     def apply(self, events: Sequence[Event]) -> None:
         """Writes the rows of a batch, within the runner's transaction. An exception undoes the whole batch."""
 
-    def conversation_of(self, row: Mapping[str, Any]) -> str | None:
-        """Of a row, by the names of its columns, where it names its conversation by a number; None: it doesn't."""
+    def subject_of(self, row: Mapping[str, Any]) -> str | None:
+        """The conversation or account of a row, by the names of its columns, where it is named by something else; None:
+        it isn't."""
         return None
 
     @property

@@ -7,6 +7,7 @@ from typing import cast
 from projections.attestations import Attestations
 from projections.directory import Directory
 from projections.inbox import Inbox
+from projections.media import Media
 from projections.messages import Messages
 from projections.receipts import Receipts
 from projections.runner import Runner
@@ -36,3 +37,7 @@ class Served:
     @property
     def attestations(self) -> Attestations:
         return cast(Attestations, self.runners["attestations"].model)
+
+    @property
+    def media(self) -> Media:
+        return cast(Media, self.runners["media"].model)

@@ -5,9 +5,12 @@ Hypothesis profiles: in CI the same examples each time, by hand new ones; no dea
 
 import os
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from tests.s3 import Server
 
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("hand", deadline=None)
@@ -21,3 +24,10 @@ sys.tracebacklimit = 100
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The scenarios come first: they take longest, and at the end two workers share best what is short."""
     items.sort(key=lambda item: "scenarios" not in item.path.parts)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Server]:
+    """An S3 server of each worker's own; whoever kills it starts it again."""
+    with Server() as server:
+        yield server

@@ -68,11 +68,17 @@ _REPLIES: Final = (
     Reply("no_keys_left", "The device has no key to be handed out.", False, 404),
     Reply("too_many_keys", "So many one-time keys of a device need not wait to be handed out.", False, 409),
     Reply("mailbox_full", "The device has not taken its mail for long, and there is too much of it.", False, 409),
+    Reply("no_such_media", "There is no such media, it is not for you, or it was not stored.", False, 404),
+    Reply("media_expired", "No message has named it in time, and it is gone; upload it anew.", False, 410),
+    Reply("not_uploaded", "Nothing was uploaded for it yet; upload it to the address, then say so.", False, 409),
+    Reply("wrong_size", "What was uploaded has not the size that was reserved; upload it again.", False, 400),
+    Reply("wrong_digest", "What was uploaded has not the SHA-256 that was reserved; upload it again.", False, 400),
     Reply("beyond_head", "The conversation has no such seq yet.", False, 409),
     # What may be otherwise in a moment: the same command may be sent again.
     Reply("busy", "The server has too much to do; send it again in a moment.", True, 503),
     Reply("unavailable", "The event store, or the keyring, can't be used now; send it again in a moment.", True, 503),
     Reply("rate_limited", "You do too much at once; send it again after the time that it names.", True, 429),
+    Reply("storage_full", "The server has no room for media; its operator has to make some.", True, 507),
     Reply("failed", "The server failed at this command; nothing was stored.", True, 500),
 )
 

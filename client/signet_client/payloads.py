@@ -29,6 +29,7 @@ class Header(
         "digest": "h",
         "counts": "n",
         "about": "b",
+        "media": "m",
     },
 ):
     """The clear header of a message. The client encodes it once and signs those bytes; everybody else keeps them as
@@ -47,15 +48,22 @@ class Header(
     """Adds to the unread count; false for edits, reactions, votes."""
     about: int | None = None
     """The seq of the message that this one answers, for all to see: only where the protection is none."""
+    media: tuple[str, ...] = ()
+    """What it shows, by the ids of the media: who sees the message may fetch them."""
 
 
+_SHOWS_NOTHING: Final = ',"m":[]}'
 _ABOUT_NOTHING: Final = ',"b":null}'
 
 
 def encode_header(header: Header) -> str:
     """The header as the JSON text that is signed, sent and stored."""
     text = ENCODER.encode(header).decode()
-    # Left out, so that the header of a message which answers none is what it always was; `counts` always stands there.
+    # Left out, so that the header of a message which shows and answers none is what it always was; `counts` always
+    # stands there.
+    if header.media:
+        return text
+    text = text.removesuffix(_SHOWS_NOTHING) + "}"
     return text if header.about is not None else text.removesuffix(_ABOUT_NOTHING) + "}"
 
 

@@ -12,6 +12,7 @@ from commands.handlers import Command
 from commands.writer import Accepted, Refused
 from domain.account import AccountCommand
 from domain.ids import CommandId, ConversationId, is_uuid
+from domain.media import MediaCommand
 from gateways.api import examples
 from gateways.auth import Caller
 from gateways.refusal import Refusal
@@ -24,6 +25,7 @@ _DRAINED_BYTES_MAX: Final = 1_048_576
 """A body that is too large is received up to here, and dropped: a client that is still sending may miss the answer."""
 
 _ACCOUNT_MODELS: Final = ("directory",)
+_MEDIA_MODELS: Final = ("media",)
 _CONVERSATION_MODELS: Final = ("messages", "inbox", "receipts")
 
 _bearer = HTTPBearer(auto_error=False, description="A token of `POST /v1/token`.")
@@ -133,9 +135,15 @@ async def execute(services: Services, command: Command, *, turn: Caller | str) -
     reply = await services.writer.execute(command, turn=turn)
     if isinstance(reply, Refused):
         raise Refusal(reply.code)
-    shown_by = _ACCOUNT_MODELS if isinstance(command, AccountCommand) else _CONVERSATION_MODELS
-    await services.catch_up(*shown_by, to=reply.position)
+    await services.catch_up(*_shown_by(command), to=reply.position)
     return reply
+
+
+def _shown_by(command: Command) -> tuple[str, ...]:
+    """The read models that show what it did."""
+    if isinstance(command, AccountCommand):
+        return _ACCOUNT_MODELS
+    return _MEDIA_MODELS if isinstance(command, MediaCommand) else _CONVERSATION_MODELS
 
 
 def answer(content: msgspec.Struct, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

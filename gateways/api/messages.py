@@ -42,6 +42,7 @@ UNDELIVERED_ITEMS: Final = 1_000
             "beyond_head",
             "stale_members",
             "not_encrypted",
+            "no_such_media",
             "id_taken",
             "too_large",
         ),

@@ -60,10 +60,17 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
 class ObjectStore:
     """All but the addresses may raise ObjectsUnavailable. Media ids are uuids."""
 
-    def __init__(self, place: Place, *, make_durable: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        place: Place,
+        *,
+        make_durable: Callable[[str], None] | None = None,
+        address_life_s: int = ADDRESS_LIFE_S,
+    ) -> None:
         """`make_durable` is called with a key, in a thread, before what was stored there is called settled."""
         self.place = place
         self._make_durable = make_durable
+        self._address_life_s = address_life_s
         # Its own threads: in asyncio's the log is written.
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="signet-media")
         self._made: Bucket | None = None
@@ -96,13 +103,13 @@ class ObjectStore:
         """For exactly `size` bytes. 0.15 ms of CPU; raises ObjectsUnavailable only where `open` did, too."""
         assert 0 <= size <= SIZE_MAX
         key = self._key(_INCOMING, media)
-        url = self._bucket().address("put_object", key, life_s=ADDRESS_LIFE_S, ContentLength=size)
-        return Address(url=url, method="PUT", headers={"Content-Length": str(size)}, expires_in_s=ADDRESS_LIFE_S)
+        url = self._bucket().address("put_object", key, life_s=self._address_life_s, ContentLength=size)
+        return Address(url=url, method="PUT", headers={"Content-Length": str(size)}, expires_in_s=self._address_life_s)
 
     def download_address(self, media: str) -> Address:
         """Of what was settled; also by ranges. As `upload_address`."""
-        url = self._bucket().address("get_object", self._key(_OBJECTS, media), life_s=ADDRESS_LIFE_S)
-        return Address(url=url, method="GET", headers={}, expires_in_s=ADDRESS_LIFE_S)
+        url = self._bucket().address("get_object", self._key(_OBJECTS, media), life_s=self._address_life_s)
+        return Address(url=url, method="GET", headers={}, expires_in_s=self._address_life_s)
 
     async def settle(self, media: str, size: int) -> Settled | None:
         """Moves what was uploaded to where it never changes, and says what it is; None where nothing was uploaded. What
@@ -112,6 +119,10 @@ class ObjectStore:
     async def discard(self, media: str) -> None:
         """Deletes what was uploaded and what was settled, also where there is nothing."""
         await self._alone(media, lambda: self._discard(media))
+
+    async def drop_upload(self, media: str) -> None:
+        """Deletes what was uploaded and not settled; what was settled stays."""
+        await self._alone(media, lambda: self._bucket().delete(self._key(_INCOMING, media)))
 
     async def head(self, media: str) -> int | None:
         """The size of what was settled; None where there is no such object."""

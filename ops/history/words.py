@@ -24,6 +24,7 @@ from domain.entry import Sealed
 from domain.ids import AccountId, account_stream
 from domain.keys import DeviceKeysPublished, FallbackKeyPublished, OneTimeKeyClaimed, OneTimeKeysPublished
 from domain.log import EventLog
+from domain.media import MediaDeleted, MediaExpired, MediaReserved, MediaStored
 from domain.receipts import Receipt, ReceiptsAdvanced
 from ops.history.streams import read_whole
 
@@ -129,6 +130,14 @@ class Words:
                 which = "the fallback key" if event.fallback else f"a one-time key ({event.left} left)"
                 claimer = await self.name(event.by, at)
                 return f"device {event.device} has {which} claimed by {claimer}'s device {event.by_device}"
+            case MediaReserved():
+                return f"{await self.name(event.by, at)} is about to upload {event.size} bytes ({event.kind})"
+            case MediaStored():
+                return f"{await self.name(event.by, at)} has uploaded {event.size} bytes"
+            case MediaExpired():
+                return "named by no message in time, and to be deleted"
+            case MediaDeleted():
+                return "deleted"
             case _:
                 assert_never(event)
 

@@ -22,7 +22,7 @@ STORED: dict[str, dict[str, Any]] = {
     "TitleSet": {"by": "a", "title": SEALED},
     "MessageSent": {
         "by": "a", "device": "d", "header": "{}", "digest": "x", "counts": False, "body": SEALED, "signature": "s",
-        "signer": "d", "ordinal": 1, "own": 1, "receipts": -1, "account": 2,
+        "signer": "d", "ordinal": 1, "own": 1, "receipts": -1, "account": 2, "media": ["m"],
     },
     "MessageRetracted": {"by": "a", "target": 2, "author": "b", "counts": False},
     "ReceiptsAdvanced": {
@@ -38,6 +38,10 @@ STORED: dict[str, dict[str, Any]] = {
     "OneTimeKeyClaimed": {
         "device": "d", "id": "B", "key": "{}", "by": "b", "by_device": "e", "left": 1, "fallback_unused": True,
     },
+    "MediaReserved": {"by": "a", "device": "d", "kind": "image", "size": 3, "digest": "x"},
+    "MediaStored": {"by": "a", "size": 3, "digest": "x"},
+    "MediaExpired": {},
+    "MediaDeleted": {},
 }  # fmt: skip
 
 

@@ -30,6 +30,10 @@ from gateways.hub import Hub
 from gateways.invitations import Invitations
 from gateways.limits import Limits, LimitSettings
 from gateways.mailbox import Mailbox
+from gateways.media.access import ObjectAccess
+from gateways.media.objects import ObjectStore, ObjectsUnavailable
+from gateways.media.place import Place as Bucket
+from gateways.media.sweep import Sweeper
 from gateways.readiness import Readiness, engine_probes
 from gateways.services import EdgeSettings, Services
 from projections.attestations import Attestations
@@ -37,6 +41,7 @@ from projections.delivery import Delivery
 from projections.directory import Directory
 from projections.feed import Feed
 from projections.inbox import Inbox
+from projections.media import Media
 from projections.messages import Messages
 from projections.readmodel import Place, ReadModel
 from projections.receipts import Receipts
@@ -70,6 +75,18 @@ class Engine:
         self.services = services
         self.clock = clock
         self.http = http
+
+    def sweeper(self, *, grace_s: float, hold_s: float) -> Sweeper:
+        services = self.services
+        return Sweeper(
+            writer=services.writer,
+            runner=services.runners["media"],
+            model=lambda: services.media,
+            objects=services.objects,
+            clock=self.clock,
+            grace_s=grace_s,
+            hold_s=hold_s,
+        )
 
     async def person(self, name: str) -> "Person":
         """Registers an account with one device and logs it in."""
@@ -202,16 +219,19 @@ async def open_engine(
     limits: LimitSettings | None = None,
     invitations: Path | None = None,
     readmodels: Place | None = None,
+    bucket: Bucket | None = None,
+    room: int | None = None,
+    address_life_s: int = 900,
     **settings: Any,
 ) -> AsyncIterator[Engine]:
     """An engine on this log, which it closes. Where the writer doesn't hand over, the feed follows the log.
-    `readmodels`: None for memory."""
+    `readmodels`: None for memory. `bucket`: where media lie; None: nowhere."""
     clock = Clock()
     feed = Feed(log)
     await feed.start()
     models: list[ReadModel] = [
         _opened(Messages, readmodels), _opened(Inbox, readmodels), _opened(Receipts, readmodels),
-        _opened(Directory, readmodels), _opened(Attestations, readmodels),
+        _opened(Directory, readmodels), _opened(Attestations, readmodels), _opened(Media, readmodels),
     ]  # fmt: skip
     runners = {model.name: Runner(feed, model) for model in models}
     served = Served(runners)
@@ -240,6 +260,7 @@ async def open_engine(
     feed.listen(mailbox.hear)
     mailbox.listen(hub.hear_mail)
     lists = DeviceLists(delivery, hub, lambda: served.inbox)
+    objects = ObjectAccess(lambda: _objects(bucket, address_life_s), room=lambda: room)
     services = Services(
         server_name=SERVER,
         log=log,
@@ -250,6 +271,7 @@ async def open_engine(
         auth=auth,
         hub=hub,
         mailbox=mailbox,
+        objects=objects,
         clock=clock,
         settings=EdgeSettings(**{"registration": "open", **settings}),
         limits=bounds,
@@ -264,6 +286,7 @@ async def open_engine(
         stack.callback(shutil.rmtree, letters)
         stack.push_async_callback(mailbox.close)
         stack.push_async_callback(lists.close)
+        stack.push_async_callback(objects.close)
         for model in models:
             stack.callback(model.close)
         runs = [writer.run(), *(runner.run() for runner in runners.values())]
@@ -273,6 +296,18 @@ async def open_engine(
         stack.push_async_callback(_end, tasks)
         http = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://signet.test"))
         yield Engine(services, clock, http)
+
+
+@asynccontextmanager
+async def _objects(bucket: Bucket | None, address_life_s: int) -> AsyncIterator[ObjectStore]:
+    if bucket is None:
+        raise ObjectsUnavailable("this test has no object store")
+    store = ObjectStore(bucket, address_life_s=address_life_s)
+    try:
+        await store.open()
+        yield store
+    finally:
+        await store.close()
 
 
 def _opened(kind: type[M], place: Place | None) -> M:

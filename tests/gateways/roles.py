@@ -4,6 +4,7 @@ from typing import Final
 from uuid import uuid4
 
 from tests.gateways.engine import Engine, Person, command
+from tests.gateways.uploads import upload
 
 ROLES: Final = ("no_token", "expired", "revoked", "stranger", "left", "removed", "member", "admin", "owner")
 """Nobody that the server knows; a device whose token or challenge is too old; one that was revoked; somebody who never
@@ -18,6 +19,16 @@ class Scene:
         self.people: dict[str, Person] = {}
         self.group = ""
         self.seq = 0
+        self._pictures: dict[str, str] = {}
+
+    async def picture(self) -> str:
+        """A media's id: the target has uploaded it, and shows it in the group."""
+        if self.group not in self._pictures:
+            target = self.people["target"]
+            media = self._pictures[self.group] = await upload(target, b"what looks like a picture")
+            path = f"/conversations/{self.group}/messages"
+            await target.do("POST", path, target.message(self.group, "look", m=[media]))
+        return self._pictures[self.group]
 
     async def enter(self) -> None:
         """Everybody comes; the tokens of one device expire, and another one is revoked."""

@@ -17,6 +17,7 @@ from domain.receipts import AdvanceReceipts, Receipt
 from gateways import keymodels, models
 from gateways.auth import Caller
 from gateways.http import make_app
+from gateways.media import models as mediamodels
 from signet_client import payloads, wire
 from signet_client.codes import REPLIES
 from tests.gateways.engine import Engine, Person, command, open_engine, sqlite_engine, texts
@@ -428,7 +429,7 @@ async def test_a_read_model_that_has_stopped_is_said_to_be_unavailable(tmp_path:
 
 async def test_every_example_is_what_it_is_an_example_of(engine: Engine) -> None:
     document = (await engine.http.get("/openapi.json")).json()
-    shapes = {**vars(wire), **vars(models), **vars(keymodels)}
+    shapes = {**vars(wire), **vars(models), **vars(keymodels), **vars(mediamodels)}
     checked = 0
     for path in document["paths"].values():
         for operation in path.values():

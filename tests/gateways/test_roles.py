@@ -19,6 +19,8 @@ from signet_client.matrix import SIGNED_CURVE25519
 from tests.gateways.engine import Person, command, sqlite_engine, texts
 from tests.gateways.published import device_keys, user
 from tests.gateways.roles import ROLES, Scene
+from tests.gateways.uploads import reservation
+from tests.s3 import Server
 
 
 def rights(others: str, **of_roles: str) -> dict[str, str]:
@@ -65,6 +67,9 @@ EXPECTED: Final = {
     "claim_keys": rights("ok"),
     "send_to_device": rights("ok"),
     "list_statements": of_conversation("ok"),
+    "reserve_media": rights("ok"),
+    "complete_media": rights("no_such_media"),  # the target's
+    "show_media": rights("no_such_media", member="ok", admin="ok", owner="ok"),
 }
 
 APP: Final = make_app(None)  # type: ignore[arg-type]  # the description needs no engine
@@ -80,8 +85,8 @@ OF_CONVERSATION: Final = sorted(name for name, (_, path, _) in OPERATIONS.items(
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    async with sqlite_engine(tmp_path) as engine:
+async def scene(tmp_path: Path, s3: Server) -> AsyncIterator[Scene]:
+    async with sqlite_engine(tmp_path, bucket=s3.place) as engine:
         scene = Scene(engine)
         await scene.enter()
         yield scene
@@ -184,6 +189,11 @@ async def claim_keys(scene: Scene, caller: Person) -> Request:
 
 
 @builds
+async def reserve_media(scene: Scene, caller: Person) -> Request:
+    return reservation(b"a file"), {}
+
+
+@builds
 async def send_to_device(scene: Scene, caller: Person) -> Request:
     target = scene.people["target"]
     return {"messages": {user(target): {target.device: {"body": "x"}}}}, {}
@@ -199,6 +209,7 @@ async def ask(scene: Scene, name: str, caller: Person, *, conversation: str | No
         seq=scene.seq,
         type="m.dummy",
         transaction=str(uuid4()),
+        media=await scene.picture() if "{media}" in template else "",
     )
     body, query = await BUILDERS[name](scene, caller) if name in BUILDERS else (None, {})
     headers = {"authorization": f"Bearer {caller.token}"} if caller.token else {}
@@ -239,6 +250,8 @@ async def test_each_role_gets_what_is_its_own(scene: Scene, name: str) -> None:
     """I12: and of what is refused nothing is stored, and the refusal is one that the description names."""
     got = {}
     await scene.set_up()
+    if "{media}" in OPERATIONS[name][1]:
+        await scene.picture()
     for role in ROLES:
         if name in OF_CONVERSATION:
             await scene.set_up()

@@ -6,7 +6,7 @@ who is logged in and has a conversation.
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, Final
 
@@ -26,6 +26,8 @@ from schemathesis.specs.openapi.checks import (
 
 from gateways.http import make_app
 from tests.gateways.live import WAIT_S, live_server
+from tests.gateways.uploads import upload
+from tests.s3 import Server
 
 OPERATIONS: Final = {
     found.ok().label: found.ok()
@@ -43,11 +45,13 @@ CHECKS: Final = [
 class Target:
     """An engine in a thread of its own, and somebody who is known to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, s3: Server) -> None:
         self.url = ""
         self.token = ""
         self.conversation = ""
         self.account = ""
+        self.media = ""
+        self._s3 = s3
         self._up: Future[None] = Future()
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),))
@@ -64,10 +68,11 @@ class Target:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         try:
-            async with live_server() as server:
+            async with live_server(bucket=self._s3.place) as server:
                 ann, bob = await server.engine.person("Ann"), await server.engine.person("Bob")
                 self.conversation = await ann.start_group(bob)
                 await ann.send(self.conversation, "hello")
+                self.media = await upload(ann, b"what looks like a picture")
                 self.url = f"http://127.0.0.1:{server.port}"
                 self.token, self.account = ann.token, bob.account
                 self._up.set_result(None)
@@ -79,8 +84,8 @@ class Target:
 
 
 @pytest.fixture(scope="module")
-def target() -> Iterator[Target]:
-    with Target() as target:
+def target(s3: Server) -> Iterator[Target]:
+    with Target(s3) as target:
         yield target
 
 
@@ -101,8 +106,12 @@ def ask(target: Target, label: str, *, examples: int) -> None:
         check()
 
 
+def _known(target: Target) -> Sequence[tuple[str, str]]:
+    return ("conversation", target.conversation), ("account", target.account), ("media", target.media)
+
+
 def _name_what_exists(case: Case[Any], target: Target) -> None:
-    for name, value in (("conversation", target.conversation), ("account", target.account)):
+    for name, value in _known(target):
         if name in case.path_parameters:
             case.path_parameters[name] = value
 

@@ -10,7 +10,7 @@ from typing import Final
 from hypothesis import strategies as st
 
 from domain.ids import AccountId, ConversationId, DeviceId
-from tests.projections.histories import PHONE, History
+from tests.projections.histories import PHONE, History, play_media
 
 _NAMES: Final = ("ann", "ben", "cem", "dot")
 _DEVICES: Final = (PHONE, DeviceId("laptop"))
@@ -95,6 +95,18 @@ def _claim(history: History, to: ConversationId, by: AccountId, number: int) -> 
     history.claim_key(_pick(history.accounts, number), by)
 
 
+def _upload(history: History, to: ConversationId, by: AccountId, number: int) -> None:
+    play_media(history, "upload", to, by, number)
+
+
+def _show(history: History, to: ConversationId, by: AccountId, number: int) -> None:
+    play_media(history, "show", to, by, number)
+
+
+def _sweep(history: History, to: ConversationId, by: AccountId, number: int) -> None:
+    play_media(history, "sweep", to, by, number)
+
+
 def _come_or_go(history: History, to: ConversationId, by: AccountId, number: int) -> None:
     """An owner adds whoever is out, or takes one out; or somebody leaves by itself."""
     state = history.conversations[to]
@@ -131,6 +143,9 @@ _STEPS: Final[dict[str, Callable[[History, ConversationId, AccountId, int], None
     "sign again": _sign,
     "publish": _publish,
     "claim": _claim,
+    "upload": _upload,
+    "show": _show,
+    "sweep": _sweep,
     "come or go": _come_or_go,
     "come or go again": _come_or_go,
     "change": _change,

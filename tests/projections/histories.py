@@ -19,7 +19,7 @@ from uuid import UUID, uuid5
 import msgspec
 from hypothesis import strategies as st
 
-from domain import account, conversation, keys, receipts
+from domain import account, conversation, keys, media, receipts
 from domain.account import Account, AccountCommand, AccountEvent
 from domain.codec import CODEC, DomainEvent, Event
 from domain.conversation import Conversation, ConversationCommand, ConversationEvent, Known, MessageSent, Role, Target
@@ -30,14 +30,18 @@ from domain.ids import (
     CommandId,
     ConversationId,
     DeviceId,
+    MediaId,
     account_id,
     account_stream,
     conversation_stream,
     direct_id,
     group_id,
+    media_id,
+    media_stream,
     receipts_stream,
 )
 from domain.log import Append, Appended, EventLog, RecordedEvent
+from domain.media import Media, MediaCommand, MediaEvent
 from domain.receipts import AdvanceReceipts, Receipt, Receipts
 from projections.readmodel import ReadModel
 from signet_client.payloads import Header, digest_of, encode_header
@@ -56,6 +60,7 @@ class History:
         self.conversations: dict[ConversationId, Conversation] = {}
         self.receipts: dict[ConversationId, Receipts] = {}
         self.messages: dict[ConversationId, dict[int, MessageSent]] = {}
+        self.media: dict[MediaId, Media] = {}
         self._made = 0
 
     # Accounts
@@ -130,18 +135,20 @@ class History:
         counts: bool = True,
         device: DeviceId = PHONE,
         about: str | int | None = None,
+        media: Sequence[MediaId] = (),
     ) -> list[Event]:
         """`about` goes into the header as it is, as a client may have put it there."""
         command_id, after, digest = self.new_id(), self.conversations[to].seq, digest_of(text)
         header = Header(
-            id=command_id, conversation=to, sender=by, device=device, after=after, digest=digest, counts=counts
-        )
+            id=command_id, conversation=to, sender=by, device=device, after=after, digest=digest, counts=counts,
+            media=tuple(media),
+        )  # fmt: skip
         signed = encode_header(header)
         if about is not None:
             signed = f'{signed[:-1]},"b":{msgspec.json.encode(about).decode()}}}'
         command = conversation.SendMessage(
             id=command_id, conversation=to, by=by, device=device, after=after, header=signed,
-            digest=digest, counts=counts, body=seal(text),
+            digest=digest, counts=counts, body=seal(text), media=tuple(media),
         )  # fmt: skip
         return self.change(command)
 
@@ -196,6 +203,51 @@ class History:
 
     # What they have in common
 
+    # Media
+
+    def reserve(self, by: AccountId, size: int = 1_000) -> MediaId:
+        command_id = self.new_id()
+        made = media_id(account=by, command_id=command_id)
+        self.change_media(
+            media.ReserveMedia(id=command_id, media=made, by=by, device=PHONE, kind="image", size=size, digest="D")
+        )
+        return made
+
+    def store(self, of: MediaId) -> list[Event]:
+        """What was reserved is there."""
+        state = self.media[of]
+        return self.change_media(
+            media.StoreMedia(
+                id=self.new_id(), media=of, by=state.by, device=PHONE, size=state.size, digest=state.digest
+            )
+        )
+
+    def upload(self, by: AccountId, size: int = 1_000) -> MediaId:
+        made = self.reserve(by, size)
+        self.store(made)
+        return made
+
+    def expire(self, of: MediaId) -> list[Event]:
+        return self.change_media(media.ExpireMedia(id=self.new_id(), media=of))
+
+    def delete(self, of: MediaId) -> list[Event]:
+        return self.change_media(media.DeleteMedia(id=self.new_id(), media=of))
+
+    def change_media(self, command: MediaCommand) -> list[Event]:
+        state = self.media.setdefault(command.media, Media())
+        try:
+            decided = media.decide(state, command)
+        except Rejected:
+            return []
+        written = []
+        for event in decided:
+            version = sum(one.stream == media_stream(command.media) for one in self.events)
+            written.append(self._record(media_stream(command.media), version, command.id, event))
+            media.evolve(state, version, cast("Entry[MediaEvent]", written[-1].entry))
+        return written
+
+    # Commands
+
     def change(self, command: ConversationCommand) -> list[Event]:
         """The events of a command; none where it is refused or changes nothing."""
         state = self.conversations.setdefault(command.conversation, Conversation())
@@ -238,9 +290,11 @@ class History:
                 target = Target(author=message.by, counts=message.counts)
         stated = self.receipts.get(command.conversation)
         sender = self.accounts[command.by]
+        named = command.media if isinstance(command, conversation.SendMessage) else ()
         return Known(
             device_active=sender.has_active(command.device), account_version=sender.version,
             receipts_version=stated.version if stated else -1, target=target,
+            missing_media=not all(one in self.media and self.media[one].may_be_named(command.by) for one in named),
         )  # fmt: skip
 
     def _record(self, stream: str, version: int, command_id: CommandId, event: DomainEvent) -> Event:
@@ -291,7 +345,7 @@ _LAPTOP = DeviceId("laptop")
 _ACTS = (
     "send", "send", "send", "send", "quiet", "retract", "receive", "receive", "receive", "undecryptable", "repaired",
     "signed", "signed", "add", "add", "remove", "leave", "role", "title", "link", "revoke", "rename",
-    "keys", "claim", "claim",
+    "keys", "claim", "claim", "upload", "show", "show", "sweep",
 )  # fmt: skip
 _Step = tuple[str, int, int, int]
 
@@ -345,8 +399,26 @@ def _play_step(history: History, act: str, to: ConversationId, accounts: list[Ac
             history.publish_keys(by, f"{number}", f"{seq}", device=device, fallback=f"f{number}")
         case "claim":
             history.claim_key(other, by, device=device)
+        case "upload" | "show" | "sweep":
+            play_media(history, act, to, by, number)
         case _:
             _play_change(history, act, to, by, other, number)
+
+
+def play_media(history: History, act: str, to: ConversationId, by: AccountId, number: int) -> None:
+    made = [*history.media]
+    if act == "upload":
+        upload = history.reserve if number % 4 == 0 else history.upload
+        upload(by, number + 1)
+    elif made and act == "show":
+        chosen = made[number % len(made)]
+        owner = by if number % 5 == 0 else history.media[chosen].by
+        history.send(
+            to, owner, f"look {number}", media=[*dict.fromkeys([chosen, made[-1]])] if number % 3 else [chosen]
+        )
+    elif made:
+        chosen = made[number % len(made)]
+        (history.delete if number % 2 else history.expire)(chosen)
 
 
 def _play_change(history: History, act: str, to: ConversationId, by: AccountId, other: AccountId, number: int) -> None:

@@ -32,6 +32,8 @@ def history() -> History:
     for number in range(300):  # more than one block of the command ids' index
         history.send(group, (ann, ben, cho)[number % 3], about=number if number % 5 == 0 else None)
     history.send(direct, ben)
+    history.send(group, ann, media=[history.upload(ann), history.upload(ann)])
+    history.upload(ben)
     history.retract(group, ann, 5)
     history.set_title(group, ann, "another title")
     history.receive(group, ben, delivered=200, read=100)
