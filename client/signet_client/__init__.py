@@ -28,7 +28,9 @@ from signet_client.events import (
     Retracted,
     SendRefused,
     TickMoved,
+    Uploading,
 )
+from signet_client.media.attachment import Attachment
 from signet_client.messages import Change, Message
 from signet_client.outbox import Sent
 from signet_client.store import Conversation, Marks, Outgoing
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from signet_client.client import Client, Tick
 
 __all__ = [
+    "Attachment",
     "Change",
     "Client",
     "ClientClosed",
@@ -68,6 +71,7 @@ __all__ = [
     "Tick",
     "TickMoved",
     "Unreachable",
+    "Uploading",
 ]
 
 

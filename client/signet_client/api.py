@@ -20,13 +20,16 @@ from signet_client.crypto.lists import KeysFound
 from signet_client.crypto.proofs import Statement
 from signet_client.errors import Refused, Unreachable
 from signet_client.identity import Identity
-from signet_client.store import Profile
+from signet_client.media.transfer import Address
+from signet_client.store import Profile, UploadFile
 
 ATTEMPTS_MAX: Final = 5
 RETRY_FIRST_S: Final = 0.2
 RETRY_AFTER_MAX_S: Final = 15.0
 """Who is told to wait for longer than this decides by itself."""
 TIMEOUT_S: Final = 15.0
+COMPLETE_TIMEOUT_S: Final = 120.0
+"""The server reads through what was uploaded."""
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 T = TypeVar("T", bound=msgspec.Struct)
@@ -72,6 +75,25 @@ class MemberMarks(msgspec.Struct, frozen=True, kw_only=True):
     read: int
     undelivered: list[int] = []
     """The latest seqs that it could not decrypt."""
+
+
+class Reserved(msgspec.Struct, frozen=True, kw_only=True):
+    media: str
+    upload: Address | None
+    """Where it is to be uploaded; None: it is stored."""
+
+
+class MediaShown(msgspec.Struct, frozen=True, kw_only=True):
+    media: str
+    size: int
+    """Bytes of ciphertext."""
+    digest: str
+    """Their SHA-256, unpadded base64."""
+    download: Address
+
+
+class _Stored(msgspec.Struct, frozen=True, kw_only=True):
+    media: str
 
 
 class _Challenge(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,6 +278,20 @@ class Api:
         """What the members' devices have signed of how far they have come."""
         return (await self._ask(_Statements, "GET", f"/conversations/{_part(conversation)}/statements")).statements
 
+    # Media
+
+    async def reserve_media(self, file: UploadFile) -> Reserved:
+        """Said again it gives another address."""
+        content = {"id": file.command, "kind": file.kind, "size": file.size, "digest": file.digest}
+        return await self._ask(Reserved, "POST", "/media", content)
+
+    async def complete_media(self, media: str) -> None:
+        """It is uploaded."""
+        await self._ask(_Stored, "POST", f"/media/{_part(media)}/complete", timeout_s=COMPLETE_TIMEOUT_S)
+
+    async def media(self, media: str) -> MediaShown:
+        return await self._ask(MediaShown, "GET", f"/media/{_part(media)}")
+
     # Inside
 
     async def _challenge(self) -> _Challenge:
@@ -271,12 +307,19 @@ class Api:
         return (await self._ask(_Token, "POST", "/token", content, token=False)).token
 
     async def _ask(
-        self, answer: type[T], method: Method, path: str, content: object = None, *, token: bool = True
+        self,
+        answer: type[T],
+        method: Method,
+        path: str,
+        content: object = None,
+        *,
+        token: bool = True,
+        timeout_s: float = TIMEOUT_S,
     ) -> T:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             wait_s = RETRY_FIRST_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
             try:
-                return _read(answer, await self._request(method, path, content, token=token))
+                return _read(answer, await self._request(method, path, content, token=token, timeout_s=timeout_s))
             except Refused as refused:
                 # A server that was started anew, perhaps since the last attempt, knows neither token nor nonce.
                 stale = token and refused.code == "not_authenticated"
@@ -292,14 +335,16 @@ class Api:
             await asyncio.sleep(wait_s)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _request(self, method: Method, path: str, content: object, *, token: bool) -> httpx.Response:
+    async def _request(
+        self, method: Method, path: str, content: object, *, token: bool, timeout_s: float
+    ) -> httpx.Response:
         headers: dict[str, str] = {}
         if token:
             self._token = self._token or await self._log_in()
             headers["authorization"] = f"Bearer {self._token}"
         body: Any = None if content is None else msgspec.json.encode(content)
         try:
-            return await self._http.request(method, path, content=body, headers=headers)
+            return await self._http.request(method, path, content=body, headers=headers, timeout=timeout_s)
         except httpx.HTTPError as error:
             where = self._profile.url
             raise Unreachable(f"{where} can't be reached: {str(error) or type(error).__name__}") from error

@@ -6,6 +6,7 @@ import logging
 import random
 import secrets
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, Self
 from uuid import uuid4
@@ -18,10 +19,12 @@ from signet_client.crypto.box import Box
 from signet_client.crypto.exchange import Exchange
 from signet_client.crypto.machine import Machine
 from signet_client.crypto.vault import Vault
-from signet_client.errors import NoDevice, SignetError, Unreachable
+from signet_client.errors import ClientClosed, NoDevice, SignetError, Unreachable
 from signet_client.events import Event, Events, Listener
 from signet_client.identity import Identity, key_beside
 from signet_client.live import Live
+from signet_client.media.attachment import Attachment
+from signet_client.media.files import Files
 from signet_client.messages import Change, Message, encode_body, message_of
 from signet_client.outbox import Sent
 from signet_client.receiving import conversation_of
@@ -60,6 +63,9 @@ class Client:
         self._listeners: list[Listener] = []
         self._readers: list[Events] = []
         self._live = Live(profile, identity, store, self._machine, self._emit)
+        self._files = Files(
+            store, profile.account, lambda: self._api, partial(self._live.post, uploaded=True), self._emit
+        )
         self._api_made: Api | None = None
         self._exchanging: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None
@@ -143,6 +149,7 @@ class Client:
         self._running = asyncio.create_task(self._live.run())
         # Who waits for something is told of a failure by what it waits on.
         self._running.add_done_callback(_look_at)
+        self._files.resume()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -150,6 +157,7 @@ class Client:
 
     async def close(self) -> None:
         """Ends the connection and closes the store. What was not sent yet stays in the outbox."""
+        await self._files.close(ClientClosed("the client was closed; the next start goes on with the file"))
         # The live path first: what still comes while it ends may begin the others.
         await _end(self._running)
         await _end(self._exchanging)
@@ -365,6 +373,50 @@ class Client:
         )
         return self._live.post(message)
 
+    async def send_file(
+        self,
+        conversation: str,
+        path: str | Path,
+        text: str = "",
+        *,
+        reply_to: int | None = None,
+        counts: bool = True,
+        as_is: bool = False,
+    ) -> Sent:
+        """Sends a file, with what is to be said of it, and returns when the message is on disk there, however many
+        reconnects that takes; events `Uploading` tell how far it is. Pictures lose what they tell beside the picture,
+        such as where they were taken, and get a preview; `as_is` sends the very bytes.
+
+        Raises BadPicture and BadFile, which say what to do, and what `send` raises."""
+        return await (await self.post_file(conversation, path, text, reply_to=reply_to, counts=counts, as_is=as_is))
+
+    async def post_file(
+        self,
+        conversation: str,
+        path: str | Path,
+        text: str = "",
+        *,
+        reply_to: int | None = None,
+        counts: bool = True,
+        as_is: bool = False,
+    ) -> asyncio.Future[Sent]:
+        """Like `send_file`, without waiting for the upload: when this returns the file may be deleted, since the device
+        holds an encrypted copy until it is there. It goes out also if the client is killed meanwhile."""
+        return await self._files.post(
+            conversation, Path(path), text=text, reply_to=reply_to, counts=counts, as_is=as_is
+        )
+
+    async def download(
+        self, attachment: Attachment, path: str | Path, *, moved: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Fetches the file that a message shows, checks it, and writes it to `path`; `moved` hears of the bytes that
+        have come and of how many there are. Raises Tampered, Refused, Unreachable, ObjectLost, NotSaved."""
+        await self._files.save(attachment, Path(path), moved or _nothing)
+
+    async def preview(self, attachment: Attachment) -> bytes | None:
+        """The small JPEG of a picture; None: it has none. Raises as `download`."""
+        return await self._files.preview(attachment)
+
     def read(self, conversation: str, upto: int) -> None:
         """Says that the person has seen everything up to `upto` (at most what the device holds)."""
         self._live.read(conversation, upto)
@@ -494,6 +546,10 @@ def _prepare(store: Store, *, url: str, account: str, device: str | None) -> tup
 
 def _shown(held: Held) -> Message | Change:
     return message_of(held.item, held.clear, held.reason) if isinstance(held.item, wire.Message) else held.item
+
+
+def _nothing(done: int, total: int) -> None:
+    pass
 
 
 async def _end(task: asyncio.Task[None] | None) -> None:

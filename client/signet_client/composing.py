@@ -8,7 +8,8 @@ import msgspec
 from signet_client import payloads
 from signet_client.crypto.machine import Machine
 from signet_client.identity import Identity
-from signet_client.messages import decode_body
+from signet_client.media.attachment import attachment_of
+from signet_client.messages import Body, decode_body
 from signet_client.store import Conversation, Marks, Outgoing, Profile, Store
 
 
@@ -49,9 +50,13 @@ class Composing:
             inner = decode_body(message.clear)
             assert inner is not None
             body = self._machine.encrypt(
-                message.conversation, kind=inner.kind, text=inner.text, reply_to=inner.reply_to
+                message.conversation,
+                kind=inner.kind,
+                text=inner.text,
+                reply_to=inner.reply_to,
+                attachment=inner.attachment,
             )
-            composed = self._signed(message, body)
+            composed = self._signed(message, body, media=_media_of(inner))
         else:
             self._around.errand()
             return None
@@ -73,10 +78,11 @@ class Composing:
     def _in_clear(self, message: Outgoing, body: str) -> Outgoing:
         """Which message it answers, all may know, too."""
         inner = decode_body(body)
-        about = inner.reply_to if inner is not None else None
-        return msgspec.structs.replace(self._signed(message, body, about=about), clear=None)
+        assert inner is not None
+        signed = self._signed(message, body, media=_media_of(inner), about=inner.reply_to)
+        return msgspec.structs.replace(signed, clear=None)
 
-    def _signed(self, message: Outgoing, body: str, *, about: int | None = None) -> Outgoing:
+    def _signed(self, message: Outgoing, body: str, *, media: tuple[str, ...], about: int | None = None) -> Outgoing:
         header = payloads.encode_header(
             payloads.Header(
                 id=message.id,
@@ -87,7 +93,14 @@ class Composing:
                 digest=payloads.digest_of(body),
                 counts=message.counts,
                 about=about,
+                media=media,
             )
         )
         signature = self._identity.sign(header.encode())
         return msgspec.structs.replace(message, header=header, body=body, signature=signature)
+
+
+def _media_of(inner: Body) -> tuple[str, ...]:
+    """What the header names, so that whoever sees the message may fetch it."""
+    attachment = attachment_of(inner.attachment)
+    return () if attachment is None else attachment.media

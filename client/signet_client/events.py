@@ -46,12 +46,26 @@ class ReadMarkMoved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SendRefused(msgspec.Struct, frozen=True, kw_only=True):
-    """A message was refused for good; it stays in the outbox, marked, until it is discarded."""
+    """A message was refused for good; it stays in the outbox, marked, until it is discarded. Where its files were
+    refused it is gone: send it again."""
 
     conversation: str
     id: str
     code: str
     text: str
+
+
+class Uploading(msgspec.Struct, frozen=True, kw_only=True):
+    """The files of a message are on their way: so many bytes of so many have gone. When all are there the message goes
+    out, and comes as `Received`."""
+
+    conversation: str
+    id: str
+    """The message's."""
+    name: str
+    """What the file is called."""
+    done: int
+    total: int
 
 
 class Decrypted(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +135,7 @@ Event = (
     | TickMoved
     | ReadMarkMoved
     | SendRefused
+    | Uploading
     | HistoryLost
     | Found
     | Connected

@@ -257,12 +257,15 @@ class Live:
 
     # What the application says
 
-    def post(self, message: Outgoing) -> asyncio.Future[Sent]:
-        """Stores a message, then sends it; the future has the answer. Raises Refused (`too_large`), StoreFailed."""
+    def post(self, message: Outgoing, *, uploaded: bool = False) -> asyncio.Future[Sent]:
+        """Stores a message, then sends it; the future has the answer. `uploaded`: it was an upload until now. Raises
+        Refused (`too_large`), StoreFailed."""
         self._check_running()
         message = self._composing.begin(message)
         self._sending.check_size(message)
         try:
+            if uploaded:
+                self._store.drop_upload(message.id)
             self._store.put_outgoing(message)
             answer = self._sending.post(message)
             self._store.settle()

@@ -1,11 +1,12 @@
 """Messages and changes as an application reads them, and the body of a message that is not encrypted."""
 
 import os
-from typing import Final, Literal, cast, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 import msgspec
 
 from signet_client import payloads, wire
+from signet_client.media.attachment import Attachment, attachment_of
 
 _SALT_BYTES: Final = 16
 
@@ -32,6 +33,8 @@ class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     text: str
     reply_to: int | None = None
     """The seq of the message that this one answers."""
+    attachment: Any = None
+    """An `Attachment`, as JSON has it: one that this client can't read is not to make the text unreadable."""
     salt: str
     """16 random bytes: the digest in the header betrays nothing once the body is erased."""
 
@@ -53,9 +56,12 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     counts: bool
     """Whether it counts as unread."""
     kind: str | None
-    """"text", "action" or what else the sender's client calls it."""
+    """"text", "action", "image", "video", "audio", "file", or what else the sender's client calls it."""
     text: str | None
-    """None: retracted, `unreadable`, `undecryptable`, or a body that this client can't read."""
+    """None: retracted, `unreadable`, `undecryptable`, or a body that this client can't read. Beside an attachment, what
+    is said of it; perhaps nothing."""
+    attachment: Attachment | None = None
+    """`Client.download` fetches it."""
     reply_to: int | None
     retracted: int | None
     """The seq of the retraction."""
@@ -71,9 +77,11 @@ _HEADERS: Final = msgspec.json.Decoder(payloads.Header)
 _BODIES: Final = msgspec.json.Decoder(Body)
 
 
-def encode_body(text: str, *, kind: str, reply_to: int | None) -> str:
+def encode_body(text: str, *, kind: str, reply_to: int | None, attachment: Any = None) -> str:
+    """`attachment`: an `Attachment`, or one as JSON has it."""
     salt = payloads.to_base64(os.urandom(_SALT_BYTES))
-    return payloads.ENCODER.encode(Body(kind=kind, text=text, reply_to=reply_to, salt=salt)).decode()
+    body = Body(kind=kind, text=text, reply_to=reply_to, attachment=attachment, salt=salt)
+    return payloads.ENCODER.encode(body).decode()
 
 
 def header_of(item: wire.Message) -> payloads.Header:
@@ -96,6 +104,7 @@ def message_of(item: wire.Message, clear: str | None = None, undecryptable: str 
         counts=header.counts,
         kind=body.kind if body else None,
         text=body.text if body else None,
+        attachment=attachment_of(body.attachment) if body else None,
         reply_to=body.reply_to if body else None,
         retracted=item.retracted,
         unreadable=item.unreadable,

@@ -17,7 +17,7 @@ from signet_client import wire
 from signet_client.crypto.box import Box
 from signet_client.errors import StoreFailed, StoreInUse
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 _SCHEMA: Final = """
 CREATE TABLE device (one INTEGER PRIMARY KEY CHECK (one = 1), profile TEXT NOT NULL, identity BLOB NOT NULL) STRICT;
@@ -89,6 +89,10 @@ CREATE TABLE asked (
 CREATE TABLE mail (
     number INTEGER PRIMARY KEY, transaction_id TEXT NOT NULL UNIQUE, type TEXT NOT NULL, messages TEXT NOT NULL
 ) STRICT;
+"""
+
+_SINCE_4: Final = """
+CREATE TABLE uploads (position INTEGER PRIMARY KEY, message TEXT NOT NULL UNIQUE, upload BLOB NOT NULL) STRICT;
 """
 
 _PUT_ITEM: Final = "INSERT INTO items VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -166,6 +170,36 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """The code with which the server refused it for good."""
 
 
+class UploadFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A sealed file that is to be uploaded."""
+
+    command: str
+    """The id under which it is reserved; `media` comes of it."""
+    media: str
+    kind: str
+    size: int
+    """Of the ciphertext, in bytes."""
+    digest: str
+    """Its SHA-256, unpadded base64."""
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """A message whose files are on their way: it comes into the outbox when they are there."""
+
+    message: str
+    """Its id to be."""
+    conversation: str
+    name: str
+    """What the file is called."""
+    clear: str
+    """A `messages.Body` as JSON: the keys of the files stand in it."""
+    counts: bool
+    files: list[UploadFile]
+
+
+_DECODE_UPLOAD: Final = msgspec.json.Decoder(Upload).decode
+
+
 @dataclass(slots=True)
 class Batch:
     """What one transaction stores."""
@@ -236,7 +270,7 @@ class Store:
         self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
         self._db.execute("BEGIN EXCLUSIVE")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        for since, schema in enumerate((_SCHEMA, _SINCE_2, _SINCE_3)):
+        for since, schema in enumerate((_SCHEMA, _SINCE_2, _SINCE_3, _SINCE_4)):
             if version <= since:
                 for statement in schema.split(";"):
                     self._db.execute(statement)
@@ -525,6 +559,20 @@ class Store:
         """The bytes that go out, or that there are none any more; committed with what comes next."""
         sql = "UPDATE outbox SET header = ?, body = ?, signature = ? WHERE id = ?"
         self.write(sql, (message.header, message.body, message.signature, message.id))
+
+    def put_upload(self, upload: Upload) -> None:
+        with self._transaction():
+            sealed = self._sealed(_ENCODE(upload).decode())
+            self._db.execute("INSERT INTO uploads (message, upload) VALUES (?, ?)", (upload.message, sealed))
+
+    def uploads(self) -> list[Upload]:
+        """In the order in which they were made."""
+        rows = self.query("SELECT upload FROM uploads ORDER BY position")
+        return [_DECODE_UPLOAD(self._opened(upload)) for (upload,) in rows]
+
+    def drop_upload(self, message: str) -> None:
+        """Committed with what comes next."""
+        self.write("DELETE FROM uploads WHERE message = ?", (message,))
 
     def outbox(self) -> list[Outgoing]:
         """In the order in which they were made; those refused for good included."""

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from ops.chatting.addresses import Addresses
+from ops.chatting.files import HELP as FILES_HELP
+from ops.chatting.files import FileVerbs
 from ops.chatting.screen import Screen
 from ops.errors import OpsError
 from signet_client import (
@@ -25,16 +27,18 @@ from signet_client import (
     SignetError,
     Tick,
     TickMoved,
+    Uploading,
 )
 
 HISTORY: Final = 20
-HELP: Final = """\
+HELP: Final = f"""\
 what you type is sent to the open conversation; besides:
 /to NAME              open the conversation with somebody (a name on this machine, or an address)
 /group TITLE NAME…    start a group and open it
 /list                 all conversations, with what is unread; /open N opens one
 /add NAME   /leave    members of the open group
 /retract N            take message #N back
+{FILES_HELP}
 /address              your own address, for people on other machines
 /quit                 leave the chat (Ctrl-D does, too)"""
 
@@ -60,6 +64,8 @@ class Talk:
             "/to": self._to, "/group": self._group, "/list": self._list, "/open": self._open_listed, "/add": self._add,
             "/leave": self._leave, "/retract": self._retract, "/address": self._address, "/help": self._help,
         }  # fmt: skip
+        self._files = FileVerbs(client, screen, lambda: self._open)
+        self._verbs |= self._files.verbs()
         client.listen(self._events.put_nowait)
 
     # What is shown
@@ -106,6 +112,8 @@ class Talk:
                 await self._show_change(change)
             case TickMoved():
                 self._show_ticks(event.conversation)
+            case Uploading():
+                self._files.show_upload(event)
             case SendRefused():
                 self._screen.trouble(f"not sent: {event.text}")
             case HistoryLost():

@@ -6,7 +6,9 @@ import msgspec
 
 from signet_client import matrix
 
-_KINDS: Final = {"text": "m.text", "action": "m.emote"}
+_KINDS: Final = {
+    "text": "m.text", "action": "m.emote", "image": "m.image", "video": "m.video", "audio": "m.audio", "file": "m.file",
+}  # fmt: skip
 _MSGTYPES: Final = {msgtype: kind for kind, msgtype in _KINDS.items()}
 
 
@@ -24,6 +26,8 @@ class _Content(msgspec.Struct, omit_defaults=True):
     msgtype: str = ""
     body: str = ""
     reply_to: int | None = msgspec.field(default=None, name="signet.reply_to")
+    attachment: Any = msgspec.field(default=None, name="signet.attachment")
+    """Not Matrix's `file`: that is another cipher."""
 
 
 class _Event(msgspec.Struct):
@@ -38,6 +42,8 @@ class Inner(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     text: str
     reply_to: int | None
+    attachment: Any = None
+    """As JSON has it."""
 
 
 class _Addressed(msgspec.Struct):
@@ -70,9 +76,9 @@ def encode_encrypted(ciphertext: str, session: str, *, sender_key: str, device: 
     ).decode()
 
 
-def encode_event(conversation: str, *, kind: str, text: str, reply_to: int | None) -> bytes:
+def encode_event(conversation: str, *, kind: str, text: str, reply_to: int | None, attachment: Any = None) -> bytes:
     """A message as the event that is encrypted."""
-    content = _Content(msgtype=_KINDS.get(kind, kind), body=text, reply_to=reply_to)
+    content = _Content(msgtype=_KINDS.get(kind, kind), body=text, reply_to=reply_to, attachment=attachment)
     return _encode(_Event(type="m.room.message", content=content, room_id=matrix.room_id(conversation)))
 
 
@@ -93,7 +99,7 @@ def inner_of(event: str | bytes) -> Inner | None:
         return None
     content = decoded.content
     kind = _MSGTYPES.get(content.msgtype, content.msgtype) or decoded.type
-    return Inner(kind=kind, text=content.body, reply_to=content.reply_to)
+    return Inner(kind=kind, text=content.body, reply_to=content.reply_to, attachment=content.attachment)
 
 
 def json_object(data: bytes | str) -> dict[str, Any] | None:

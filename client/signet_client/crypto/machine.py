@@ -280,9 +280,9 @@ class Machine:
         )
         self.vault.put_parcel(Parcel(str(uuid4()), type_, messages))
 
-    def encrypt(self, conversation: str, *, kind: str, text: str, reply_to: int | None) -> str:
+    def encrypt(self, conversation: str, *, kind: str, text: str, reply_to: int | None, attachment: Any = None) -> str:
         """The body of a message."""
-        event = content.encode_event(conversation, kind=kind, text=text, reply_to=reply_to)
+        event = content.encode_event(conversation, kind=kind, text=text, reply_to=reply_to, attachment=attachment)
         session, ciphertext = self.megolm.encrypt(conversation, event)
         return content.encode_encrypted(ciphertext, session, sender_key=self.me.curve25519, device=self.me.device)
 
@@ -334,7 +334,7 @@ class Machine:
         inner = content.inner_of(event)
         if inner is None:
             raise MegolmFailed("malformed")
-        return encode_body(inner.text, kind=inner.kind, reply_to=inner.reply_to)
+        return encode_body(inner.text, kind=inner.kind, reply_to=inner.reply_to, attachment=inner.attachment)
 
     def _key_of(self, account: str, device: str) -> str | None:
         """The Ed25519 key of a device that is known, also of one that was revoked since."""

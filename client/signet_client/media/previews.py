@@ -26,6 +26,10 @@ SCALED_PIXELS_MAX: Final = 200_000_000
 """For a JPEG of one scan, which is decoded to an eighth of its size at once. One of several scans, as a progressive
 JPEG is, must be in memory as a whole for that."""
 
+DECODED_PIXELS_MAX: Final = 12_000_000
+"""Of a picture that must be in memory as a whole to be made smaller: a larger one has no preview, since it would take
+more than 90 MB."""
+
 _AS_IS: Final = "send it as a file, as it is"
 _QUALITIES: Final = (70, 50, 30, 10)
 _ORIENTATION: Final = ExifTags.Base.Orientation
@@ -53,9 +57,9 @@ class Look(NamedTuple):
     width: int
     """Pixels, as it is shown: an orientation is applied. So with the height."""
     height: int
-    preview: bytes
+    preview: bytes | None
     """A JPEG with sides of at most PREVIEW_SIDE_MAX, at most PREVIEW_BYTES_MAX long, that tells nothing beside itself;
-    of an animation its first frame. What is transparent is white."""
+    of an animation its first frame. What is transparent is white. None: see DECODED_PIXELS_MAX."""
 
 
 def look_at(pieces: Pieces, format: Format) -> Look:
@@ -63,11 +67,14 @@ def look_at(pieces: Pieces, format: Format) -> Look:
     pixels after all."""
     if format == "WEBP":
         # Its decoder takes memory for the whole canvas when it is made.
-        _check_pixels(*canvas_of(joined(pieces).read(32)), _pixels_max(pieces, format))
+        _check_pixels(*canvas_of(joined(pieces).read(32)), WEBP_PIXELS_MAX)
+    scales = format == "JPEG" and _has_one_scan(pieces)
     try:
         with _PLUGINS[format](joined(pieces)) as image:
-            _check_pixels(image.width, image.height, _pixels_max(pieces, format))
-            return _look(image)
+            _check_pixels(image.width, image.height, SCALED_PIXELS_MAX if scales else PIXELS_MAX)
+            if scales or image.width * image.height <= DECODED_PIXELS_MAX:
+                return _look(image)
+            return _measure(image)
     except BadPicture:
         raise
     except Exception as error:  # Pillow's plugins raise whatever they stumble on, and so does zlib
@@ -75,13 +82,25 @@ def look_at(pieces: Pieces, format: Format) -> Look:
 
 
 def _look(image: ImageFile) -> Look:
-    width, height = image.size
+    size = image.size
     small = _small(image)
+    _check_silent(image)
+    return Look(*_as_shown(size, small), _encoded(ImageOps.exif_transpose(small)))
+
+
+def _measure(image: ImageFile) -> Look:
+    _check_silent(image)
+    return Look(*_as_shown(image.size, image), None)
+
+
+def _as_shown(size: tuple[int, int], image: Image.Image) -> tuple[int, int]:
+    width, height = size
+    return (height, width) if image.getexif().get(_ORIENTATION) in _LYING else (width, height)
+
+
+def _check_silent(image: ImageFile) -> None:
     if _tells_more(image):
         raise BadPicture("what the picture tells of its place and time could not be taken out")
-    if small.getexif().get(_ORIENTATION) in _LYING:
-        width, height = height, width
-    return Look(width, height, _encoded(ImageOps.exif_transpose(small)))
 
 
 def _small(image: ImageFile) -> Image.Image:
@@ -119,11 +138,8 @@ def _tells_more(image: ImageFile) -> bool:
     )
 
 
-def _pixels_max(pieces: Pieces, format: Format) -> int:
-    if format == "WEBP":
-        return WEBP_PIXELS_MAX
-    is_one_scan = format == "JPEG" and sum(1 for piece in pieces for _ in _SCAN.finditer(piece)) == 1
-    return SCALED_PIXELS_MAX if is_one_scan else PIXELS_MAX
+def _has_one_scan(pieces: Pieces) -> bool:
+    return sum(1 for piece in pieces for _ in _SCAN.finditer(piece)) == 1
 
 
 def _check_pixels(width: int, height: int, pixels_max: int) -> None:

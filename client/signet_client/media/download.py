@@ -1,0 +1,104 @@
+"""A file on its way in: fetched, opened as it comes, and shown under its name once all of it is what was sealed."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from signet_client.api import MediaShown
+from signet_client.backoff import backoff
+from signet_client.errors import SignetError, Unreachable
+from signet_client.media.attachment import Sealed
+from signet_client.media.sealing import Opener, Tampered, sealed_size
+from signet_client.media.transfer import AddressRefused, Transfers
+
+TRIES_MAX: Final = 8
+"""How often in a row it is tried without a byte more."""
+GATHER_BYTES: Final = 1024 * 1024
+"""How much is opened at a time: in a thread, since it takes a millisecond."""
+
+Moved = Callable[[int, int], None]
+"""Hears of the bytes that have come, and of how many there are."""
+
+
+class NotSaved(SignetError):
+    """The file can't be written where it was to be."""
+
+
+async def download(
+    sealed: Sealed, target: Path, *, ask: Callable[[str], Awaitable[MediaShown]], transfers: Transfers, moved: Moved
+) -> None:
+    """Makes the file `target`, in place of one that may be there. Where it fails nothing is left under its name, or
+    beside it. A break of the connection costs nothing of what has come.
+
+    Raises Tampered, Refused (`no_such_media`), Unreachable, ObjectLost, NotSaved."""
+    opener = Opener(key=sealed.raw_key, media=sealed.uuid, size=sealed.size, digest=sealed.raw_digest)
+    draft = target.with_name(f".{target.name[:100]}.{os.getpid()}.part")
+    try:
+        with draft.open("wb") as file:
+            await _fetch(sealed, opener, file, ask, transfers, moved)
+            await asyncio.to_thread(_settle, opener, file)
+        draft.replace(target)
+    except OSError as error:
+        raise NotSaved(f"can't write {target}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+async def _fetch(
+    sealed: Sealed,
+    opener: Opener,
+    file: BinaryIO,
+    ask: Callable[[str], Awaitable[MediaShown]],
+    transfers: Transfers,
+    moved: Moved,
+) -> None:
+    failures = 0
+    while opener.received < opener.expected:
+        before = opener.received
+        try:
+            shown = await ask(sealed.media)
+            _check(shown, sealed)
+            await _read(shown, opener, file, transfers, moved)
+        except (Unreachable, AddressRefused):
+            failures = 1 if opener.received > before else failures + 1
+            if failures == TRIES_MAX:
+                raise
+            await asyncio.sleep(backoff(failures))
+        else:
+            if opener.received == before:
+                raise Tampered("the object store has less of it than was sealed")
+
+
+async def _read(shown: MediaShown, opener: Opener, file: BinaryIO, transfers: Transfers, moved: Moved) -> None:
+    gathered = bytearray()
+    try:
+        async for piece in transfers.download(shown.download, start=opener.received):
+            gathered += piece
+            if len(gathered) >= GATHER_BYTES:
+                # Handed over whole: what comes while the thread is busy must not change it.
+                full, gathered = gathered, bytearray()
+                await asyncio.to_thread(_open, opener, full, file)
+                moved(opener.received, opener.expected)
+    finally:
+        if gathered:
+            _open(opener, gathered, file)
+            moved(opener.received, opener.expected)
+
+
+def _check(shown: MediaShown, sealed: Sealed) -> None:
+    if shown.digest != sealed.digest or shown.size != sealed_size(sealed.size):
+        raise Tampered("the server has another file under this id than the one that was sealed")
+
+
+def _open(opener: Opener, gathered: bytearray, file: BinaryIO) -> None:
+    file.writelines(opener.feed(gathered))
+
+
+def _settle(opener: Opener, file: BinaryIO) -> None:
+    opener.finish()
+    file.flush()
+    os.fsync(file.fileno())

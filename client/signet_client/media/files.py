@@ -1,0 +1,141 @@
+"""Files in messages: what `Client` offers of them."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+from uuid import UUID, uuid4, uuid5
+
+from signet_client import events, payloads
+from signet_client.api import Api
+from signet_client.errors import SignetError, StoreFailed
+from signet_client.media import pictures, sealing
+from signet_client.media.attachment import Attachment, Sealed
+from signet_client.media.download import Moved, download
+from signet_client.media.sealing import Piece
+from signet_client.media.transfer import Transfers
+from signet_client.media.uploads import Uploads
+from signet_client.messages import encode_body
+from signet_client.outbox import Sent
+from signet_client.store import Outgoing, Store, Upload, UploadFile
+
+_MEDIA: Final = UUID("5f0c2a34-61f5-4b0e-9a0c-5d1f6b1e7a04")
+PREVIEW_BYTES_MAX: Final = 256 * 1024
+"""A preview that says it is larger is none."""
+
+
+class Files:
+    def __init__(
+        self,
+        store: Store,
+        account: str,
+        api: Callable[[], Api],
+        post: Callable[[Outgoing], asyncio.Future[Sent]],
+        emit: Callable[[events.Event], None],
+    ) -> None:
+        """`post`: as `Uploads` has it."""
+        self._account = account
+        self._api = api
+        self._transfers_made: Transfers | None = None
+        self._uploads = Uploads(store, api, lambda: self._transfers, post, emit)
+
+    @property
+    def _transfers(self) -> Transfers:
+        if self._transfers_made is None:
+            self._transfers_made = Transfers()
+        return self._transfers_made
+
+    def resume(self) -> None:
+        self._uploads.resume()
+
+    async def close(self, reason: SignetError) -> None:
+        await self._uploads.close(reason)
+        if self._transfers_made is not None:
+            await self._transfers_made.close()
+
+    async def post(
+        self, conversation: str, path: Path, *, text: str, reply_to: int | None, counts: bool, as_is: bool
+    ) -> asyncio.Future[Sent]:
+        """Raises BadPicture, BadFile, StoreFailed."""
+        upload = await asyncio.to_thread(
+            self._seal, conversation, path, text=text, reply_to=reply_to, counts=counts, as_is=as_is
+        )
+        return self._uploads.add(upload)
+
+    async def save(self, attachment: Attachment, target: Path, moved: Moved) -> None:
+        """Raises what `download` does."""
+        await self._download(attachment.file, target, moved)
+
+    async def preview(self, attachment: Attachment) -> bytes | None:
+        """The small JPEG of a picture; None: it has none. Raises what `download` does."""
+        preview = attachment.preview
+        if preview is None or preview.size > PREVIEW_BYTES_MAX:
+            return None
+        self._uploads.spool.mkdir(mode=0o700, exist_ok=True)
+        target = self._uploads.spool / str(uuid4())
+        try:
+            await self._download(preview, target, lambda done, total: None)
+            return target.read_bytes()
+        finally:
+            target.unlink(missing_ok=True)
+
+    async def _download(self, sealed: Sealed, target: Path, moved: Moved) -> None:
+        await download(sealed, target, ask=self._api().media, transfers=self._transfers, moved=moved)
+
+    # Sealing, in a thread
+
+    def _seal(
+        self, conversation: str, path: Path, *, text: str, reply_to: int | None, counts: bool, as_is: bool
+    ) -> Upload:
+        prepared = pictures.examine(path, as_is=as_is)
+        files: list[UploadFile] = []
+        sealed = self._seal_one(prepared.pieces(), prepared.size, prepared.kind, files)
+        preview = None
+        if prepared.preview is not None:
+            preview = self._seal_one([prepared.preview], len(prepared.preview), "preview", files)
+        _sync(self._uploads.spool)
+        attachment = Attachment(
+            kind=prepared.kind,
+            name=prepared.name,
+            type=prepared.type,
+            file=sealed,
+            width=prepared.width,
+            height=prepared.height,
+            preview=preview,
+        )
+        body = encode_body(text, kind=attachment.kind, reply_to=reply_to, attachment=attachment)
+        return Upload(
+            message=str(uuid4()),
+            conversation=conversation,
+            name=attachment.name,
+            clear=body,
+            counts=counts,
+            files=files,
+        )
+
+    def _seal_one(self, pieces: Iterable[Piece], size: int, kind: str, files: list[UploadFile]) -> Sealed:
+        """Into the spool, on disk."""
+        command, key = str(uuid4()), sealing.new_key()
+        media = uuid5(_MEDIA, f"{self._account}\n{command}")
+        try:
+            self._uploads.spool.mkdir(mode=0o700, exist_ok=True)
+            with (self._uploads.spool / str(media)).open("wb") as target:
+                digest = payloads.to_base64(sealing.seal(pieces, target, key=key, media=media, size=size))
+                target.flush()
+                os.fsync(target.fileno())
+        except OSError as error:
+            raise StoreFailed(f"can't write {self._uploads.spool}: {error.strerror or error}") from error
+        files.append(
+            UploadFile(command=command, media=str(media), kind=kind, size=sealing.sealed_size(size), digest=digest)
+        )
+        return Sealed(media=str(media), key=payloads.to_base64(key), digest=digest, size=size)
+
+
+def _sync(folder: Path) -> None:
+    """The names of what stands in it are on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,215 @@
+"""Files on their way out: sealed, kept beside the store, uploaded, and then the message that shows them is sent.
+
+    examine → seal into the spool → [in the store] → reserve → upload → complete → [in the outbox] → as every message
+
+What is in the store goes out, however often the client is killed, and whatever it was waiting for. The spool is a
+folder beside the store, with ciphertext only. Messages with files keep their order within a conversation; messages
+without overtake them.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Protocol
+
+from signet_client import events
+from signet_client.api import Reserved
+from signet_client.backoff import backoff
+from signet_client.errors import Refused, SignetError, Unreachable
+from signet_client.media.transfer import AddressRefused, Transfers
+from signet_client.outbox import Sent
+from signet_client.store import Outgoing, Store, Upload, UploadFile
+
+UPLOADS_MAX: Final = 2
+"""How many files are uploaded at a time."""
+TELL_EVERY_S: Final = 0.1
+TRIES_MAX: Final = 5
+"""How often the store may take what was uploaded for something else before the file is given up."""
+_AGAIN: Final = frozenset(("not_uploaded", "wrong_size", "wrong_digest"))
+"""Refusals after which it is uploaded once more: something on the way has changed or lost it."""
+
+_LOG: Final = logging.getLogger("signet_client")
+
+
+class Asking(Protocol):
+    """What is asked of the server: `Api` in api.py."""
+
+    async def reserve_media(self, file: UploadFile) -> Reserved: ...
+
+    async def complete_media(self, media: str) -> None: ...
+
+
+class Uploads:
+    """One device's. It runs from `resume` to `close`."""
+
+    def __init__(
+        self,
+        store: Store,
+        asking: Callable[[], Asking],
+        transfers: Callable[[], Transfers],
+        post: Callable[[Outgoing], asyncio.Future[Sent]],
+        emit: Callable[[events.Event], None],
+    ) -> None:
+        """`post` puts the message into the outbox, and in the same transaction takes the upload out of the store."""
+        self._store = store
+        self._asking = asking
+        self._transfers = transfers
+        self._post = post
+        self._emit = emit
+        self._slots = asyncio.Semaphore(UPLOADS_MAX)
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._answers: dict[str, asyncio.Future[Sent]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def spool(self) -> Path:
+        """The folder of the sealed files, by their media ids."""
+        return self._store.path.with_name(self._store.path.name + ".media")
+
+    def resume(self) -> None:
+        """Goes on with what earlier runs have left, and clears away what belongs to nothing."""
+        waiting = self._store.uploads()
+        kept = {file.media for upload in waiting for file in upload.files}
+        if self.spool.exists():
+            for path in self.spool.iterdir():
+                if path.name not in kept:
+                    path.unlink()
+        for upload in waiting:
+            self._begin(upload)
+
+    def add(self, upload: Upload) -> asyncio.Future[Sent]:
+        """Takes what is sealed in the spool into the store, and begins; the future has the answer to the message."""
+        self._store.put_upload(upload)
+        answer: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
+        # Not everybody waits for the answer; a refusal is an event too.
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._answers[upload.message] = answer
+        self._begin(upload)
+        return answer
+
+    async def close(self, reason: SignetError) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(reason)
+
+    def _begin(self, upload: Upload) -> None:
+        task = asyncio.create_task(self._run(upload))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOG.error("an upload failed; the next start of the client goes on with it", exc_info=error)
+
+    async def _run(self, upload: Upload) -> None:
+        async with self._turns.setdefault(upload.conversation, asyncio.Lock()):
+            try:
+                async with self._slots:
+                    progress = _Progress(upload, self._emit)
+                    for file in upload.files:
+                        await self._bring(file, progress)
+                self._send(upload)
+            except Refused as refused:
+                self._give_up(upload, refused)
+        for file in upload.files:
+            (self.spool / file.media).unlink(missing_ok=True)
+
+    def _send(self, upload: Upload) -> None:
+        message = Outgoing(
+            id=upload.message,
+            conversation=upload.conversation,
+            header="",
+            body="",
+            signature="",
+            clear=upload.clear,
+            counts=upload.counts,
+        )
+        sent = self._post(message)
+        if (answer := self._answers.pop(upload.message, None)) is not None:
+            sent.add_done_callback(lambda done: _hand_on(done, answer))
+
+    def _give_up(self, upload: Upload, refused: Refused) -> None:
+        self._store.drop_upload(upload.message)
+        self._store.settle()
+        self._emit(
+            events.SendRefused(
+                conversation=upload.conversation, id=upload.message, code=refused.code, text=refused.text
+            )
+        )
+        if (answer := self._answers.pop(upload.message, None)) is not None and not answer.done():
+            answer.set_exception(refused)
+
+    async def _bring(self, file: UploadFile, progress: "_Progress") -> None:
+        """Returns when the server has it. Raises Refused where it never will."""
+        spoiled = failures = 0
+        while True:
+            try:
+                await self._try(file, progress)
+                progress.done(file)
+                return
+            except Refused as refused:
+                spoiled += refused.code in _AGAIN
+                if not (refused.retry or (refused.code in _AGAIN and spoiled < TRIES_MAX)):
+                    raise
+                await asyncio.sleep(refused.retry_after_s)
+            except (Unreachable, AddressRefused) as error:
+                _LOG.info("an upload is tried again: %s", error)
+            failures += 1
+            await asyncio.sleep(backoff(failures))
+
+    async def _try(self, file: UploadFile, progress: "_Progress") -> None:
+        path = self.spool / file.media
+        if not path.exists():
+            raise Refused("not_uploaded", f"its sealed copy {path} is gone; send it again", retry=False)
+        reserved = await self._asking().reserve_media(file)
+        if reserved.media != file.media:
+            raise Refused("bad_frame", "the server takes it for another file", retry=False)
+        if reserved.upload is None:
+            return
+        await self._transfers().upload(reserved.upload, path, progress.moved)
+        await self._asking().complete_media(file.media)
+
+
+class _Progress:
+    """Tells how far the files of a message are, now and then."""
+
+    def __init__(self, upload: Upload, emit: Callable[[events.Event], None]) -> None:
+        self._upload = upload
+        self._emit = emit
+        self._total = sum(file.size for file in upload.files)
+        self._before = 0
+        self._told = 0.0
+
+    def moved(self, done: int) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._told >= TELL_EVERY_S:
+            self._told = now
+            self._tell(self._before + done)
+
+    def done(self, file: UploadFile) -> None:
+        self._before += file.size
+        self._tell(self._before)
+
+    def _tell(self, done: int) -> None:
+        upload = self._upload
+        self._emit(
+            events.Uploading(
+                conversation=upload.conversation, id=upload.message, name=upload.name, done=done, total=self._total
+            )
+        )
+
+
+def _hand_on(sent: asyncio.Future[Sent], answer: asyncio.Future[Sent]) -> None:
+    with contextlib.suppress(asyncio.InvalidStateError):  # nobody waits any more
+        if sent.cancelled():
+            answer.cancel()
+        elif (error := sent.exception()) is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(sent.result())

@@ -1,0 +1,104 @@
+"""Files in a chat: sending one, saving one, and looking at a picture right in the terminal."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from ops.chatting.drawing import draw
+from ops.chatting.screen import Screen
+from ops.errors import OpsError
+from signet_client import Attachment, Client, Message, Sent, Uploading
+from signet_client.media.names import safe_name
+
+HELP: Final = """\
+/file PATH [TEXT]     send a file; pictures without what they tell of place and time
+/as-is PATH [TEXT]    send a file, byte for byte
+/save N [PATH]        save the file of message #N (default: your downloads, else where you are)
+/look N               show the picture of message #N"""
+
+
+class FileVerbs:
+    def __init__(self, client: Client, screen: Screen, is_open: Callable[[], str]) -> None:
+        """`is_open`: the open conversation; empty: none is."""
+        self._client = client
+        self._screen = screen
+        self._is_open = is_open
+
+    def verbs(self) -> dict[str, Callable[[list[str]], Awaitable[None]]]:
+        return {"/file": self._file, "/as-is": self._as_is, "/save": self._save, "/look": self._look}
+
+    def show_upload(self, event: Uploading) -> None:
+        self._screen.progress(f"↑ {event.name}", event.done, event.total)
+
+    async def _file(self, words: list[str]) -> None:
+        await self._send(words, as_is=False)
+
+    async def _as_is(self, words: list[str]) -> None:
+        await self._send(words, as_is=True)
+
+    async def _send(self, words: list[str], *, as_is: bool) -> None:
+        if not words:
+            raise OpsError("/file PATH [TEXT]; quote a path with spaces")
+        path = _path(words[0])
+        self._screen.notice(f"preparing {path.name} …")
+        answer = await self._client.post_file(self._conversation(), path, " ".join(words[1:]), as_is=as_is)
+        # The upload is told by events, and a refusal, too.
+        answer.add_done_callback(_look_at)
+
+    async def _save(self, words: list[str]) -> None:
+        attachment = self._attachment(words)
+        target = _target(words[1] if len(words) > 1 else None, attachment)
+
+        def moved(done: int, total: int) -> None:
+            self._screen.progress(f"↓ {target.name}", done, total)
+
+        await self._client.download(attachment, target, moved=moved)
+        self._screen.notice(f"saved {target}")
+
+    async def _look(self, words: list[str]) -> None:
+        preview = await self._client.preview(self._attachment(words))
+        if preview is None:
+            raise OpsError(f"there is no preview of it; /save {words[0]} saves it")
+        columns = os.get_terminal_size().columns if self._screen.is_terminal else 60
+        for line in await asyncio.to_thread(draw, preview, columns=columns, colours=self._screen.is_terminal):
+            self._screen.line(line)
+
+    def _attachment(self, words: list[str]) -> Attachment:
+        number = words[0].lstrip("#") if words else ""
+        if not number.isdigit():
+            raise OpsError("which one? its message's number, as /save 12")
+        for item in self._client.history(self._conversation(), after=int(number) - 1, limit=1):
+            if isinstance(item, Message) and item.seq == int(number) and item.attachment is not None:
+                return item.attachment
+        raise OpsError(f"message #{number} shows no file")
+
+    def _conversation(self) -> str:
+        conversation = self._is_open()
+        if not conversation:
+            raise OpsError("to whom? /to NAME opens a conversation")
+        return conversation
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _target(given: str | None, attachment: Attachment) -> Path:
+    """Where it is to be saved; nothing that is there is written over, unless it was named."""
+    downloads = Path.home() / "Downloads"
+    path = _path(given) if given is not None else downloads if downloads.is_dir() else Path.cwd()
+    if not path.is_dir():
+        return path
+    name = Path(safe_name(attachment.name))
+    target, number = path / name, 0
+    while target.exists():
+        number += 1
+        target = path / f"{name.stem} ({number}){name.suffix}"
+    return target
+
+
+def _look_at(answer: asyncio.Future[Sent]) -> None:
+    if not answer.cancelled():
+        answer.exception()
