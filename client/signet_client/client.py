@@ -28,7 +28,7 @@ from signet_client.media.files import Files
 from signet_client.messages import Change, Message, encode_body, message_of
 from signet_client.outbox import Sent
 from signet_client.receiving import conversation_of
-from signet_client.store import Conversation, Held, Marks, Outgoing, Profile, Store
+from signet_client.store import Conversation, Held, Marks, Outgoing, Profile, Store, Upload
 
 Tick = Literal["sent", "delivered", "read"]
 
@@ -336,6 +336,10 @@ class Client:
     def outbox(self) -> list[Outgoing]:
         """Messages without an answer, and those that were refused for good, in the order of their making."""
         return self._store.outbox()
+
+    def uploads(self) -> list[Upload]:
+        """Messages whose files are on their way, in the order of their making: they come into the outbox then."""
+        return self._store.uploads()
 
     def discard(self, id_: str) -> None:
         """Forgets a refused message."""
