@@ -32,6 +32,7 @@ class Server:
     def __init__(self, *options: str) -> None:
         """`options` of rclone's."""
         self.options = options
+        self.secret = SECRET
         self.folder = Path(mkdtemp(prefix="signet-s3-", dir="/tmp"))
         self.port = free_port()
         self._process: subprocess.Popen[str]
@@ -79,7 +80,7 @@ class Server:
         options = ["--config", "", "--addr", f"127.0.0.1:{self.port}", "--buffer-size", "0", *self.options]
         self._process = subprocess.Popen(
             [_program(), "serve", "s3", self.folder, *options],
-            env={"RCLONE_AUTH_KEY": f'"{KEY},{SECRET}"'},
+            env={"RCLONE_AUTH_KEY": f'"{KEY},{self.secret}"'},
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -8,7 +8,15 @@ SignetError
 ├── Unreachable       the server could not be reached, or answered with nothing of the protocol
 ├── Disconnected      the server closed the live connection for good (`number`, `text`)
 ├── ClientClosed      the client is not running
-└── EventsMissed      a reader of `events()` was too slow; the store has everything
+├── EventsMissed      a reader of `events()` was too slow; the store has everything
+└── of files, in media/
+    ├── BadFile         there is no file to be read there
+    ├── BadPicture      a picture is damaged, too large, or tells what can't be taken out
+    ├── SourceChanged   a file was written to while it was being sealed
+    ├── NotSaved        a file can't be written where it was to be
+    ├── Tampered        what came is not the file that was sealed
+    ├── ObjectLost      the object store lacks what the server says that it has
+    └── AddressRefused  the object store refuses an address again and again
 """
 
 

@@ -34,6 +34,7 @@ SIZE_MAX: Final = 5 << 30
 ADDRESS_LIFE_S: Final = 900
 """Within it an upload or a download must begin; it may then last longer."""
 THREADS: Final = 4
+"""So many copies, readings and questions at a time; others wait."""
 
 _INCOMING: Final = "incoming"
 _OBJECTS: Final = "objects"

@@ -24,7 +24,8 @@ COPY_MAX_S: Final = 900
 """The server answers when it has copied, up to `objects.SIZE_MAX`."""
 ATTEMPTS_MAX: Final = 3
 """Of calls that may be repeated, with a second or two between them: whoever waits is told soon."""
-PIECE_BYTES: Final = 1 << 20
+PIECE_BYTES: Final = 1 << 16
+"""Larger ones are read no faster, and hold up the loop: what copies them has Python's lock."""
 
 _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 _ABSENT: Final = {"NoSuchKey", "404"}

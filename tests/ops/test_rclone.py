@@ -18,12 +18,15 @@ import pytest
 
 from gateways.media.objects import ObjectStore, Settled
 from gateways.media.place import Place
-from ops import rclone
+from ops import child, rclone
+from ops.child import free_port
 from ops.errors import OpsError
 from ops.rclone import Rclone
 from signet_client.payloads import to_base64
 
 WAIT_S: Final = 30
+LARGE: Final = 128 << 20
+"""Bytes whose copy takes long enough to be killed meanwhile."""
 MEDIA: Final = "0f0e0d0c-0b0a-4908-8706-050403020100"
 TEXT: Final = bytes(range(256)) * 4_000
 SETTLED: Final = Settled(size=len(TEXT), digest=to_base64(hashlib.sha256(TEXT).digest()))
@@ -31,11 +34,16 @@ SETTLED: Final = Settled(size=len(TEXT), digest=to_base64(hashlib.sha256(TEXT).d
 ENGINE: Final = """
 import asyncio, sys, uvloop
 from pathlib import Path
+from gateways.media.objects import ObjectStore
 from ops.rclone import Rclone
 
 async def main():
     async with Rclone.serving(Path(sys.argv[1])) as server:
         print(server.pid, flush=True)
+        store = ObjectStore(server.place, make_durable=server.make_durable)
+        await store.open()
+        for media in sys.argv[2:]:
+            await store.settle(media, (Path(sys.argv[1]) / "signet/incoming" / media).stat().st_size)
         await asyncio.Event().wait()
 
 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -178,6 +186,17 @@ def _taken_as_soon_as_free(port: int) -> socket.socket:
             return sock
 
 
+async def test_a_port_that_was_taken_in_that_moment_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    with _taken_as_soon_as_free(port):
+        ports = iter([port, free_port()])
+        monkeypatch.setattr(rclone, "free_port", ports.__next__)
+        async with Rclone.serving(tmp_path) as server, storing(server) as store:
+            assert await upload(store) == 200
+
+
 async def test_killed_during_an_upload_it_leaves_nothing_of_it(tmp_path: Path) -> None:
     incoming = tmp_path / "signet/incoming"
     async with Rclone.serving(tmp_path) as server, storing(server) as store:
@@ -216,15 +235,48 @@ async def _upload_half(store: ObjectStore) -> socket.socket:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is ended at the next start")
 async def test_it_ends_with_its_engine_also_when_that_is_killed(tmp_path: Path) -> None:
+    async with _engine(tmp_path) as (engine, pid):
+        assert runs(pid)
+        engine.kill()
+        await engine.wait()
+        await until(lambda: not runs(pid))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is ended at the next start")
+async def test_what_an_engine_was_settling_when_it_was_killed_the_next_one_settles(tmp_path: Path) -> None:
+    objects = tmp_path / "signet/objects"
+    for folder in (objects, tmp_path / "signet/incoming"):
+        folder.mkdir(parents=True)
+    with (tmp_path / "signet/incoming" / MEDIA).open("wb") as sparse:
+        sparse.truncate(LARGE)
+    async with _engine(tmp_path, MEDIA) as (engine, pid):
+        await until(lambda: any(objects.iterdir()))
+        engine.kill()
+        await engine.wait()
+        await until(lambda: not runs(pid))
+    assert [file.name[:12] for file in objects.iterdir()] == [".rclone_temp"]
+    async with Rclone.serving(tmp_path) as server, storing(server) as store:
+        assert list(objects.iterdir()) == []
+        digest = hashlib.sha256(bytes(LARGE)).digest()
+        assert await store.settle(MEDIA, LARGE) == Settled(size=LARGE, digest=to_base64(digest))
+
+
+@asynccontextmanager
+async def _engine(*arguments: str | Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    """With the pid of its rclone; it settles what it is told to."""
     engine = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-c", ENGINE, tmp_path, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
+        *(sys.executable, "-P", "-c", ENGINE, *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": "."},
     )
     assert engine.stdout is not None
-    pid = int(await engine.stdout.readline())
-    assert runs(pid)
-    engine.kill()
-    await engine.wait()
-    await until(lambda: not runs(pid))
+    try:
+        yield engine, int(await engine.stdout.readline())
+    finally:
+        if engine.returncode is None:
+            engine.kill()
+            await engine.wait()
 
 
 async def test_what_an_engine_left_running_is_ended_at_the_next_start(tmp_path: Path) -> None:
@@ -307,3 +359,28 @@ async def test_one_that_dies_again_and_again_is_started_less_and_less_often(
     async with Rclone.serving(tmp_path / "media"):
         await until(lambda: "again in 0.8 s" in caplog.text)
     assert [caplog.text.count(f"(3); started again in {pause} s") for pause in (0.0, 0.2, 0.4, 0.8)] == [1] * 4
+
+
+async def test_one_that_starts_no_more_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    once = tmp_path / "once"
+    script = f"[ -e {once} ] && echo 'disk on fire' >&2 && exit 4; touch {once}; echo 'Starting s3 server' >&2"
+    _pretend(tmp_path / "bin", monkeypatch, script)
+    async with Rclone.serving(tmp_path / "media"):
+        await until(lambda: caplog.text.count("(4); started again") == 2)
+    assert "did not start" in caplog.text
+    assert "rclone: disk on fire" in caplog.text
+
+
+async def test_one_that_does_not_end_when_it_is_asked_to_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "STOP_MAX_S", 0.1)
+    script = (
+        "trap '' TERM; head -c 300000 /dev/zero >&2; echo; echo 'Starting s3 server' >&2; while :; do sleep 1; done"
+    )
+    _pretend(tmp_path / "bin", monkeypatch, script)
+    async with Rclone.serving(tmp_path / "media") as server:
+        assert runs(server.pid)
+    assert not runs(server.pid)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import re
+import shutil
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -186,10 +187,24 @@ async def test_addresses_are_for_the_host_that_clients_see(shared: Server) -> No
         assert (await use(private, TEXT, Host="media.example.org")).status_code == 200
 
 
-def test_amazons_buckets_have_hosts_of_their_own() -> None:
-    with closing(Bucket(Place(bucket="photos", region="eu-west-1", key="KEY", secret="hush"))) as bucket:
-        host = urlsplit(bucket.address("get_object", "a", life_s=60)).netloc
-    assert host == "photos.s3.eu-west-1.amazonaws.com"
+@pytest.mark.parametrize(
+    ("bucket", "host"),
+    [
+        ("photos", "photos.s3.eu-west-1.amazonaws.com"),
+        # For a name with dots in it a wildcard's certificate is not good.
+        ("my.photos", "s3.eu-west-1.amazonaws.com"),
+    ],
+)
+def test_amazons_buckets_have_hosts_of_their_own(bucket: str, host: str) -> None:
+    with closing(Bucket(Place(bucket=bucket, region="eu-west-1", key="KEY", secret="hush"))) as photos:
+        assert urlsplit(photos.address("get_object", "a", life_s=60)).netloc == host
+
+
+async def test_no_proxy_is_asked_for_this_machine(shared: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with opened(shared.place) as store:
+        assert await store.head(OTHER) is None
 
 
 # What addresses don't allow.
@@ -360,6 +375,27 @@ async def test_whoever_goes_away_while_it_is_settled_leaves_it_settled(shared: S
         assert await store.head(MEDIA) is None
 
 
+async def test_closing_waits_for_what_is_settled_and_reads_no_further(shared: Server) -> None:
+    copied, go_on = threading.Event(), threading.Event()
+
+    def hold(_: str) -> None:
+        copied.set()
+        assert go_on.wait(WAIT_S)
+
+    async with opened(shared.place, hold) as store:
+        await upload(store)
+        settling = asyncio.create_task(store.settle(MEDIA, len(TEXT)))
+        await until(copied.is_set)
+        closing_it = asyncio.create_task(store.close())
+        await asyncio.sleep(0)
+        go_on.set()
+        await closing_it
+        with pytest.raises(ObjectsUnavailable, match="the engine stops"):
+            await settling
+    async with opened(shared.place) as store:
+        assert await store.settle(MEDIA, len(TEXT)) == settled(TEXT)
+
+
 async def test_once_it_closes_it_refuses(shared: Server) -> None:
     async with opened(shared.place) as store:
         pass
@@ -401,6 +437,30 @@ async def test_a_wrong_login_is_told(shared: Server) -> None:
     assert "(SignatureDoesNotMatch). To do: correct KEY:SECRET" in await _told(wrong)
     wrong = msgspec.structs.replace(shared.place, key="wrong")
     assert "(InvalidAccessKeyId). To do: correct KEY:SECRET" in await _told(wrong)
+
+
+async def test_a_login_that_was_changed_since_is_no_answer(server: Server) -> None:
+    async with opened(server.place) as store:
+        await upload(store)
+        await store.settle(MEDIA, len(TEXT))
+        server.kill()
+        server.secret = "changed"
+        server.restart()
+        calls = [store.head(MEDIA), store.digest(MEDIA), store.settle(OTHER, 1), store.discard(MEDIA)]
+        for call in [*calls, anext(store.objects()), anext(store.incoming())]:
+            with pytest.raises(ObjectsUnavailable, match=r"\(SignatureDoesNotMatch\)|it answers 403"):
+                await call
+        with closing(Bucket(server.place)) as bucket, pytest.raises(ObjectsUnavailable, match="SignatureDoesNotMatch"):
+            bucket.copy(f"a/b/objects/{MEDIA}", f"a/b/objects/{OTHER}")
+
+
+async def test_a_bucket_that_is_gone_is_no_upload_that_never_came(server: Server) -> None:
+    async with opened(server.place) as store:
+        server.kill()
+        shutil.rmtree(server.folder / "media")
+        server.restart()
+        with pytest.raises(ObjectsUnavailable, match=r"\(NoSuchBucket\). To do: make the bucket"):
+            await store.settle(MEDIA, len(TEXT))
 
 
 async def test_without_any_login_it_is_told_where_one_is_looked_for(
