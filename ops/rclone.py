@@ -123,7 +123,7 @@ class Rclone:
         """The object is on disk when it returns, and its name, too: rclone itself leaves that to the system. For any
         thread. Raises OSError."""
         file = self._folder / BUCKET / key
-        for path in (file, file.parent):
+        for path in (file, file.parent, file.parent.parent):
             _sync(path)
 
     async def _begin(self) -> None:
@@ -160,9 +160,8 @@ class Rclone:
 
     def _clean(self) -> None:
         """Removes what uploads and copies left halfway when the last one was killed."""
-        for name in FOLDERS:
-            for file in (self._folder / BUCKET / name).glob(_UNFINISHED):
-                file.unlink()
+        for file in (self._folder / BUCKET).rglob(_UNFINISHED):
+            file.unlink()
 
     async def _comes_up(self) -> bool:
         self._said.clear()

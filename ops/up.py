@@ -41,6 +41,7 @@ def up(
         level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("websockets").setLevel(logging.WARNING)  # it tells of every connection
+    logging.getLogger("botocore").setLevel(max(logging.INFO, logging.getLogger().level))  # it tells signed addresses
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, json=json))
 

@@ -16,7 +16,7 @@ from typing import Final
 import httpx
 import pytest
 
-from gateways.media.objects import ObjectStore, Settled
+from gateways.media.objects import ObjectStore, Settled, folder_of
 from gateways.media.place import Place
 from ops import child, rclone
 from ops.child import free_port
@@ -106,8 +106,9 @@ async def test_it_stores_for_its_owner_alone_and_ends_with_the_block(tmp_path: P
     async with Rclone.serving(folder) as server, storing(server) as store:
         assert await upload(store) == 200
         assert await store.settle(MEDIA, len(TEXT)) == SETTLED
-        assert (folder / "signet/objects" / MEDIA).read_bytes() == TEXT
-        for path in (folder, folder / "signet", folder / "signet/objects", folder / "signet/objects" / MEDIA):
+        kept = folder / "signet" / folder_of(MEDIA) / MEDIA
+        assert kept.read_bytes() == TEXT
+        for path in (folder, folder / "signet", kept.parent.parent, kept.parent, kept):
             assert not stat.S_IMODE(path.stat().st_mode) & 0o077
         pid = server.pid
         assert runs(pid)
@@ -250,13 +251,13 @@ async def test_what_an_engine_was_settling_when_it_was_killed_the_next_one_settl
     with (tmp_path / "signet/incoming" / MEDIA).open("wb") as sparse:
         sparse.truncate(LARGE)
     async with _engine(tmp_path, MEDIA) as (engine, pid):
-        await until(lambda: any(objects.iterdir()))
+        await until(lambda: any(objects.glob("*/*")))
         engine.kill()
         await engine.wait()
         await until(lambda: not runs(pid))
-    assert [file.name[:12] for file in objects.iterdir()] == [".rclone_temp"]
+    assert [file.name[:12] for file in objects.glob("*/*")] == [".rclone_temp"]
     async with Rclone.serving(tmp_path) as server, storing(server) as store:
-        assert list(objects.iterdir()) == []
+        assert list(objects.glob("*/*")) == []
         digest = hashlib.sha256(bytes(LARGE)).digest()
         assert await store.settle(MEDIA, LARGE) == Settled(size=LARGE, digest=to_base64(digest))
 

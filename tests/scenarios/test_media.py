@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 from PIL import Image
 
+from gateways.media.objects import folder_of
 from ops.node import Node
 from signet_client import Attachment, Client, Message, Refused, SendRefused, Uploading
 from signet_client.events import Event
@@ -153,7 +154,7 @@ async def test_what_is_stored_tells_nothing(exchange: Exchange, node: Node, plac
         secrets += [got[at : at + 64] for at in range(64, len(got) - 64, max(64, len(got) // 50))]
         if (preview := await exchange.ben.preview(message.attachment)) is not None:
             secrets += [preview[at : at + 48] for at in range(0, len(preview) - 48, 48)]
-    objects = [*(place.data / "media/signet/objects").iterdir()]
+    objects = [*(place.data / "media/signet/objects").glob("*/*")]
     assert len(objects) == 5
     contents = {path: path.read_bytes() for path in place.data.rglob("*") if path.is_file()}
     assert any(objects[0].name.encode() in content for content in contents.values()), "what does stand there is found"
@@ -173,7 +174,7 @@ async def test_a_stranger_a_tampered_object_and_a_wrong_key_are_refused(
     async with people(node.url, tmp_path / "more", "mallory") as (mallory,):
         with pytest.raises(Refused, match="no_such_media"):
             await mallory.download(attachment, tmp_path / "stolen")
-    path = place.data / "media/signet/objects" / attachment.file.media
+    path = place.data / "media/signet" / folder_of(attachment.file.media) / attachment.file.media
     sealed = path.read_bytes()
     for changed in (
         sealed[:1_000] + bytes([sealed[1_000] ^ 1]) + sealed[1_001:],

@@ -19,6 +19,7 @@ from nacl.signing import SigningKey
 
 from domain.codec import CODEC
 from domain.media import MediaDeleted, MediaStored
+from gateways.media.objects import folder_of
 from ops.engine import EngineProcess, engine
 from signet_client import Client, Message
 from signet_client.payloads import to_base64
@@ -86,7 +87,7 @@ class Server:
             assert (len(found), to_base64(hashlib.sha256(found).digest())) == (fact.size, fact.digest)
 
     def object(self, media: str) -> Path:
-        return self.data / "media/signet/objects" / media
+        return self.data / "media/signet" / folder_of(media) / media
 
 
 class Courier:

@@ -10,6 +10,7 @@ import pytest
 
 from domain.ids import CommandId, MediaId
 from domain.media import ExpireMedia
+from gateways.media.objects import folder_of
 from gateways.media.place import Place
 from gateways.media.sweep import Swept, Unswept
 from tests.gateways.engine import Engine, Person, command, sqlite_engine
@@ -35,8 +36,12 @@ class Bucket:
     def keys(self, folder: str) -> list[str]:
         return [key for key in self.server.files() if key.startswith(f"{self.prefix}/{folder}/")]
 
-    def has(self, key: str) -> bool:
-        return f"{self.prefix}/{key}" in self.server.files()
+    def has(self, media: str) -> bool:
+        """What was stored of it."""
+        return f"{self.prefix}/{folder_of(media)}/{media}" in self.server.files()
+
+    def has_upload(self, media: str) -> bool:
+        return f"{self.prefix}/incoming/{media}" in self.server.files()
 
 
 @pytest.fixture
@@ -71,11 +76,11 @@ async def test_what_nobody_names_expires_and_then_is_deleted(engine: Engine, ann
     assert await sweeper.sweep() == NOTHING
     await later(engine, GRACE_S + 1, anna)
     assert await sweeper.sweep() == Swept(expired=2, deleted=0, uploads=0)
-    assert bucket.has(f"objects/{media}")
+    assert bucket.has(media)
     assert refused(await anna.ask("GET", f"/media/{media}")) == "no_such_media"
     await later(engine, HOLD_S + 1, anna)
     assert await sweeper.sweep() == Swept(expired=0, deleted=2, uploads=0)
-    assert not bucket.has(f"objects/{media}")
+    assert not bucket.has(media)
     assert await phases(engine, media) == ["MediaReserved", "MediaStored", "MediaExpired", "MediaDeleted"]
     assert await phases(engine, reserved) == ["MediaReserved", "MediaExpired", "MediaDeleted"]
     assert await sweeper.sweep() == NOTHING
@@ -96,7 +101,7 @@ async def test_what_a_message_names_stays_until_it_is_retracted(engine: Engine, 
     assert (await sweeper.sweep()).expired == 1
     await later(engine, HOLD_S + 1)
     assert (await sweeper.sweep()).deleted == 1
-    assert not bucket.has(f"objects/{media}")
+    assert not bucket.has(media)
 
 
 async def test_what_has_expired_can_neither_be_shown_nor_stored(engine: Engine, anna: Person) -> None:
@@ -131,7 +136,7 @@ async def test_a_message_of_the_same_moment_saves_it(engine: Engine, anna: Perso
     await later(engine, 1_000 * GRACE_S, anna, ben)
     await sweeper.sweep()
     named = await engine.services.media.named_in(MediaId(media))
-    assert bucket.has(f"objects/{media}") == bool(named)
+    assert bucket.has(media) == bool(named)
     assert ((await ben.ask("GET", f"/media/{media}")).status_code == 200) == bool(named)
 
 
@@ -146,7 +151,7 @@ async def test_an_expired_one_that_a_message_names_is_kept(engine: Engine, anna:
     await engine.services.writer.execute(expire, turn="sweep")
     await later(engine, 1_000 * GRACE_S, anna, ben)
     assert (await sweeper.sweep()).deleted == 0
-    assert bucket.has(f"objects/{media}")
+    assert bucket.has(media)
     await ben.do("GET", f"/media/{media}")
 
 
@@ -175,8 +180,8 @@ async def test_what_is_uploaded_once_more_is_cleared_away(engine: Engine, anna: 
     assert await sweeper.sweep() == NOTHING, "somebody may be uploading it"
     await later(engine, HOLD_S + 1)
     assert await sweeper.sweep() == Swept(expired=0, deleted=0, uploads=1)
-    assert not bucket.has(f"incoming/{reserved['media']}")
-    assert bucket.has(f"objects/{reserved['media']}")
+    assert not bucket.has_upload(reserved["media"])
+    assert bucket.has(reserved["media"])
     assert bucket.keys("incoming"), "what is reserved may still be completed"
 
 
