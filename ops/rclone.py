@@ -49,7 +49,7 @@ CALM_S: Final = 60.0
 _UNFINISHED: Final = ".rclone_temp_*"
 _READY: Final = "Starting s3 server"
 _TAKEN: Final = "address already in use"
-_CALM: Final = ("unexpected EOF", "Dir.Remove not empty", "connection reset by peer", "broken pipe")
+_CALM: Final = ("unexpected EOF", "context canceled", "Dir.Remove not empty", "connection reset by peer", "broken pipe")
 """In lines that rclone calls errors: clients that went away, and folders that are to stay where they are empty."""
 
 _FLAGS: Final = (
