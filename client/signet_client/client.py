@@ -66,6 +66,7 @@ class Client:
         self._files = Files(
             store, profile.account, lambda: self._api, partial(self._live.post, uploaded=True), self._emit
         )
+        self._live.bring_files = self._files.bring_again
         self._api_made: Api | None = None
         self._exchanging: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None

@@ -1,6 +1,7 @@
 """The bytes of messages: header, body and signature. In clear when they are made, where the server may read them;
 encrypted when they go out for the first time, since only then it is sure who is to read them."""
 
+import asyncio
 from typing import Protocol
 
 import msgspec
@@ -10,6 +11,7 @@ from signet_client.crypto.machine import Machine
 from signet_client.identity import Identity
 from signet_client.media.attachment import attachment_of
 from signet_client.messages import Body, decode_body
+from signet_client.outbox import Sent
 from signet_client.store import Conversation, Marks, Outgoing, Profile, Store
 
 
@@ -26,6 +28,10 @@ class Around(Protocol):
 
     def refused_as_stale(self, conversation: str) -> None:
         """Others are in it than this device knows."""
+        ...
+
+    def bring_again(self, message: Outgoing, answer: "asyncio.Future[Sent] | None") -> bool:
+        """Whether its files are brought once more, and the message after them."""
         ...
 
 
@@ -69,6 +75,9 @@ class Composing:
         self._store.put_encrypted(blank)
         self._around.refused_as_stale(message.conversation)
         return blank
+
+    def bring_again(self, message: Outgoing, answer: "asyncio.Future[Sent] | None") -> bool:
+        return self._around.bring_again(message, answer)
 
     def _is_open(self, message: Outgoing) -> bool:
         """Not as long as it is not known what it is."""

@@ -61,6 +61,8 @@ class Live:
         self._machine = machine
         self.exchange: Exchange | None = None
         """What asks the server for keys; None: nothing can be encrypted that is not ready."""
+        self.bring_files: Callable[[Outgoing, asyncio.Future[Sent] | None], bool] = lambda message, answer: False
+        """What brings the files of a message once more; see `Uploads.bring_again`."""
         self._profile = profile
         self._identity = identity
         self._store = store
@@ -316,6 +318,9 @@ class Live:
         """Others are in it than this device knows."""
         if self.exchange is not None:
             self.exchange.refused_as_stale(conversation)
+
+    def bring_again(self, message: Outgoing, answer: asyncio.Future[Sent] | None) -> bool:
+        return self.bring_files(message, answer)
 
     def _unsettle(self, change: wire.Change) -> None:
         """Somebody came or went."""

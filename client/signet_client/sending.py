@@ -26,6 +26,10 @@ class Encrypting(Protocol):
         """The message as it was before: others are to read it than those for whom it was encrypted."""
         ...
 
+    def bring_again(self, message: Outgoing, answer: "asyncio.Future[Sent] | None") -> bool:
+        """Whether its files are brought once more, and then the message: it is in the outbox no more."""
+        ...
+
 
 class Sending:
     """One device's outgoing messages. It stores nothing itself: what is to be stored goes to `gathered`."""
@@ -176,6 +180,9 @@ class Sending:
             return False
         if refused.code == "stale_members" and waiting.message.clear is not None:
             waiting.message, waiting.sent_at = self._encrypting.stale(waiting.message), 0.0
+        elif refused.code == "no_such_media" and self._encrypting.bring_again(waiting.message, waiting.answer):
+            self._outbox.pop(refused.id)
+            self._send_next(waiting.message.conversation)
         elif refused.retry:
             waiting.refusals += 1
             loop, told_s = asyncio.get_running_loop(), refused.retry_after_ms / 1_000

@@ -93,6 +93,7 @@ CREATE TABLE mail (
 
 _SINCE_4: Final = """
 CREATE TABLE uploads (position INTEGER PRIMARY KEY, message TEXT NOT NULL UNIQUE, upload BLOB NOT NULL) STRICT;
+CREATE TABLE uploaded (media TEXT PRIMARY KEY, file TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
 
 _PUT_ITEM: Final = "INSERT INTO items VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -198,6 +199,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _DECODE_UPLOAD: Final = msgspec.json.Decoder(Upload).decode
+_DECODE_FILE: Final = msgspec.json.Decoder(UploadFile).decode
 
 
 @dataclass(slots=True)
@@ -561,14 +563,25 @@ class Store:
         self.write(sql, (message.header, message.body, message.signature, message.id))
 
     def put_upload(self, upload: Upload) -> None:
+        """Where its message was in the outbox, it is there no more."""
         with self._transaction():
             sealed = self._sealed(_ENCODE(upload).decode())
             self._db.execute("INSERT INTO uploads (message, upload) VALUES (?, ?)", (upload.message, sealed))
+            self._db.execute("DELETE FROM outbox WHERE id = ?", (upload.message,))
 
     def uploads(self) -> list[Upload]:
         """In the order in which they were made."""
         rows = self.query("SELECT upload FROM uploads ORDER BY position")
         return [_DECODE_UPLOAD(self._opened(upload)) for (upload,) in rows]
+
+    def put_uploaded(self, file: UploadFile) -> None:
+        """The server has it; committed with what comes next."""
+        self.write("INSERT OR REPLACE INTO uploaded VALUES (?, ?)", (file.media, _ENCODE(file).decode()))
+
+    def uploaded(self, media: str) -> UploadFile | None:
+        """How it was reserved; None where it was not uploaded by this device."""
+        rows = self.query("SELECT file FROM uploaded WHERE media = ?", (media,))
+        return _DECODE_FILE(rows[0][0]) if rows else None
 
     def drop_upload(self, message: str) -> None:
         """Committed with what comes next."""

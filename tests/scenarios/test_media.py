@@ -3,8 +3,10 @@
 import asyncio
 import io
 import os
+import shutil
 import zlib
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
@@ -12,14 +14,17 @@ import pytest
 from PIL import Image
 
 from gateways.media.objects import folder_of
+from ops.engine import engine
 from ops.node import Node
-from signet_client import Attachment, Client, Message, Refused, SendRefused, Uploading
+from signet_client import Attachment, Client, Found, Message, Refused, SendRefused, Uploading
 from signet_client.events import Event
 from signet_client.media.pictures import BadFile, BadPicture
 from signet_client.media.sealing import Tampered
 from tests.client.media.samples import MARK, exif, gif, jpeg, picture, png, saved
-from tests.scenarios.stage import WAIT_S, Place, hold, people, reopen, running
+from tests.ops.long_history import answer
+from tests.scenarios.stage import UNBOUNDED, WAIT_S, Heard, Place, free_port, hold, people, reopen, running
 
+SETTINGS: Final = {"log_level": "error", **UNBOUNDED}
 PDF: Final = b"%PDF-1.7\n" + MARK + os.urandom(200_000)
 
 
@@ -249,3 +254,37 @@ async def test_files_in_a_conversation_that_is_not_encrypted(node: Node, tmp_pat
         assert message.attachment is not None
         await ben.download(message.attachment, tmp_path / "got.png")
         assert (tmp_path / "got.png").read_bytes() == (tmp_path / "lake.png").read_bytes()
+
+
+@pytest.mark.slow
+async def test_a_restored_server_gets_back_what_it_had_forgotten(tmp_path: Path) -> None:
+    """I1: a file that was sent after the backup comes back with its message, where the object store still has it; what
+    it has lost is told to the sender."""
+    old, new, port = tmp_path / "old", tmp_path / "new", free_port()
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(engine(old, SETTINGS, port=port))
+        anna, ben = await stack.enter_async_context(people(first.url, tmp_path / "clients", "anna", "ben"))
+        exchange = Exchange(anna, ben, await anna.start_direct(ben.account), tmp_path)
+        await exchange.send("before", b"before the backup")
+        await asyncio.to_thread(answer, "backup", str(tmp_path / "backup"), "--data", str(old))
+        after = await exchange.send("after", b"after the backup")
+        gone = await exchange.send("gone", b"of which the objects have no copy")
+        first.process.kill()
+        await first.process.wait()
+        await asyncio.to_thread(answer, "restore", str(tmp_path / "backup"), "--data", str(new))
+        shutil.copytree(old / "media", new / "media")
+        assert gone.attachment is not None
+        (new / "media/signet" / folder_of(gone.attachment.file.media) / gone.attachment.file.media).unlink()
+        refused: list[SendRefused] = []
+        found: list[Found] = []
+        anna.listen(lambda event: refused.append(event) if isinstance(event, SendRefused) else None)
+        ben.listen(lambda event: found.append(event) if isinstance(event, Found) else None)
+        await stack.enter_async_context(engine(new, SETTINGS, port=port))
+        await Heard(ben).until(lambda: bool(found))
+        [again] = [event.item for event in found]
+        assert again.id == after.id
+        assert again.attachment is not None
+        assert await exchange.fetch(again.attachment) == b"after the backup"
+        await Heard(anna).until(lambda: bool(refused))
+        [told] = refused
+        assert (told.id, told.code) == (gone.id, "not_uploaded")

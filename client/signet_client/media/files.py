@@ -49,6 +49,9 @@ class Files:
     def resume(self) -> None:
         self._uploads.resume()
 
+    def bring_again(self, message: Outgoing, answer: "asyncio.Future[Sent] | None") -> bool:
+        return self._uploads.bring_again(message, answer)
+
     async def close(self, reason: SignetError) -> None:
         await self._uploads.close(reason)
         if self._transfers_made is not None:

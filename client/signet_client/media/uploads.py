@@ -18,7 +18,9 @@ from signet_client import events
 from signet_client.api import Reserved
 from signet_client.backoff import backoff
 from signet_client.errors import Refused, SignetError, Unreachable
+from signet_client.media.attachment import attachment_of
 from signet_client.media.transfer import AddressRefused, Transfers
+from signet_client.messages import decode_body
 from signet_client.outbox import Sent
 from signet_client.store import Outgoing, Store, Upload, UploadFile
 
@@ -89,6 +91,29 @@ class Uploads:
         self._begin(upload)
         return answer
 
+    def bring_again(self, message: Outgoing, answer: "asyncio.Future[Sent] | None") -> bool:
+        """A message that the server refuses, since it was restored and has lost that its files are stored: the object
+        store may have them still. False: this device has not uploaded them."""
+        clear = message.clear or message.body
+        body = decode_body(clear)
+        attachment = attachment_of(body.attachment) if body is not None else None
+        files = [self._store.uploaded(media) for media in attachment.media] if attachment is not None else []
+        if attachment is None or None in files:
+            return False
+        upload = Upload(
+            message=message.id,
+            conversation=message.conversation,
+            name=attachment.name,
+            clear=clear,
+            counts=message.counts,
+            files=[file for file in files if file is not None],
+        )
+        self._store.put_upload(upload)
+        if answer is not None:
+            self._answers[message.id] = answer
+        self._begin(upload)
+        return True
+
     async def close(self, reason: SignetError) -> None:
         for task in self._tasks:
             task.cancel()
@@ -151,11 +176,13 @@ class Uploads:
         while True:
             try:
                 await self._try(file, progress)
+                self._store.put_uploaded(file)
                 progress.done(file)
                 return
             except Refused as refused:
                 spoiled += refused.code in _AGAIN
-                if not (refused.retry or (refused.code in _AGAIN and spoiled < TRIES_MAX)):
+                is_there = (self.spool / file.media).exists()
+                if not (refused.retry or (refused.code in _AGAIN and is_there and spoiled < TRIES_MAX)):
                     raise
                 await asyncio.sleep(refused.retry_after_s)
             except (Unreachable, AddressRefused) as error:
@@ -164,15 +191,15 @@ class Uploads:
             await asyncio.sleep(backoff(failures))
 
     async def _try(self, file: UploadFile, progress: "_Progress") -> None:
-        path = self.spool / file.media
-        if not path.exists():
-            raise Refused("not_uploaded", f"its sealed copy {path} is gone; send it again", retry=False)
         reserved = await self._asking().reserve_media(file)
         if reserved.media != file.media:
             raise Refused("bad_frame", "the server takes it for another file", retry=False)
         if reserved.upload is None:
             return
-        await self._transfers().upload(reserved.upload, path, progress.moved)
+        path = self.spool / file.media
+        if path.exists():
+            await self._transfers().upload(reserved.upload, path, progress.moved)
+        # Without it the object store may still have what an earlier life of the server has taken in.
         await self._asking().complete_media(file.media)
 
 
