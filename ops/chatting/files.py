@@ -1,7 +1,7 @@
 """Files in a chat: sending one, saving one, and looking at a picture right in the terminal."""
 
 import asyncio
-import os
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -61,7 +61,7 @@ class FileVerbs:
         preview = await self._client.preview(self._attachment(words))
         if preview is None:
             raise OpsError(f"there is no preview of it; /save {words[0]} saves it")
-        columns = os.get_terminal_size().columns if self._screen.is_terminal else 60
+        columns = shutil.get_terminal_size().columns
         for line in await asyncio.to_thread(draw, preview, columns=columns, colours=self._screen.is_terminal):
             self._screen.line(line)
 

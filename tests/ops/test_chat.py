@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ops.engine import engine
+from tests.client.media.samples import picture, saved
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 30
@@ -30,7 +31,7 @@ class Terminal:
     @property
     def shown(self) -> str:
         """Without colours."""
-        return re.sub(r"\x1b\[[0-9]*[a-zA-Z]", "", self._shown)
+        return re.sub(r"\x1b\[[0-9;]*[a-zA-Z]", "", self._shown)
 
     def _read(self) -> None:
         try:
@@ -101,6 +102,42 @@ async def test_two_terminals_hold_a_conversation_and_one_that_was_killed_shows_e
             await ann.shows("✓✓ read #5")
             ben.type("/quit")
             assert await asyncio.wait_for(ben.process.wait(), PATIENCE_S) == 0
+
+
+async def test_pictures_and_files_go_from_one_terminal_to_the_other(tmp_path: Path) -> None:
+    (tmp_path / "my lake.png").write_bytes(saved(picture(side=160), "PNG"))
+    (tmp_path / "film.bin").write_bytes(os.urandom(3_000_000))
+    data = tmp_path / "data"
+    async with engine(data), terminal(data, "ann") as ann, terminal(data, "ben") as ben:
+        await ann.shows("no conversation yet")
+        await ben.shows("no conversation yet")
+        ann.type("/file x")
+        await ann.shows("to whom?")
+        ann.type("/to ben")
+        await ann.shows("— ben —")
+        ann.type(f'/file "{tmp_path}/my lake.png" at the lake')
+        await ben.shows("ann: [image my lake.png ")
+        await ben.shows("160×120] at the lake")
+        ben.type("/look 2")
+        await ben.shows("▀" * 70)
+        ben.type(f"/save 2 {tmp_path}/got.png")
+        await ben.shows(f"saved {tmp_path}/got.png")
+        assert (tmp_path / "got.png").read_bytes() == (tmp_path / "my lake.png").read_bytes()
+        ann.type(f"/as-is {tmp_path}/film.bin")
+        await ann.shows("100 %")
+        await ben.shows("ann: [file film.bin 3.0 MB]")
+        ben.type("/look 3")
+        await ben.shows("there is no preview of it; /save 3 saves it")
+        ben.type(f"/save 3 {tmp_path}")
+        await ben.shows(f"saved {tmp_path}/film (1).bin")
+        assert (tmp_path / "film (1).bin").read_bytes() == (tmp_path / "film.bin").read_bytes()
+        ben.type("/save 1")
+        await ben.shows("message #1 shows no file")
+        ann.type(f"/file {tmp_path}/missing.jpg")
+        await ann.shows("missing.jpg")
+        (tmp_path / "cut.jpg").write_bytes(saved(picture(), "JPEG")[:500])
+        ann.type(f"/file {tmp_path}/cut.jpg")
+        await ann.shows("send it as a file, as it is")
 
 
 async def test_groups_lists_and_wrong_commands(tmp_path: Path) -> None:
