@@ -20,7 +20,7 @@ from commands.sqlite_copy import copy_sqlite, sync_folder
 from commands.stores import open_log, store_of
 from commands.stores.sqlite import path_of
 from domain.log import EventLog, StoreError
-from ops.datafolder import KEYRING, ServerFile, read_server_file
+from ops.datafolder import KEYRING, MEDIA, ServerFile, read_server_file
 from ops.errors import OpsError
 from ops.progress import progress_bar
 from ops.settings import Settings, load_settings
@@ -65,7 +65,9 @@ def backup(
 
     It holds the log as it is at one moment, whatever store it is kept in; after it the keyring, which so has every key
     that the log names; the server's name and the invitations. Read models are left out, since they are made from the
-    log, and so are settings. So is mail that waits for devices: those that lack a key ask for it anew.
+    log, and so are settings. So is mail that waits for devices: those that lack a key ask for it anew. Pictures and
+    other files are not in it either: copy their folder, or rely on your S3 (docs/media.md); `signet media verify` tells
+    after a restore what is missing.
 
     The copy is read back, and its digest kept with it. The folder gets its name when all of it is on disk.
 
@@ -94,6 +96,8 @@ def backup(
         return
     keys = "without the keyring" if manifest.keys is None else f"{manifest.keys} keys"
     print(f"{manifest.events:,} events up to position {manifest.position}, and {keys}, are saved in {target}")
+    if (objects := settings.data / MEDIA).exists():
+        print(f"pictures and other files are not in it: copy {objects}, too, where no file ever changes")
     print(f"to make a server of it: signet restore {target} --data FOLDER")
 
 

@@ -9,13 +9,11 @@ import msgspec
 
 from gateways.media.objects import ObjectStore, ObjectsUnavailable
 from gateways.media.place import Place
-from ops.datafolder import DISK_MIN_BYTES, free_bytes
+from ops.datafolder import DISK_MIN_BYTES, MEDIA, free_bytes
 from ops.errors import OpsError
 from ops.rclone import Rclone
 from ops.settings import Settings
 
-MEDIA: Final = "media"
-"""The folder of the embedded one."""
 _COPIES: Final = 2
 """While an upload is taken in it lies there twice."""
 

@@ -24,6 +24,7 @@ from pydantic_settings import (
 from gateways.limits import LimitSettings, Rate
 from gateways.media.place import Place
 from gateways.services import MediaLimits
+from ops.datafolder import MEDIA
 from ops.errors import OpsError
 
 PREFIX: Final = "SIGNET_"
@@ -227,7 +228,7 @@ class Settings(BaseSettings):
     @property
     def media_shown(self) -> str:
         """Where media lie, without the secret."""
-        return Place.parse(self.media).shown if self.media else str(self.data / "media")
+        return Place.parse(self.media).shown if self.media else str(self.data / MEDIA)
 
     @property
     def media_limits(self) -> MediaLimits:
