@@ -16,11 +16,10 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from typing import Final, Literal
+from typing import Final
 
 import apsw
 import httpx
-import msgspec
 
 from commands.keyring import FileKeyring
 from commands.keyring_backup import last_backup, remedy
@@ -29,13 +28,13 @@ from domain.codec import CODEC, Event
 from domain.log import START, NoLog, StoreError
 from ops.datafolder import DISK_MIN_BYTES, KEYRING, free_bytes, is_owned, read_server_file
 from ops.errors import OpsError
+from ops.findings import Finding, fail, ok, warn
+from ops.media.health import check_media
 from ops.settings import Settings
 from projections.catalogue import find_serving, serving_kind
 from projections.database import CantOpen
 from projections.models import MODELS
 from projections.readmodel import ReadModelError
-
-Level = Literal["ok", "warn", "fail"]
 
 SQLITE_MIN: Final = (3, 35)
 """For what the read models' statements use."""
@@ -50,21 +49,11 @@ _IN_MEMORY: Final = ("tmpfs", "ramfs")
 _ON_A_NETWORK: Final = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "glusterfs")
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of the doctor's report."""
-
-    name: str
-    level: Level
-    text: str
-    remedy: str = ""
-    """What to do, where it is not ok."""
-
-
 def check_python(_: Settings) -> Finding:
     text = f"{platform.python_version()} at {sys.executable}"
     if sys.version_info < (3, 11):  # noqa: UP036 - somebody may have started it past the launcher
-        return _fail("python", text, "install Python 3.11 or newer")
-    return _ok("python", text)
+        return fail("python", text, "install Python 3.11 or newer")
+    return ok("python", text)
 
 
 def check_sqlite(_: Settings) -> Finding:
@@ -72,41 +61,41 @@ def check_sqlite(_: Settings) -> Finding:
     versions = {"apsw": apsw.sqlite_lib_version(), "Python's module": sqlite3.sqlite_version}
     text = ", ".join(f"{version} in {where}" for where, version in versions.items())
     if any(tuple(map(int, each.split(".")[:2])) < SQLITE_MIN for each in versions.values()):
-        return _fail("sqlite", text, f"{'.'.join(map(str, SQLITE_MIN))} is needed: install a newer Python")
-    return _ok("sqlite", text)
+        return fail("sqlite", text, f"{'.'.join(map(str, SQLITE_MIN))} is needed: install a newer Python")
+    return ok("sqlite", text)
 
 
 def check_folder(settings: Settings) -> Finding:
     data = settings.data
     if not data.exists():
         if not os.access(_standing(data), os.W_OK):
-            return _fail("data folder", f"{data} can't be made", "name another one by --data")
-        return _ok("data folder", f"{data} is made at the first start")
+            return fail("data folder", f"{data} can't be made", "name another one by --data")
+        return ok("data folder", f"{data} is made at the first start")
     if not os.access(data, os.R_OK | os.W_OK | os.X_OK):
-        return _fail("data folder", f"{data} can't be written by this user", _chown(data))
+        return fail("data folder", f"{data} can't be written by this user", _chown(data))
     foreign = [path.name for path in (data, *data.iterdir()) if path.lstat().st_uid != os.geteuid()]
     if foreign:
-        return _fail("data folder", f"{', '.join(sorted(foreign))} in {data} belong to another user", _chown(data))
+        return fail("data folder", f"{', '.join(sorted(foreign))} in {data} belong to another user", _chown(data))
     if stat.S_IMODE(data.stat().st_mode) & 0o077:
-        return _warn("data folder", f"others on this machine may look into {data}", f"chmod 700 {data}")
-    return _ok("data folder", str(data))
+        return warn("data folder", f"others on this machine may look into {data}", f"chmod 700 {data}")
+    return ok("data folder", str(data))
 
 
 def check_file_system(settings: Settings) -> Finding:
     kind = _file_system_of(_standing(settings.data))
     if kind in _ON_A_NETWORK:
-        return _fail("file system", f"{kind}: SQLite's locks don't hold there", "put the data folder on a local disk")
+        return fail("file system", f"{kind}: SQLite's locks don't hold there", "put the data folder on a local disk")
     if kind in _IN_MEMORY:
-        return _warn("file system", f"{kind}: all is lost when the machine stops", "put the data folder on a disk")
-    return _ok("file system", kind or "unknown here")
+        return warn("file system", f"{kind}: all is lost when the machine stops", "put the data folder on a disk")
+    return ok("file system", kind or "unknown here")
 
 
 def check_disk(settings: Settings) -> Finding:
     free = free_bytes(_standing(settings.data))
     text = f"{free / 1e9:.1f} GB free"
     if free < DISK_MIN_BYTES:
-        return _fail("disk", text, "make room: a full disk refuses every message")
-    return _warn("disk", text, "make room soon") if free < DISK_LOW_BYTES else _ok("disk", text)
+        return fail("disk", text, "make room: a full disk refuses every message")
+    return warn("disk", text, "make room soon") if free < DISK_LOW_BYTES else ok("disk", text)
 
 
 def check_fsync(settings: Settings) -> Finding:
@@ -115,30 +104,30 @@ def check_fsync(settings: Settings) -> Finding:
     middle, worst = took[len(took) // 2], took[-1]
     text = f"{middle:.2f} ms, {worst:.2f} ms at worst"
     if middle > FSYNC_SLOW_MS:
-        return _warn("fsync", text, "messages wait for it: put the data folder on a faster disk")
-    return _ok("fsync", text)
+        return warn("fsync", text, "messages wait for it: put the data folder on a faster disk")
+    return ok("fsync", text)
 
 
 def check_files(_: Settings) -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < FILES_LOW:
         advice = f"ulimit -n {hard if hard != resource.RLIM_INFINITY else 20_000}, or LimitNOFILE= in the unit"
-        return _warn("open files", f"{soft} at most, and each connection is one", advice)
-    return _ok("open files", "no limit" if soft == resource.RLIM_INFINITY else f"{soft} at most")
+        return warn("open files", f"{soft} at most, and each connection is one", advice)
+    return ok("open files", "no limit" if soft == resource.RLIM_INFINITY else f"{soft} at most")
 
 
 def check_log(settings: Settings) -> Finding:
     """Whether it can be reached, read and written, by the checks that the engine makes when it opens it."""
     if settings.has_no_log:
-        return _ok("log", "there is none yet")
+        return ok("log", "there is none yet")
     try:
         check_store(settings.events_url)
         head = asyncio.run(_head(settings))
     except NoLog:
-        return _ok("log", f"{settings.events_shown}: there is none yet")
+        return ok("log", f"{settings.events_shown}: there is none yet")
     except StoreError as error:
-        return _fail("log", str(error), "mend it: without the log nothing goes")
-    return _ok("log", f"{settings.events_shown}: " + ("it is empty" if head == START else f"up to position {head}"))
+        return fail("log", str(error), "mend it: without the log nothing goes")
+    return ok("log", f"{settings.events_shown}: " + ("it is empty" if head == START else f"up to position {head}"))
 
 
 def check_readmodels(settings: Settings) -> Finding:
@@ -149,8 +138,8 @@ def check_readmodels(settings: Settings) -> Finding:
         try:
             check_postgres(settings.readmodels, [_schema(settings.readmodels, name) for name in MODELS])
         except (CantOpen, ReadModelError) as error:
-            return _fail("read models", str(error), "mend it: nothing can be read without them")
-    return _ok("read models", settings.readmodels_shown)
+            return fail("read models", str(error), "mend it: nothing can be read without them")
+    return ok("read models", settings.readmodels_shown)
 
 
 def _schema(place: str, name: str) -> str:
@@ -162,13 +151,13 @@ def check_keyring(settings: Settings) -> Finding:
     path = settings.data / KEYRING
     if not path.exists():
         if _has_events(settings):
-            return _fail("keyring", f"{path} is missing", remedy(path))
-        return _ok("keyring", "there is none yet")
+            return fail("keyring", f"{path} is missing", remedy(path))
+        return ok("keyring", "there is none yet")
     with closing(FileKeyring(path, read_only=True)) as keyring:
         keyring.find("")
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        return _fail("keyring", f"others on this machine may read {path}", f"chmod 600 {path}")
-    return _ok("keyring", str(path))
+        return fail("keyring", f"others on this machine may read {path}", f"chmod 600 {path}")
+    return ok("keyring", str(path))
 
 
 def _has_events(settings: Settings) -> bool:
@@ -185,15 +174,15 @@ def check_backup(settings: Settings) -> Finding:
     """The keyring's: newcomers get new keys every day."""
     path = settings.data / KEYRING
     if not path.exists():
-        return _ok("keyring backup", "there is nothing to back up yet")
+        return ok("keyring backup", "there is nothing to back up yet")
     last = last_backup(path)
     if last is None:
-        return _warn("keyring backup", "none was made", "signet keyring backup PATH, daily, onto another disk")
+        return warn("keyring backup", "none was made", "signet keyring backup PATH, daily, onto another disk")
     age_d = (datetime.now(UTC) - datetime.fromisoformat(last.at)).days
     text = f"{last.path}, {last.at}, {last.keys} keys"
     if age_d > BACKUP_OLD_D:
-        return _warn("keyring backup", f"{text}: {age_d} days old", "signet keyring backup PATH, daily")
-    return _ok("keyring backup", text)
+        return warn("keyring backup", f"{text}: {age_d} days old", "signet keyring backup PATH, daily")
+    return ok("keyring backup", text)
 
 
 def check_name(settings: Settings) -> Finding:
@@ -201,19 +190,19 @@ def check_name(settings: Settings) -> Finding:
     name = server.name if server is not None else settings.server_name
     if server is not None and settings.server_name not in (None, server.name):
         advice = f"take server_name = {settings.server_name!r} out of the settings: devices have signed the first one"
-        return _fail("server name", f"it is {server.name!r} since the first start", advice)
+        return fail("server name", f"it is {server.name!r} since the first start", advice)
     if name in (None, "localhost") and not settings.private:
         text = "it is 'localhost', and others reach this server"
         advice = "set server_name before the first start: devices sign it, and it never changes"
-        return _warn("server name", text, advice)
-    return _ok("server name", repr(name or "localhost"))
+        return warn("server name", text, advice)
+    return ok("server name", repr(name or "localhost"))
 
 
 def check_port(settings: Settings) -> Finding:
     """Free, or this server's own."""
     server = read_server_file(settings.data)
     if server is not None and server.url is not None and is_owned(settings.data):
-        return _ok("port", f"served at {server.url} by process {server.pid}")
+        return ok("port", f"served at {server.url} by process {server.pid}")
     address = f"{settings.host}:{settings.port}"
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as sock:
@@ -221,24 +210,24 @@ def check_port(settings: Settings) -> Finding:
         try:
             sock.bind((settings.host, settings.port))
         except OSError as error:
-            return _fail("port", f"{address} can't be had: {error.strerror}", "set another port, or end who has it")
-    return _ok("port", f"{address} is free")
+            return fail("port", f"{address} can't be had: {error.strerror}", "set another port, or end who has it")
+    return ok("port", f"{address} is free")
 
 
 def check_engine(settings: Settings) -> Finding:
     """What the running engine says of itself."""
     server = read_server_file(settings.data)
     if server is None or server.url is None or not is_owned(settings.data):
-        return _ok("engine", "none runs on this folder")
+        return ok("engine", "none runs on this folder")
     try:
         answer = httpx.get(f"{server.url}/readyz", timeout=READY_MAX_S, trust_env=False)
         checks = answer.json()["checks"]
     except (httpx.HTTPError, ValueError, KeyError) as error:
-        return _fail("engine", f"{server.url} does not answer: {error!r}", "look into its log; start it anew")
+        return fail("engine", f"{server.url} does not answer: {error!r}", "look into its log; start it anew")
     wrong = [f"{each['name']}: {each.get('detail') or 'not ready'}" for each in checks if not each["ok"]]
     if wrong:
-        return _fail("engine", "; ".join(wrong), "see what it says, and its log")
-    return _ok("engine", "ready")
+        return fail("engine", "; ".join(wrong), "see what it says, and its log")
+    return ok("engine", "ready")
 
 
 def check_clock(settings: Settings) -> Finding:
@@ -250,8 +239,8 @@ def check_clock(settings: Settings) -> Finding:
         newest = max(newest, last.entry.at / 1e6 if last is not None else 0)
     if newest > now + CLOCK_OFF_S:
         text = f"it is {newest - now:.0f} s before the last event or file of the data folder"
-        return _fail("clock", text, "set the clock, and keep it by NTP: events carry its time")
-    return _ok("clock", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
+        return fail("clock", text, "set the clock, and keep it by NTP: events carry its time")
+    return ok("clock", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
 
 
 def check_reach(settings: Settings) -> Finding:
@@ -259,15 +248,15 @@ def check_reach(settings: Settings) -> Finding:
     url = settings.public_url
     registration = f"registration: {settings.who_registers}"
     if settings.private:
-        return _ok("reach", f"this machine only; {registration}")
+        return ok("reach", f"this machine only; {registration}")
     if url is None:
         advice = "put a proxy that ends TLS before it, bind to loopback, and set public_url"
-        return _warn("reach", f"others reach {settings.host} without TLS; {registration}", advice)
+        return warn("reach", f"others reach {settings.host} without TLS; {registration}", advice)
     if not url.startswith("https://"):
-        return _warn("reach", f"{url} is without TLS; {registration}", "let a proxy end TLS, and write https://")
+        return warn("reach", f"{url} is without TLS; {registration}", "let a proxy end TLS, and write https://")
     proxy = shutil.which("haproxy")
     where = f"haproxy at {proxy}" if proxy else "a proxy that is not on this machine, or is no haproxy"
-    return _ok("reach", f"{url}, TLS by {where}; {registration}")
+    return ok("reach", f"{url}, TLS by {where}; {registration}")
 
 
 CHECKS: Final[tuple[Callable[[Settings], Finding], ...]] = (
@@ -287,6 +276,7 @@ CHECKS: Final[tuple[Callable[[Settings], Finding], ...]] = (
     check_engine,
     check_clock,
     check_reach,
+    check_media,
 )
 
 
@@ -297,19 +287,7 @@ def look(settings: Settings) -> Iterator[Finding]:
             yield check(settings)
         except Exception as error:  # whatever it is, the others go on
             name = check.__name__.removeprefix("check_").replace("_", " ")
-            yield _fail(name, str(error) or repr(error), "" if isinstance(error, OpsError) else "see the text")
-
-
-def _ok(name: str, text: str) -> Finding:
-    return Finding(name=name, level="ok", text=text)
-
-
-def _warn(name: str, text: str, remedy: str) -> Finding:
-    return Finding(name=name, level="warn", text=text, remedy=remedy)
-
-
-def _fail(name: str, text: str, remedy: str) -> Finding:
-    return Finding(name=name, level="fail", text=text, remedy=remedy)
+            yield fail(name, str(error) or repr(error), "" if isinstance(error, OpsError) else "see the text")
 
 
 def _chown(data: Path) -> str:

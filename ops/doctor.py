@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ops.checkup import Finding, look
+from ops.checkup import look
 from ops.errors import OpsError
+from ops.findings import Finding
 from ops.settings import load_settings
 from ops.up import DataOption
 
@@ -22,7 +23,7 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
 ) -> None:
     """Check what the engine needs, beside a running one or before the first start: Python and SQLite, the data folder
-    with its rights, the disk and its fsync, open files, log and keyring, name, port, clock, and who reaches it.
+    with its rights, the disk and its fsync, open files, log and keyring, name, port, clock, who reaches it, and media.
 
     Each line is ok, warn or FAIL with what to do. The exit code is 1 where something fails.
     """

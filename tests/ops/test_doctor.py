@@ -4,8 +4,10 @@ import os
 import re
 import resource
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +18,23 @@ from typer.testing import CliRunner
 from commands.keyring import create_keyring
 from commands.keyring_backup import back_up
 from commands.stores import open_log
+from gateways.media.place import Place
+from gateways.media.s3 import Bucket
 from ops import checkup
-from ops.checkup import CHECKS, Finding, look
+from ops.checkup import CHECKS, look
 from ops.cli import command_line
 from ops.datafolder import KEYRING
 from ops.engine import engine
 from ops.errors import OpsError
+from ops.findings import Finding
 from ops.node import Node
 from ops.settings import Settings, load_settings
 from projections.models import newest_of_all
 from signet_client import Client
 from tests import postgres
 from tests.commands.stores.appends import must_append, new_append, new_stream
+from tests.s3 import Server
+from tests.s3 import free_port as free_port_of_nobody
 
 
 @pytest.fixture(autouse=True)
@@ -273,7 +280,7 @@ def test_a_clock_that_went_back(data: Path) -> None:
 def test_a_name_that_does_not_fit(data: Path) -> None:
     assert amiss(data, public_url="https://chat.example")["server name"][0] == "warn"
     (data / "server.json").write_text('{"name": "chat.example"}')
-    assert amiss(data, public_url="https://chat.example") == {}
+    assert amiss(data, public_url="https://chat.example", media_public_url="https://media.example") == {}
     assert amiss(data, server_name="other.example")["server name"][0] == "fail"
 
 
@@ -321,3 +328,47 @@ def test_a_check_that_breaks_fails_and_the_others_go_on(data: Path, monkeypatch:
     findings = found(load_settings(data))
     assert (findings["disk"].level, findings["disk"].text) == ("fail", "no such device")
     assert len(findings) == len(CHECKS)
+
+
+def media(data: Path, **given: Any) -> tuple[str, str]:
+    finding = found(load_settings(data, **given))["media"]
+    assert (finding.remedy == "") == (finding.level == "ok")
+    return finding.level, finding.text
+
+
+def test_media_in_the_data_folder(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    level, text = media(data)
+    assert (level, text.startswith("rclone v"), text.endswith("there are none yet")) == ("ok", True, True)
+    objects = data / "media/signet/objects"
+    objects.mkdir(parents=True)
+    (objects / "one").write_bytes(bytes(1_500))
+    assert f"{data / 'media'} holds 1 files of 1.5 kB, and has room for" in media(data)[1]
+    monkeypatch.setattr(sys, "executable", str(data / "python"))
+    monkeypatch.setenv("PATH", str(data))
+    assert media(data)[0] == "fail"
+
+
+def make_bucket(url: str) -> None:
+    with closing(Bucket(Place.parse(url))) as bucket:
+        bucket.check()
+
+
+def test_media_in_an_s3(data: Path, s3: Server) -> None:
+    url = s3.url.replace("@media", "@for-the-doctor")
+    level, text = media(data, media=url)
+    assert (level, "there is no bucket 'for-the-doctor'" in text) == ("warn", True)
+    assert not (s3.folder / "for-the-doctor").exists(), "the doctor makes none"
+    make_bucket(url)
+    assert media(data, media=url) == ("ok", f"s3://for-the-doctor/a/b?endpoint={s3.endpoint}")
+    level, text = media(data, media=url.replace("correct-horse", "battery-staple"))
+    assert (level, "KEY:SECRET" in text, "battery" in text) == ("fail", True, False)
+    assert media(data, media=url.replace(str(s3.port), str(free_port_of_nobody())))[0] == "fail"
+
+
+def test_media_that_clients_elsewhere_can_t_reach(data: Path, s3: Server) -> None:
+    make_bucket(s3.url)
+    others: dict[str, Any] = {"public_url": "https://chat.example"}
+    for place in ({}, {"media": s3.url}):
+        level, text = media(data, **others, **place)
+        assert (level, text.endswith("clients elsewhere can't reach it")) == ("warn", True)
+        assert media(data, **others, **place, media_public_url="https://media.example")[0] == "ok"
