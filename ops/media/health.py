@@ -12,9 +12,10 @@ from rich.filesize import decimal
 from gateways.media.objects import ObjectsUnavailable
 from gateways.media.place import Place
 from gateways.media.s3 import Bucket, NoBucket
+from ops.datafolder import MEDIA
 from ops.errors import OpsError
 from ops.findings import Finding, fail, ok, warn
-from ops.objects import MEDIA, room_for
+from ops.objects import room_for
 from ops.rclone import find_rclone
 from ops.settings import Settings
 

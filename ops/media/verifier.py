@@ -19,7 +19,7 @@ from domain.codec import CODEC
 from domain.ids import MediaId, is_uuid, media_stream
 from domain.log import EventLog
 from domain.media import Media, Phase, evolve
-from gateways.media.objects import ObjectsUnavailable
+from gateways.media.objects import OBJECTS, ObjectsUnavailable, folder_of
 from ops.errors import OpsError
 from projections.database import Database, Row
 from signet_client.payloads import to_base64
@@ -91,25 +91,33 @@ class Folder:
     """The embedded store's objects, as files: a second server on its folder would end the engine's. Raises OpsError."""
 
     def __init__(self, path: Path) -> None:
+        """`path`: of the bucket."""
         self._path = path
 
     async def head(self, media: str) -> int | None:
-        return self._read(lambda: (self._path / media).stat().st_size)
+        return self._read(lambda: self._file(media).stat().st_size)
 
     async def digest(self, media: str) -> str | None:
-        return await asyncio.to_thread(self._read, lambda: _digest_of(self._path / media))
+        return await asyncio.to_thread(self._read, lambda: _digest_of(self._file(media)))
 
     async def objects(self) -> AsyncIterator[tuple[str, int]]:
-        for name in self._read(lambda: os.listdir(self._path)) or ():
-            size = await self.head(name) if is_uuid(name) else None
-            if size is not None:
-                yield name, size
+        for folder in self._names(self._path / OBJECTS):
+            for name in self._names(self._path / OBJECTS / folder):
+                size = await self.head(name) if is_uuid(name) else None
+                if size is not None:
+                    yield name, size
+
+    def _file(self, media: str) -> Path:
+        return self._path / folder_of(media) / media
+
+    def _names(self, folder: Path) -> list[str]:
+        return self._read(lambda: os.listdir(folder)) or []
 
     def _read(self, read: Callable[[], T]) -> T | None:
         """None where there is no such file, any more."""
         try:
             return read()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise OpsError(f"{self._path} can't be read: {error}. Run it as the user of the engine.") from error

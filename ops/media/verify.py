@@ -14,12 +14,12 @@ from rich.progress import Progress
 from commands.stores import open_log
 from gateways.media.objects import ObjectStore
 from gateways.media.place import Place
+from ops.datafolder import MEDIA
 from ops.media.reading import Reading, Whole, reading
 from ops.media.usage import JsonOption
 from ops.media.verifier import NAMED_MAX, Fault, Folder, Objects, Stray, Verifier
-from ops.objects import MEDIA
 from ops.progress import progress_bar
-from ops.rclone import BUCKET, OBJECTS
+from ops.rclone import BUCKET
 from ops.settings import Settings
 from ops.terminal import printable
 from ops.up import DataOption
@@ -111,7 +111,7 @@ async def _verify(opened: Reading, *, read: bool) -> Report:
 async def _objects(settings: Settings) -> AsyncIterator[Objects]:
     """Raises ObjectsUnavailable."""
     if not settings.media:
-        yield Folder(settings.data / MEDIA / BUCKET / OBJECTS)
+        yield Folder(settings.data / MEDIA / BUCKET)
         return
     store = ObjectStore(Place.parse(settings.media))
     try:

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateways.media.objects import ObjectStore
+from gateways.media.objects import ObjectStore, folder_of
 from ops.cli import command_line
 from ops.errors import OpsError
 from ops.media.verifier import Fault, Verifier
@@ -91,22 +91,30 @@ async def put_by_hand(client: Client, content: bytes, *, complete: bool) -> str:
     return reserved.media
 
 
-def damage(objects: Path, media: list[str]) -> Callable[[], None]:
+def damage(bucket: Path, media: list[str]) -> Callable[[], None]:
     """One is gone, one cut, one changed; and there is a stray. Gives what brings them back."""
-    before = {name: (objects / name).read_bytes() for name in media}
-    gone, cut, changed = media
-    (objects / gone).unlink()
-    (objects / cut).write_bytes(before[cut][:-1])
-    (objects / changed).write_bytes(before[changed][:-1] + bytes([before[changed][-1] ^ 1]))
-    (objects / STRAY).write_bytes(b"stray")
-    (objects / "README").write_text("no object at all")
+    files = [bucket / folder_of(name) / name for name in media]
+    before = {file: file.read_bytes() for file in files}
+    gone, cut, changed = files
+    gone.unlink()
+    cut.write_bytes(before[cut][:-1])
+    changed.write_bytes(before[changed][:-1] + bytes([before[changed][-1] ^ 1]))
+    stray = leave_stray(bucket)
+    (bucket / "objects/README").write_text("no object at all")
 
     def restore() -> None:
-        for name, content in before.items():
-            (objects / name).write_bytes(content)
-        (objects / STRAY).unlink()
+        for file, content in before.items():
+            file.write_bytes(content)
+        stray.unlink()
 
     return restore
+
+
+def leave_stray(bucket: Path) -> Path:
+    file = bucket / folder_of(STRAY) / STRAY
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"stray")
+    return file
 
 
 def faults(report: Any) -> dict[str, tuple[str, int | None]]:
@@ -127,7 +135,7 @@ async def test_usage_and_verify_in_the_data_folder(tmp_path: Path) -> None:
             await _check_usage(terminal, anna.account, ben.account)
             beside = await terminal.report("verify", "--read")
             assert (beside["looked"], beside["wrong"], beside["strays"]) == (4, 0, 0)
-            restore = damage(data / "media/signet/objects", list(shown))
+            restore = damage(data / "media/signet", list(shown))
             await _check_faults(terminal, anna.account, shown)
     await _check_faults(terminal, anna.account, shown)
     restore()
@@ -177,9 +185,7 @@ async def _check_faults(terminal: Terminal, account: str, shown: dict[str, int])
 async def test_strays_alone_are_a_notice(tmp_path: Path) -> None:
     async with engine(tmp_path / "data"):
         pass
-    objects = tmp_path / "data/media/signet/objects"
-    objects.mkdir(parents=True)
-    (objects / STRAY).write_bytes(b"stray")
+    leave_stray(tmp_path / "data/media/signet")
     assert "strays: 1 objects of 5 bytes" in await Terminal(tmp_path / "data").text("verify")
 
 
@@ -193,7 +199,7 @@ async def test_verify_in_an_s3(tmp_path: Path, s3: Server, monkeypatch: pytest.M
         async with anna:
             media = [await put_by_hand(anna, os.urandom(9), complete=True) for _ in range(3)]
         assert (await terminal.report("verify", "--read"))["looked"] == 3
-        damage(s3.folder / "media" / prefix / "objects", media)
+        damage(s3.folder / "media" / prefix, media)
         # It remembers its folder otherwise.
         s3.kill()
         s3.restart()
