@@ -41,7 +41,7 @@ from ops import control
 from ops.datafolder import DISK_MIN_BYTES, KEYRING, MAILBOX, DataFolder, ServerFile, free_bytes
 from ops.errors import OpsError
 from ops.lookup import ReadModelLookup
-from ops.objects import open_objects, room_for
+from ops.objects import check_objects, open_objects, room_for
 from ops.parking import ParkingDesk
 from ops.rebuilding.desk import RebuildDesk
 from ops.settings import Settings
@@ -94,6 +94,7 @@ class Node:
             folder = DataFolder(settings.data)
             stack.callback(folder.close)
             server = folder.server(settings.server_name)
+            check_objects(settings)
             if log is None:
                 log = await _open_store(settings, stack)
             try:

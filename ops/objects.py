@@ -11,7 +11,7 @@ from gateways.media.objects import ObjectStore, ObjectsUnavailable
 from gateways.media.place import Place
 from ops.datafolder import DISK_MIN_BYTES, MEDIA, free_bytes
 from ops.errors import OpsError
-from ops.rclone import Rclone
+from ops.rclone import Rclone, find_rclone
 from ops.settings import Settings
 
 _COPIES: Final = 2
@@ -31,6 +31,13 @@ async def open_objects(settings: Settings) -> AsyncIterator[ObjectStore]:
             yield store
     except OpsError as error:
         raise ObjectsUnavailable(str(error)) from error
+
+
+def check_objects(settings: Settings) -> None:
+    """Whether what is needed for them is installed, since they are opened only when they are first needed. Raises
+    OpsError."""
+    if not settings.media:
+        find_rclone()
 
 
 def room_for(settings: Settings) -> int | None:

