@@ -13,7 +13,7 @@ SignetError
     ├── BadFile         there is no file to be read there
     ├── BadPicture      a picture is damaged, too large, or tells what can't be taken out
     ├── SourceChanged   a file was written to while it was being sealed
-    ├── NotSaved        a file can't be written where it was to be
+    ├── NotSaved        a file, or its sealed copy, can't be written where it is to be
     ├── Tampered        what came is not the file that was sealed
     ├── ObjectLost      the object store lacks what the server says that it has
     └── AddressRefused  the object store refuses an address again and again

@@ -16,13 +16,13 @@ from PIL import Image
 from gateways.media.objects import folder_of
 from ops.engine import engine
 from ops.node import Node
-from signet_client import Attachment, Client, Found, Message, Refused, SendRefused, Uploading
+from signet_client import Attachment, Client, ClientClosed, Found, Message, Refused, SendRefused, Uploading
 from signet_client.events import Event
 from signet_client.media.pictures import BadFile, BadPicture
 from signet_client.media.sealing import Tampered
 from tests.client.media.samples import MARK, exif, gif, jpeg, picture, png, saved
 from tests.ops.long_history import answer
-from tests.scenarios.stage import UNBOUNDED, WAIT_S, Heard, Place, free_port, hold, people, reopen, running
+from tests.scenarios.stage import UNBOUNDED, WAIT_S, Heard, Place, free_port, hold, people, register, reopen, running
 
 SETTINGS: Final = {"log_level": "error", **UNBOUNDED}
 PDF: Final = b"%PDF-1.7\n" + MARK + os.urandom(200_000)
@@ -288,3 +288,12 @@ async def test_a_restored_server_gets_back_what_it_had_forgotten(tmp_path: Path)
         await Heard(anna).until(lambda: bool(refused))
         [told] = refused
         assert (told.id, told.code) == (gone.id, "not_uploaded")
+
+
+async def test_a_client_that_does_not_run_takes_no_files(exchange: Exchange, tmp_path: Path) -> None:
+    cleo = await register(exchange.anna.url, "cleo", tmp_path / "clients")
+    (tmp_path / "a file").write_bytes(b"x")
+    with pytest.raises(ClientClosed):
+        await cleo.post_file(exchange.talk, tmp_path / "a file")
+    assert cleo.uploads() == []
+    await cleo.close()

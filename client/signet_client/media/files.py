@@ -9,10 +9,11 @@ from uuid import UUID, uuid4, uuid5
 
 from signet_client import events, payloads
 from signet_client.api import Api
-from signet_client.errors import SignetError, StoreFailed
+from signet_client.errors import SignetError
 from signet_client.media import pictures, sealing
 from signet_client.media.attachment import Attachment, Sealed
-from signet_client.media.download import Moved, download
+from signet_client.media.download import Moved, NotSaved, download
+from signet_client.media.pictures import Prepared
 from signet_client.media.sealing import Piece
 from signet_client.media.transfer import Transfers
 from signet_client.media.uploads import Uploads
@@ -60,7 +61,8 @@ class Files:
     async def post(
         self, conversation: str, path: Path, *, text: str, reply_to: int | None, counts: bool, as_is: bool
     ) -> asyncio.Future[Sent]:
-        """Raises BadPicture, BadFile, StoreFailed."""
+        """Raises BadPicture, BadFile, SourceChanged, NotSaved, StoreFailed, ClientClosed."""
+        self._uploads.check_running()
         upload = await asyncio.to_thread(
             self._seal, conversation, path, text=text, reply_to=reply_to, counts=counts, as_is=as_is
         )
@@ -91,22 +93,13 @@ class Files:
     def _seal(
         self, conversation: str, path: Path, *, text: str, reply_to: int | None, counts: bool, as_is: bool
     ) -> Upload:
-        prepared = pictures.examine(path, as_is=as_is)
         files: list[UploadFile] = []
-        sealed = self._seal_one(prepared.pieces(), prepared.size, prepared.kind, files)
-        preview = None
-        if prepared.preview is not None:
-            preview = self._seal_one([prepared.preview], len(prepared.preview), "preview", files)
-        _sync(self._uploads.spool)
-        attachment = Attachment(
-            kind=prepared.kind,
-            name=prepared.name,
-            type=prepared.type,
-            file=sealed,
-            width=prepared.width,
-            height=prepared.height,
-            preview=preview,
-        )
+        try:
+            attachment = self._seal_all(pictures.examine(path, as_is=as_is), files)
+        except BaseException:
+            for file in files:
+                (self._uploads.spool / file.media).unlink(missing_ok=True)
+            raise
         body = encode_body(text, kind=attachment.kind, reply_to=reply_to, attachment=attachment)
         return Upload(
             message=str(uuid4()),
@@ -117,18 +110,40 @@ class Files:
             files=files,
         )
 
+    def _seal_all(self, prepared: Prepared, files: list[UploadFile]) -> Attachment:
+        """The file and its preview; `files` gets what is in the spool by then, also where it fails."""
+        sealed = self._seal_one(prepared.pieces(), prepared.size, prepared.kind, files)
+        preview = None
+        if prepared.preview is not None:
+            preview = self._seal_one([prepared.preview], len(prepared.preview), "preview", files)
+        _sync(self._uploads.spool)
+        return Attachment(
+            kind=prepared.kind,
+            name=prepared.name,
+            type=prepared.type,
+            file=sealed,
+            width=prepared.width,
+            height=prepared.height,
+            preview=preview,
+        )
+
     def _seal_one(self, pieces: Iterable[Piece], size: int, kind: str, files: list[UploadFile]) -> Sealed:
         """Into the spool, on disk."""
         command, key = str(uuid4()), sealing.new_key()
         media = uuid5(_MEDIA, f"{self._account}\n{command}")
+        target_path = self._uploads.spool / str(media)
         try:
             self._uploads.spool.mkdir(mode=0o700, exist_ok=True)
-            with (self._uploads.spool / str(media)).open("wb") as target:
+            with target_path.open("wb") as target:
                 digest = payloads.to_base64(sealing.seal(pieces, target, key=key, media=media, size=size))
                 target.flush()
                 os.fsync(target.fileno())
         except OSError as error:
-            raise StoreFailed(f"can't write {self._uploads.spool}: {error.strerror or error}") from error
+            target_path.unlink(missing_ok=True)
+            raise NotSaved(f"can't write {self._uploads.spool}: {error.strerror or error}") from error
+        except BaseException:
+            target_path.unlink(missing_ok=True)
+            raise
         files.append(
             UploadFile(command=command, media=str(media), kind=kind, size=sealing.sealed_size(size), digest=digest)
         )

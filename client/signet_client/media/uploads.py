@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from signet_client import events
 from signet_client.api import Reserved
 from signet_client.backoff import backoff
-from signet_client.errors import Refused, SignetError, Unreachable
+from signet_client.errors import ClientClosed, Refused, SignetError, Unreachable
 from signet_client.media.attachment import attachment_of
 from signet_client.media.transfer import AddressRefused, Transfers
 from signet_client.messages import decode_body
@@ -64,6 +64,7 @@ class Uploads:
         self._turns: dict[str, asyncio.Lock] = {}
         self._answers: dict[str, asyncio.Future[Sent]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._running = False
 
     @property
     def spool(self) -> Path:
@@ -72,6 +73,7 @@ class Uploads:
 
     def resume(self) -> None:
         """Goes on with what earlier runs have left, and clears away what belongs to nothing."""
+        self._running = True
         waiting = self._store.uploads()
         kept = {file.media for upload in waiting for file in upload.files}
         if self.spool.exists():
@@ -81,8 +83,15 @@ class Uploads:
         for upload in waiting:
             self._begin(upload)
 
+    def check_running(self) -> None:
+        """Raises ClientClosed."""
+        if not self._running:
+            raise ClientClosed("the client is not running: files are taken while `async with client:` runs")
+
     def add(self, upload: Upload) -> asyncio.Future[Sent]:
-        """Takes what is sealed in the spool into the store, and begins; the future has the answer to the message."""
+        """Takes what is sealed in the spool into the store, and begins; the future has the answer to the message.
+        Raises ClientClosed and StoreFailed."""
+        self.check_running()
         self._store.put_upload(upload)
         answer: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
         # Not everybody waits for the answer; a refusal is an event too.
@@ -115,6 +124,7 @@ class Uploads:
         return True
 
     async def close(self, reason: SignetError) -> None:
+        self._running = False
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -251,6 +251,7 @@ class Sending:
         self.store.box = Box(bytes(32))
         self._transfers = transfers
         self.uploads = self.anew()
+        self.uploads.resume()
         spool = self.uploads.spool
         spool.mkdir()
         self.sealed = seal_into(spool / str(MEDIA))
