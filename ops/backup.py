@@ -22,9 +22,9 @@ from commands.stores.sqlite import path_of
 from domain.log import EventLog, StoreError
 from ops.datafolder import KEYRING, MEDIA, ServerFile, read_server_file
 from ops.errors import OpsError
+from ops.options import DataOption
 from ops.progress import progress_bar
 from ops.settings import Settings, load_settings
-from ops.up import DataOption
 
 FORMAT: Final = 1
 MANIFEST: Final = "backup.json"

@@ -16,8 +16,8 @@ from ops.chatting.screen import Screen
 from ops.chatting.talk import Talk
 from ops.datafolder import running_url
 from ops.errors import OpsError
+from ops.options import DataOption
 from ops.settings import data_folder
-from ops.up import DataOption
 from signet_client import SignetError
 
 

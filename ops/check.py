@@ -17,10 +17,10 @@ from domain.ids import ConversationId, conversation_stream
 from domain.log import EventLog, StoreError
 from ops.datafolder import read_server_file
 from ops.errors import OpsError
+from ops.options import DataOption
 from ops.parking import check_model
 from ops.progress import progress_bar
 from ops.settings import Settings, load_settings
-from ops.up import DataOption
 from projections.building import Builder, position_of
 from projections.catalogue import find_serving, serving_kind
 from projections.database import DATABASE_ERRORS, Database

@@ -12,8 +12,8 @@ from rich.text import Text
 from ops.checkup import look
 from ops.errors import OpsError
 from ops.findings import Finding
+from ops.options import DataOption
 from ops.settings import load_settings
-from ops.up import DataOption
 
 _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "bold red")}
 

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from gateways.invitations import Invitation, Invitations, InvitationsError
+from ops.clock import clock
 from ops.datafolder import read_server_file
 from ops.errors import OpsError
-from ops.node import clock
+from ops.options import DataOption
 from ops.settings import Settings, load_settings
-from ops.up import DataOption
 
 T = TypeVar("T")
 

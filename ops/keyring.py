@@ -19,8 +19,8 @@ from domain.errors import KeyringUnavailable
 from domain.log import START, EventLog, StoreError
 from ops.datafolder import KEYRING, DataFolder
 from ops.errors import OpsError
+from ops.options import DataOption
 from ops.settings import Settings, data_folder, load_settings
-from ops.up import DataOption
 
 _PAGE = 1_000
 

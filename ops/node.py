@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import socket
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
@@ -38,6 +37,7 @@ from gateways.readiness import Readiness, engine_probes
 from gateways.services import EdgeSettings, Services
 from gateways.websocket import live_protocol
 from ops import control
+from ops.clock import clock
 from ops.datafolder import DISK_MIN_BYTES, KEYRING, MAILBOX, DataFolder, ServerFile, free_bytes
 from ops.errors import OpsError
 from ops.lookup import ReadModelLookup
@@ -57,11 +57,6 @@ from projections.served import Served
 _log = logging.getLogger("signet.node")
 STOP_MAX_S: Final = 10
 """How long a stop waits for open requests and connections."""
-
-
-def clock() -> int:
-    """Microseconds since 1970, UTC."""
-    return time.time_ns() // 1_000
 
 
 class Node:

@@ -15,10 +15,10 @@ from domain.log import StoreError
 from ops.control import NoEngine, ask
 from ops.datafolder import read_server_file
 from ops.errors import OpsError
+from ops.options import DataOption
 from ops.parking import Outcome, ParkingDesk, Which, check_model, desk_without_engine
 from ops.settings import Settings, load_settings
 from ops.terminal import printable
-from ops.up import DataOption
 from projections.catalogue import find_serving, serving_kind
 from projections.database import DATABASE_ERRORS
 from projections.models import MODELS

@@ -14,13 +14,13 @@ from commands.stores import open_log
 from domain.codec import CODEC, Event
 from domain.ids import AccountId
 from domain.log import START, EventLog, StoreError
+from ops.clock import clock
 from ops.datafolder import KEYRING
 from ops.errors import OpsError
 from ops.history.words import Names, Words
-from ops.node import clock
+from ops.options import DataOption
 from ops.settings import Settings, load_settings
 from ops.terminal import printable
-from ops.up import DataOption
 
 
 def tail(

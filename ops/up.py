@@ -4,7 +4,6 @@ import asyncio
 import logging
 import signal
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -13,13 +12,9 @@ import uvloop
 
 from ops.garbage import calm_garbage_collector
 from ops.node import Node
+from ops.options import DataOption
 from ops.rebuilding.upgrade import upgrade
 from ops.settings import Settings, load_settings
-
-DataOption = Annotated[
-    Path | None,
-    typer.Option("--data", help="Folder of the server [default: SIGNET_DATA, else `.data` in the checkout]"),
-]
 
 
 def up(

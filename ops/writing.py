@@ -11,9 +11,9 @@ from commands.sealing import Sealer
 from commands.stores import open_log
 from commands.writer import Writer
 from domain.log import START, EventLog, StoreError
+from ops.clock import clock
 from ops.datafolder import KEYRING, DataFolder
 from ops.errors import OpsError
-from ops.node import clock
 from ops.settings import Settings
 
 

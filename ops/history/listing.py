@@ -12,12 +12,12 @@ from commands.keyring import FileKeyring, KeyringError
 from commands.sealing import Sealer, Unreadable
 from domain.entry import Sealed
 from domain.ids import is_uuid
+from ops.clock import clock
 from ops.datafolder import KEYRING
 from ops.errors import OpsError
-from ops.node import clock
+from ops.options import DataOption
 from ops.settings import Settings, load_settings
 from ops.terminal import printable
-from ops.up import DataOption
 from projections.catalogue import exists, find_serving, open_reading, serving_kind
 from projections.database import DATABASE_ERRORS, Database, Row
 from projections.readmodel import ReadModelError

@@ -16,16 +16,16 @@ from domain.codec import Event, UnknownEvent
 from domain.entry import Sealed
 from domain.ids import AccountId, ConversationId
 from domain.log import EventLog, StoreError
+from ops.clock import clock
 from ops.datafolder import KEYRING
 from ops.errors import OpsError
 from ops.history.streams import account_events, conversation_events
 from ops.history.subject import find_subject
 from ops.history.words import Names, Words
-from ops.node import clock
+from ops.options import DataOption
 from ops.progress import progress_bar
 from ops.settings import Settings, load_settings
 from ops.terminal import printable
-from ops.up import DataOption
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -14,9 +14,9 @@ from rich.table import Column, Table
 
 from ops.errors import OpsError
 from ops.history.listing import NAME, JsonOption, Unseal, name_of, opened
+from ops.options import DataOption
 from ops.settings import load_settings
 from ops.terminal import printable
-from ops.up import DataOption
 from projections.database import Database
 from projections.statistics import ANSWERS, DAYS
 

@@ -17,10 +17,10 @@ from ops.garbage import calm_garbage_collector
 from ops.importing.files import DayLog, day_logs
 from ops.importing.importer import Counts
 from ops.importing.run import Imported, import_logs
+from ops.options import DataOption
 from ops.progress import progress_bar
 from ops.rebuilding.build import Progressed
 from ops.settings import Settings, load_settings
-from ops.up import DataOption
 
 app = typer.Typer(help="Put chat from elsewhere into the log, with its times.", no_args_is_help=True)
 

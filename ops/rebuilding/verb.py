@@ -19,12 +19,12 @@ from rich.table import Table
 
 from ops.datafolder import read_server_file
 from ops.errors import OpsError
+from ops.options import DataOption
 from ops.parking import check_model
 from ops.progress import progress_bar
 from ops.rebuilding.build import OnProgress, Progressed, Rebuilt, drop_earlier, go_back, rebuild
 from ops.rebuilding.listing import Listed, listed
 from ops.settings import Settings, load_settings
-from ops.up import DataOption
 from projections.models import MODELS
 
 _Work = Callable[[Settings, str, OnProgress], Coroutine[Any, Any, Rebuilt]]

@@ -9,6 +9,7 @@ import typer
 
 from ops import cli
 from ops.errors import OpsError
+from ops.settings import HOME
 
 
 def signet(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -25,6 +26,14 @@ def test_help_names_every_verb_without_loading_one(tmp_path: Path) -> None:
 def test_every_verb_has_code_that_explains_itself(verb: cli.Verb) -> None:
     code = cli.load(verb)
     assert isinstance(code, typer.Typer) or code.__doc__
+
+
+def test_only_the_engine_loads_what_serves() -> None:
+    """FastAPI and uvicorn cost half of what a verb takes to start."""
+    modules = sorted({verb.target.partition(":")[0] for verb in cli.VERBS if verb.name != "up"})
+    program = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], cwd=HOME, capture_output=True, text=True, check=True)
+    assert {"ops.node", "gateways.http", "fastapi", "uvicorn"}.isdisjoint(run.stdout.split())
 
 
 def test_an_unknown_verb_is_a_mistake_of_usage(tmp_path: Path) -> None:

@@ -1,0 +1,11 @@
+"""Options that many verbs have. It imports nothing of the engine, so that a verb starts with no more than it needs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of the server [default: SIGNET_DATA, else `.data` in the checkout]"),
+]
