@@ -39,8 +39,6 @@ VERBS = (
     Verb("keyring", "ops.keyring:app", "The keys that seal personal texts: back them up, and check them."),
     Verb("backup", "ops.backup:backup", "Copy a server into a new folder, while its engine runs."),
     Verb("restore", "ops.restore:restore", "Make a server of a backup."),
-    Verb("backup", "ops.backup:backup", "Copy a server into a new folder, while its engine runs."),
-    Verb("restore", "ops.restore:restore", "Make a server of a backup."),
     Verb("invite", "ops.invite:app", "Let people register where registration is not open: make, list, revoke."),
     Verb("parked", "ops.parked:app", "Events that a read model could not apply: list, show, retry, skip."),
     Verb("check", "ops.check:check", "Compare every row of the read models with what the log says."),
