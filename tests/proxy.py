@@ -71,18 +71,20 @@ class Meter:
 
     def boundaries(self, data: bytes) -> Iterator[int]:
         """The offsets in `data` right after which a frame, or the handshake, has ended; `frames` counts along."""
-        start = self.bytes
-        for offset in range(1, len(data) + 1):
-            self.bytes = start + offset
-            if self._ends_with(data[offset - 1]):
+        offset = 0
+        while offset < len(data):
+            # A payload in one step: byte by byte the proxy would cost more than the client behind it.
+            start, offset = offset, offset + (min(self._payload, len(data) - offset) or 1)
+            self.bytes += offset - start
+            if self._ends_with(data[start:offset]):
                 self.frames += 1
                 yield offset
 
-    def _ends_with(self, byte: int) -> bool:
+    def _ends_with(self, part: bytes) -> bool:
         if self._payload:
-            self._payload -= 1
+            self._payload -= len(part)
             return not self._payload
-        self._head.append(byte)
+        self._head += part
         if self.frames < 0:
             ended = self._head.endswith(_HANDSHAKE_END)
         elif (length := _payload_length(self._head)) is None:
