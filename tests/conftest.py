@@ -3,6 +3,7 @@
 Hypothesis profiles: in CI the same examples each time, by hand new ones; no deadlines on shared machines.
 """
 
+import asyncio.constants
 import os
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,10 @@ settings.load_profile("ci" if os.environ.get("CI") else "hand")
 # asyncio's debug mode keeps the stack of every future that is made. CPython 3.11 sometimes makes a ring of the frames
 # where gRPC's coroutines resume them, and without a limit the walk around it never ends.
 sys.tracebacklimit = 100
+
+# It keeps it for each callback, too. Ten frames, as is the default, took a third of the time of tests that use sockets;
+# three tell who made a future that nobody awaited.
+setattr(asyncio.constants, "DEBUG_STACK_DEPTH", 3)  # noqa: B010 - a constant of its
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
