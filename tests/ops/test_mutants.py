@@ -28,10 +28,19 @@ def test_doubled() -> None:
     assert doubled(2) == 4
 """
 
+# Its tests need none of the plugins that are installed, and those take most of the time that pytest takes to start.
+CONFIG = "[pytest]\naddopts = -p no:schemathesis -p no:hypothesispytest -p no:xdist -p no:pytest_cov -p no:asyncio\n"
+FILES = {
+    "domain/__init__.py": "",
+    "domain/toy.py": CODE,
+    "tests/domain/test_toy.py": TESTS,
+    "pytest.ini": CONFIG,
+}
+
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    for name, content in {"domain/__init__.py": "", "domain/toy.py": CODE, "tests/domain/test_toy.py": TESTS}.items():
+    for name, content in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     return tmp_path
