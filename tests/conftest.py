@@ -4,6 +4,7 @@ Hypothesis profiles: in CI the same examples each time, by hand new ones; no dea
 """
 
 import asyncio.constants
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,10 @@ sys.tracebacklimit = 100
 # It keeps it for each callback, too. Ten frames, as is the default, took a third of the time of tests that use sockets;
 # three tell who made a future that nobody awaited.
 setattr(asyncio.constants, "DEBUG_STACK_DEPTH", 3)  # noqa: B010 - a constant of its
+
+# httpcore looks for it anew at each request, in every folder of the path.
+if importlib.util.find_spec("sniffio") is None:
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

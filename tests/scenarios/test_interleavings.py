@@ -3,7 +3,6 @@ at once and over real sockets: what each device shows is what must be (I2 to I8)
 
 import asyncio
 import logging
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -82,8 +81,6 @@ def world(
 ) -> Iterator[World]:
     monkeypatch.setattr(signet_client.backoff, "BACKOFF_FIRST_S", 0.01)
     monkeypatch.setattr(signet_client.api, "RETRY_FIRST_S", 0.01)
-    # httpcore looks for it anew at each request, in every folder of the path.
-    monkeypatch.setitem(sys.modules, "sniffio", None)
     opened = World.open(tmp_path)
     world = runner.run(opened.__aenter__())
     yield world
