@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from ops.verify import Counts, Line, Outcome, check_branches, marked, print_summary, read_counts, run_check
+from ops.verify import (
+    Counts,
+    Line,
+    Outcome,
+    check_branches,
+    marked,
+    print_summary,
+    read_counts,
+    run_check,
+    run_pytest,
+)
 
 
 def write_coverage(results: Path, covered: int) -> None:
@@ -58,3 +68,14 @@ def test_long_runs_are_run_by_their_own_verb_alone(soak: bool, fast: bool, expre
     """Without a mark named, pyproject.toml leaves them out; one that is named stands in place of that."""
     options = marked(soak=soak, fast=fast)
     assert options[:2] == (["-m", expression] if expression else [])
+
+
+def test_tests_run_with_bytecode_whatever_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\naddopts = -p no:schemathesis -p no:hypothesispytest -p no:asyncio\n"
+    )
+    (tmp_path / "test_it.py").write_text(
+        "import sys\n\ndef test_it() -> None:\n    assert not sys.dont_write_bytecode\n"
+    )
+    assert run_pytest([str(tmp_path)], tmp_path) == 0
