@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from ops.media.reading import Reading, Whole, reading
+from ops.options import DataOption
 from ops.terminal import printable
-from ops.up import DataOption
 
 _USAGE: Final = """
 SELECT account, phase, shown, COUNT(*), SUM(size) FROM (

@@ -18,11 +18,11 @@ from ops.datafolder import MEDIA
 from ops.media.reading import Reading, Whole, reading
 from ops.media.usage import JsonOption
 from ops.media.verifier import NAMED_MAX, Fault, Folder, Objects, Stray, Verifier
+from ops.options import DataOption
 from ops.progress import progress_bar
 from ops.rclone import BUCKET
 from ops.settings import Settings
 from ops.terminal import printable
-from ops.up import DataOption
 
 SHOWN_MAX: Final = 20
 """How many faults, and how many strays, are printed."""
