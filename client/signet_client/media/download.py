@@ -74,28 +74,66 @@ async def _fetch(
 
 
 async def _read(shown: MediaShown, opener: Opener, file: BinaryIO, transfers: Transfers, moved: Moved) -> None:
-    gathered = bytearray()
+    opening = _Opening(opener, file, moved)
     try:
         async for piece in transfers.download(shown.download, start=opener.received):
-            gathered += piece
-            if len(gathered) >= GATHER_BYTES:
-                # Handed over whole: what comes while the thread is busy must not change it.
-                full, gathered = gathered, bytearray()
-                await asyncio.to_thread(_open, opener, full, file)
-                moved(opener.received, opener.expected)
+            await opening.take(piece)
+    except Unreachable:
+        # What came before the break counts.
+        await opening.finish()
+        raise
     finally:
-        if gathered:
-            _open(opener, gathered, file)
-            moved(opener.received, opener.expected)
+        # Whatever ends it: the file is closed next.
+        await opening.rest()
+    await opening.finish()
+
+
+class _Opening:
+    """Opens in a thread what has come, while more comes: one megabyte at a time, in order."""
+
+    def __init__(self, opener: Opener, file: BinaryIO, moved: Moved) -> None:
+        self._opener = opener
+        self._file = file
+        self._moved = moved
+        self._gathered = bytearray()
+        self._busy: asyncio.Future[None] | None = None
+
+    async def take(self, piece: bytes) -> None:
+        """Raises Tampered and OSError, also of what was taken before."""
+        self._gathered += piece
+        if len(self._gathered) >= GATHER_BYTES:
+            await self._hand_over()
+
+    async def finish(self) -> None:
+        """Returns when all of it is opened. Raises likewise."""
+        await self._hand_over()
+        await self._opened()
+
+    async def rest(self) -> None:
+        """Returns when no thread is busy with it."""
+        if self._busy is not None:
+            await asyncio.wait([self._busy])
+
+    async def _hand_over(self) -> None:
+        await self._opened()
+        # Handed over whole: what comes while the thread is busy must not change it.
+        full, self._gathered = self._gathered, bytearray()
+        self._busy = asyncio.get_running_loop().run_in_executor(None, self._open, full)
+
+    async def _opened(self) -> None:
+        if self._busy is not None:
+            await self.rest()
+            opened, self._busy = self._busy, None
+            opened.result()
+            self._moved(self._opener.received, self._opener.expected)
+
+    def _open(self, gathered: bytearray) -> None:
+        self._file.writelines(self._opener.feed(gathered))
 
 
 def _check(shown: MediaShown, sealed: Sealed) -> None:
     if shown.digest != sealed.digest or shown.size != sealed_size(sealed.size):
         raise Tampered("the server has another file under this id than the one that was sealed")
-
-
-def _open(opener: Opener, gathered: bytearray, file: BinaryIO) -> None:
-    file.writelines(opener.feed(gathered))
 
 
 def _settle(opener: Opener, file: BinaryIO) -> None:
