@@ -56,7 +56,7 @@ async def engine(
 
 def cpu_of(pid: int) -> float:
     """What a process and its children have used so far, in seconds of CPU."""
-    return sum(_cpu_s(each) for each in _family(pid))
+    return sum(_cpu_s(each) for each in family(pid))
 
 
 async def _url_of(process: asyncio.subprocess.Process) -> str:
@@ -81,12 +81,13 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it, itself first."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         children = []
-    return [pid, *(descendant for child in children for descendant in _family(int(child)))]
+    return [pid, *(descendant for child in children for descendant in family(int(child)))]
 
 
 def _cpu_s(pid: int) -> float:

@@ -17,6 +17,7 @@ from commands.stores import Store, store_of
 from ops.bench.crypto import measure_crypto
 from ops.bench.history import HistoryMeasured, measure_history
 from ops.bench.load import BODY_BYTES, PEOPLE, WINDOW, Kind, Measured, measure
+from ops.bench.media import MIB, measure_media
 from ops.bench.store import StoreServer
 from ops.engine import engine
 from ops.errors import OpsError
@@ -25,6 +26,7 @@ BENCHES: Final[tuple[Kind, ...]] = ("double_tick", "direct")
 _FIGURES: Final = ("cpu_us_per_message", "messages_per_s", "p50_ms", "p99_ms")
 HISTORY: Final = "history"
 CRYPTO: Final = "crypto"
+MEDIA: Final = "media"
 EVENTS: Final = 1_000_000
 SECONDS: Final = 10.0
 QUICK_SECONDS: Final = 3.0
@@ -36,13 +38,14 @@ UNBOUNDED: Final = dict.fromkeys(
 
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(help="double_tick, direct, history, crypto [default: the first two]")
+        list[str] | None, typer.Argument(help="double_tick, direct, history, crypto, media [default: the first two]")
     ] = None,
     store: Annotated[Store, typer.Option(help="Where the events are kept; all but sqlite need --url")] = "sqlite",
     url: Annotated[str | None, typer.Option(help="The store's URL, as in SIGNET_EVENTS; it is filled")] = None,
     runs: Annotated[int, typer.Option(min=1, max=50, help="How often each is run, on a fresh engine")] = 5,
     quick: Annotated[bool, typer.Option("--quick", help="One run of 3 s instead of 5 of 10 s")] = False,
     events: Annotated[int, typer.Option(min=10_000, help="For history: how long the log is")] = EVENTS,
+    mib: Annotated[int, typer.Option(min=1, max=2_000, help="For media: how large the file is")] = MIB,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
 ) -> None:
     """Measure what a message costs: the engine in a process of its own with everything on, load from this one.
@@ -59,7 +62,11 @@ def bench(
     crypto: what encryption costs a client, in this process, without an engine: messages encrypted and stored, received
     and stored, a conversation's key given to 100 devices.
 
-    Examples: `signet bench --quick` · `signet bench double_tick --runs 10 --json` ·
+    media: a file of --mib MiB of random bytes from one client to another, in turn with a plain PUT and GET of as many
+    bytes at the same S3 server, the engine's own. How much memory client and engine grew by is from before the first
+    file to the most that they took.
+
+    Examples: `signet bench --quick` · `signet bench double_tick --runs 10 --json` · `signet bench media --mib 200` ·
     `signet bench --store postgres --url postgresql://signet:secret@127.0.0.1:5432/bench`
     """
     if names == [HISTORY]:
@@ -67,6 +74,9 @@ def bench(
         return
     if names == [CRYPTO]:
         _show_crypto(measure_crypto(1 if quick else runs), json=json)
+        return
+    if names == [MEDIA]:
+        _show_media(asyncio.run(measure_media(1 if quick else runs, mib)), json=json)
         return
     chosen = _chosen(names)
     place = place_of(store, url)
@@ -89,7 +99,7 @@ def _chosen(names: list[str] | None) -> list[Kind]:
     if unknown:
         raise OpsError(
             f"there is no bench {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}, and by themselves "
-            f"{HISTORY} and {CRYPTO}"
+            f"{HISTORY}, {CRYPTO} and {MEDIA}"
         )
     return chosen
 
@@ -131,6 +141,24 @@ def _show_crypto(measured: dict[str, Any], *, json: bool) -> None:
     print(
         f"a key shared with 100 devices: {figure('share_100_devices_ms')} ms, {measured['share_100_devices_kb']:g} kB"
     )
+
+
+def _show_media(measured: dict[str, Any], *, json: bool) -> None:
+    if json:
+        print(msgspec.json.encode(measured).decode())
+        return
+    spread = measured["spread"]
+
+    def figure(name: str) -> str:
+        return f"{measured[name]:,g} ({spread[name][0]:,g} to {spread[name][1]:,g})"
+
+    for way in ("upload", "download"):
+        client, engine_ = measured[f"client_{way}_cpu_s_per_gb"], measured[f"engine_{way}_cpu_s_per_gb"]
+        plain = figure(f"raw_{way}_mb_s")
+        print(f"{way}: {figure(f'{way}_mb_s')} MB/s, {figure(f'{way}_ratio')} times the plain one's {plain}")
+        print(f"  CPU seconds per GB: the client {client:g}, the engine with its S3 server {engine_:g}")
+    grown = f"{measured['client_grown_mb']:g} MB in the client, {measured['engine_grown_mb']:g} in the engine"
+    print(f"memory grew by {grown}; the S3 server took {measured['s3_peak_mb']:g} MB at most")
 
 
 async def _run(name: Kind, seconds: float, place: str) -> Measured:

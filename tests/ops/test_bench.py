@@ -1,9 +1,12 @@
-"""`signet bench`: which stores it takes. What it measures is no test's affair."""
+"""`signet bench`: which stores it takes, and that it comes to figures. Which ones is no test's affair."""
 
+import msgspec
 import pytest
+from typer.testing import CliRunner
 
 from commands.stores import Store
 from ops.bench.verb import place_of
+from ops.cli import command_line
 from ops.errors import OpsError
 
 
@@ -33,3 +36,14 @@ def test_sqlite_has_a_folder_of_its_own_in_each_run() -> None:
     assert place_of("sqlite", None) == ""
     with pytest.raises(OpsError, match="needs no --url"):
         place_of("sqlite", "sqlite:///tmp/log.db")
+
+
+def test_media_come_to_figures() -> None:
+    asked = ["bench", "media", "--quick", "--mib", "1", "--json"]
+    run = CliRunner().invoke(command_line(["bench"]), asked)
+    assert run.exit_code == 0, run.output
+    measured = msgspec.json.decode(run.stdout)
+    for figure in ("upload_mb_s", "download_mb_s", "upload_ratio", "download_ratio"):
+        assert measured[figure] > 0
+        assert measured["spread"][figure] == [measured[figure], measured[figure]]
+    assert (measured["mib"], len(measured["runs"])) == (1, 1)
