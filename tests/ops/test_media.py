@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from typer.testing import CliRunner, Result
 from gateways.media.objects import ObjectStore, folder_of
 from ops.cli import command_line
 from ops.errors import OpsError
+from ops.media.usage import Amount, Used
 from ops.media.verifier import Fault, Verifier
 from ops.node import Node
 from ops.settings import load_settings
 from signet_client import Client
 from signet_client.payloads import to_base64
 from signet_client.store import UploadFile
+from tests import postgres
 from tests.gateways.engine import Engine, Person, sqlite_engine
 from tests.gateways.uploads import put, reservation, upload
 from tests.s3 import Server, free_port
@@ -68,7 +71,7 @@ class Terminal:
 
 
 async def send_files(anna: Client, ben: Client, folder: Path) -> dict[str, int]:
-    """The seqs of the messages, by media; the last one is shown twice."""
+    """The seqs of the messages, by media."""
     talk = await anna.start_direct(ben.account)
     for number, size in enumerate(SIZES):
         path = folder / f"{number}.bin"
@@ -189,7 +192,33 @@ async def test_strays_alone_are_a_notice(tmp_path: Path) -> None:
     assert "strays: 1 objects of 5 bytes" in await Terminal(tmp_path / "data").text("verify")
 
 
-async def test_verify_in_an_s3(tmp_path: Path, s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rows_that_are_behind_or_lack_events_are_told(tmp_path: Path) -> None:
+    async with engine(tmp_path / "data") as node:
+        await (await Client.register(node.url, "Anna", tmp_path / "anna.db")).close()
+    [file] = (tmp_path / "data/readmodels").glob("media-*.db")
+    with closing(sqlite3.connect(file)) as rows, rows:
+        rows.execute("UPDATE readmodel SET position = 0")
+        rows.execute("INSERT INTO skipped VALUES ('media-x', 0, 1, 'MediaStored', NULL, 'poison', 0, 0)")
+    for verb in ("usage", "verify"):
+        assert (await Terminal(tmp_path / "data").report(verb))["readmodel"] == {"behind": True, "lacking": 1}
+        text = await Terminal(tmp_path / "data").text(verb)
+        assert "is behind the log" in text
+        assert "lacks events of 1 streams" in text
+
+
+def test_what_has_expired_and_is_shown_all_the_same_counts_as_stored() -> None:
+    used = Used()
+    used.add("expired", 2, 20, shown=True)
+    used.add("expired", 1, 3, shown=False)
+    assert (used.stored, used.unnamed, used.expired) == (
+        Amount(count=2, bytes=20), Amount(), Amount(count=1, bytes=3)
+    )  # fmt: skip
+    assert used.bytes == 23
+
+
+async def test_an_s3_and_read_models_in_postgresql(tmp_path: Path, s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = postgres.shared(18)
+    monkeypatch.setenv("SIGNET_READMODELS", database.url(database.new_database()))
     data, terminal = tmp_path / "data", Terminal(tmp_path / "data")
     prefix = str(uuid4())
     url = s3.url.replace("a/b", prefix)
@@ -199,6 +228,7 @@ async def test_verify_in_an_s3(tmp_path: Path, s3: Server, monkeypatch: pytest.M
         async with anna:
             media = [await put_by_hand(anna, os.urandom(9), complete=True) for _ in range(3)]
         assert (await terminal.report("verify", "--read"))["looked"] == 3
+        assert (await terminal.report("usage"))["total"]["unnamed"] == {"count": 3, "bytes": 27}
         damage(s3.folder / "media" / prefix, media)
         # It remembers its folder otherwise.
         s3.kill()
