@@ -1,6 +1,7 @@
 """Media: files that people upload for one another, as ciphertext. State, events, commands, `decide`, `evolve`.
 
     reserved → stored → expired → deleted
+        ↖─────────────────┴──────────┘  whoever needs it after all reserves it anew
 
 A device reserves what it is about to upload; stored it is once the object store has the very bytes. Then its account
 may name it in messages, which is how others come to see it. What no message names in time expires: from there on none
@@ -127,17 +128,14 @@ def decide(state: Media, command: MediaCommand, *, device_active: bool = True) -
 def _reserve(state: Media, command: ReserveMedia, *, device_active: bool) -> list[MediaEvent]:
     if not device_active:
         raise DeviceNotActive
-    if state.phase == "none":
-        return [
-            MediaReserved(
-                by=command.by, device=command.device, kind=command.kind, size=command.size, digest=command.digest
-            )
-        ]
-    if (state.by, state.kind, state.size, state.digest) != (command.by, command.kind, command.size, command.digest):
+    same = (state.by, state.kind, state.size, state.digest) == (command.by, command.kind, command.size, command.digest)
+    if state.phase != "none" and not same:
         raise IdTaken
-    if state.phase in ("expired", "deleted"):
-        raise MediaGone
-    return []
+    if state.phase in ("reserved", "stored"):
+        return []
+    return [
+        MediaReserved(by=command.by, device=command.device, kind=command.kind, size=command.size, digest=command.digest)
+    ]
 
 
 def _store(state: Media, command: StoreMedia, *, device_active: bool) -> list[MediaEvent]:

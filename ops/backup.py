@@ -20,10 +20,12 @@ from commands.sqlite_copy import copy_sqlite, sync_folder
 from commands.stores import open_log, store_of
 from commands.stores.sqlite import path_of
 from domain.log import EventLog, StoreError
+from gateways.media.objects import OBJECTS
 from ops.datafolder import KEYRING, MEDIA, ServerFile, read_server_file
 from ops.errors import OpsError
 from ops.options import DataOption
 from ops.progress import progress_bar
+from ops.rclone import BUCKET
 from ops.settings import Settings, load_settings
 
 FORMAT: Final = 1
@@ -96,7 +98,7 @@ def backup(
         return
     keys = "without the keyring" if manifest.keys is None else f"{manifest.keys} keys"
     print(f"{manifest.events:,} events up to position {manifest.position}, and {keys}, are saved in {target}")
-    if (objects := settings.data / MEDIA).exists():
+    if (objects := settings.data / MEDIA / BUCKET / OBJECTS).exists():
         print(f"pictures and other files are not in it: copy {objects}, too, where no file ever changes")
     print(f"to make a server of it: signet restore {target} --data FOLDER")
 

@@ -61,6 +61,7 @@ async def _chat(name: str, to: str | None, folder: Path, url: str, invitation: s
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, OpsError):
                     await task
+            await talk.close()
 
 
 async def _type(talk: Talk) -> None:

@@ -45,6 +45,8 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """The epoch of the server that was backed up."""
     position: int
     """Up to which the log is what it was before."""
+    at: int = 0
+    """When that was, microseconds since 1970, UTC."""
 
 
 class ServerFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

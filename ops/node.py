@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
@@ -32,6 +33,7 @@ from gateways.invitations import Invitations
 from gateways.limits import Limits
 from gateways.mailbox import Mailbox, MailboxError
 from gateways.media.access import ObjectAccess
+from gateways.media.room import Room
 from gateways.media.sweep import Sweeper
 from gateways.readiness import Readiness, engine_probes
 from gateways.services import EdgeSettings, Services
@@ -108,7 +110,7 @@ class Node:
             yield cls(
                 url=url,
                 services=services,
-                sweeper=_sweeper(settings, services),
+                sweeper=_sweeper(settings, server, services),
                 log=log,
                 follows=not _is_ours_alone(log),
                 server=_Server(_uvicorn_config(services)),
@@ -213,7 +215,8 @@ async def _wire(settings: Settings, server: ServerFile, log: EventLog, stack: As
     stack.push_async_callback(mailbox.close)
     feed.listen(mailbox.hear)
     mailbox.listen(hub.hear_mail)
-    objects = ObjectAccess(partial(open_objects, settings), room=partial(room_for, settings))
+    room = Room(partial(room_for, settings), clock=time.monotonic, promise_s=settings.media_address_s)
+    objects = ObjectAccess(partial(open_objects, settings), room)
     stack.push_async_callback(objects.close)
     stack.push_async_callback(DeviceLists(delivery, hub, lambda: served.inbox).close)
     return Services(
@@ -255,7 +258,7 @@ async def _wire(settings: Settings, server: ServerFile, log: EventLog, stack: As
     )
 
 
-def _sweeper(settings: Settings, services: Services) -> Sweeper:
+def _sweeper(settings: Settings, server: ServerFile, services: Services) -> Sweeper:
     return Sweeper(
         writer=services.writer,
         runner=services.runners["media"],
@@ -264,7 +267,15 @@ def _sweeper(settings: Settings, services: Services) -> Sweeper:
         clock=services.clock,
         grace_s=settings.media_grace_s,
         hold_s=settings.media_address_s,
+        not_before=_first_sweep(settings, server),
     )
+
+
+def _first_sweep(settings: Settings, server: ServerFile) -> int:
+    """Microseconds since 1970."""
+    if server.restored is None:
+        return 0
+    return server.restored.at + round(settings.media_grace_s * 1_000_000)
 
 
 def _close_model(runner: Runner) -> None:

@@ -9,11 +9,13 @@ import msgspec
 
 from gateways.media.objects import ObjectStore, ObjectsUnavailable
 from gateways.media.place import Place
-from ops.datafolder import DISK_MIN_BYTES, MEDIA, free_bytes
+from ops.datafolder import MEDIA, free_bytes
 from ops.errors import OpsError
 from ops.rclone import Rclone, find_rclone
 from ops.settings import Settings
 
+KEPT_FREE_BYTES: Final = 512_000_000
+"""For the log and all else: media are refused before that is touched."""
 _COPIES: Final = 2
 """While an upload is taken in it lies there twice."""
 
@@ -44,7 +46,7 @@ def room_for(settings: Settings) -> int | None:
     """How many bytes of media there is room for; None where nobody here knows."""
     if settings.media:
         return None
-    return max(0, free_bytes(settings.data) - DISK_MIN_BYTES) // _COPIES
+    return max(0, free_bytes(settings.data) - KEPT_FREE_BYTES) // _COPIES
 
 
 @asynccontextmanager
@@ -57,7 +59,7 @@ async def _embedded(settings: Settings) -> AsyncIterator[ObjectStore]:
     def _public(place: Place) -> Place:
         return msgspec.structs.replace(place, public_endpoint=settings.media_public_url)
 
-    async with Rclone.serving(settings.data / MEDIA, moved=moved) as server:
+    async with Rclone.serving(settings.data / MEDIA, port=settings.media_port, moved=moved) as server:
         store = ObjectStore(
             _public(server.place), make_durable=server.make_durable, address_life_s=settings.media_address_s
         )

@@ -24,20 +24,21 @@ import shutil
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 
 import msgspec
 
+from gateways.media.objects import OBJECTS
 from gateways.media.place import Place
 from ops.child import end_child, end_leftover, free_port, is_free, next_line, start_child
+from ops.datafolder import free_bytes
 from ops.errors import OpsError
 
 _log = logging.getLogger("signet.media")
 
 BUCKET: Final = "signet"
-OBJECTS: Final = "objects"
 FOLDERS: Final = ("incoming", OBJECTS)
 START_MAX_S: Final = 15.0
 PORTS_MAX: Final = 3
@@ -47,6 +48,10 @@ PAUSE_MAX_S: Final = 5.0
 """Between two starts, when it dies again and again."""
 CALM_S: Final = 60.0
 """After so long a life its next death is the first one again."""
+
+FLOOR_BYTES: Final = 128_000_000
+GUARD_EVERY_S: Final = 0.2
+"""In that time a disk takes a hundred megabytes."""
 
 _UNFINISHED: Final = ".rclone_temp_*"
 _READY: Final = "Starting s3 server"
@@ -80,13 +85,14 @@ class Rclone:
     """One server, which is started again when it dies. All of it on the loop's thread: on Linux rclone ends with the
     thread that started it."""
 
-    def __init__(self, folder: Path, *, moved: Callable[[Place], None] | None = None) -> None:
+    def __init__(self, folder: Path, *, port: int, moved: Callable[[Place], None] | None) -> None:
         """Only `serving` makes one."""
         self._folder = folder.absolute()
         self._moved = moved
         self._program = find_rclone()
         self._pid_file = self._folder / "rclone.pid"
         self._key, self._secret = secrets.token_hex(10), secrets.token_urlsafe(30)
+        self._wanted_port = port
         self._port = self._told = 0
         self._said: deque[str] = deque(maxlen=20)
         self._sign = f"serve s3 {self._folder} --addr"
@@ -96,18 +102,21 @@ class Rclone:
 
     @classmethod
     @asynccontextmanager
-    async def serving(cls, folder: Path, *, moved: Callable[[Place], None] | None = None) -> AsyncIterator[Self]:
-        """Begins when it answers. `moved` is called with the new place where its port was taken while it was dead:
-        addresses that were signed for the old one are void. Raises OpsError."""
-        server = cls(folder, moved=moved)
+    async def serving(
+        cls, folder: Path, *, port: int = 0, moved: Callable[[Place], None] | None = None
+    ) -> AsyncIterator[Self]:
+        """Begins when it answers. `port`: 0 for a free one. `moved` is called with the new place where its port was
+        taken while it was dead: addresses that were signed for the old one are void. Raises OpsError."""
+        server = cls(folder, port=port, moved=moved)
         try:
             await server._begin()
-            watching = asyncio.create_task(server._watch())
+            watching = [asyncio.create_task(server._watch()), asyncio.create_task(server._guard())]
             try:
                 yield server
             finally:
-                watching.cancel()
-                await asyncio.wait([watching])
+                for each in watching:
+                    each.cancel()
+                await asyncio.wait(watching)
         finally:
             await server._end()
 
@@ -148,7 +157,9 @@ class Rclone:
         """Raises OpsError where it doesn't come up, and OSError."""
         await asyncio.to_thread(self._clean)
         for _ in range(PORTS_MAX):
-            if not self._port or not is_free(self._port):
+            if self._wanted_port:
+                self._port = self._wanted_port
+            elif not self._port or not is_free(self._port):
                 self._port = free_port()
             if await self._comes_up():
                 return
@@ -198,11 +209,28 @@ class Rclone:
             assert self._process is not None
             _log.error("the media server ended (%s); started again in %.1f s", self._process.returncode, pause)
             await asyncio.sleep(pause)
+            await self._has_room()
             pause = min(max(2 * pause, PAUSE_MIN_S), PAUSE_MAX_S)
             try:
                 await self._start_again()
             except (OpsError, OSError) as error:
                 _log.error("%s", error)
+
+    async def _guard(self) -> None:
+        """Ends it while the disk is nearly full, whatever is being uploaded: the log needs what is left."""
+        while True:
+            await asyncio.sleep(GUARD_EVERY_S)
+            if free_bytes(self._folder) < FLOOR_BYTES and self._process is not None:
+                _log.error("the disk is nearly full: the media server is ended until there is room in %s", self._folder)
+                with suppress(ProcessLookupError):
+                    self._process.kill()
+                await self._has_room()
+
+    async def _has_room(self) -> None:
+        """Returns when there is; what uploads left halfway is removed first."""
+        while free_bytes(self._folder) < FLOOR_BYTES:
+            await asyncio.to_thread(self._clean)
+            await asyncio.sleep(PAUSE_MAX_S)
 
     async def _start_again(self) -> None:
         await self._start()

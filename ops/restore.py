@@ -20,6 +20,7 @@ from commands.stores import open_log, store_of
 from commands.stores.sqlite import path_of
 from domain.log import START, EventLog, StoreError
 from ops.backup import FORMAT, INVITATIONS, LOG, MANIFEST, SERVER, Manifest
+from ops.clock import clock
 from ops.datafolder import KEYRING, RESTORING, DataFolder, Restored, ServerFile
 from ops.errors import OpsError
 from ops.progress import progress_bar
@@ -105,9 +106,8 @@ async def _restore(backup: Path, manifest: Manifest, settings: Settings, folder:
         if (backup / name).exists():
             _put(backup / name, settings.data / name)
     server = msgspec.json.decode((backup / SERVER).read_bytes(), type=ServerFile)
-    folder.write(
-        ServerFile(name=server.name, epoch=new_uuid(), restored=Restored(before=server.epoch, position=position))
-    )
+    restored = Restored(before=server.epoch, position=position, at=clock())
+    folder.write(ServerFile(name=server.name, epoch=new_uuid(), restored=restored))
     await _make_read_models(settings, bar)
     (settings.data / RESTORING).unlink()
     sync_folder(settings.data)

@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     media: str = ""
     """The URL of the bucket for media: s3://[KEY:SECRET@]BUCKET[/PREFIX][?endpoint=URL&region=R], see docs/media.md.
     Empty: an S3 server on the folder `media` of the data folder, which the engine starts when it is first needed."""
+    media_port: int = Field(default=0, ge=0, le=65_535)
+    """Of the engine's own S3 server, for a proxy to pass on to; 0: a free one at each start."""
     media_public_url: str | None = None
     """The address by which clients reach that S3 server, where it is not the one by which the engine does."""
     media_image_bytes_max: int = Field(default=64 * 2**20, ge=1_024, le=5 * 2**30)

@@ -289,8 +289,9 @@ class Api:
         """It is uploaded."""
         await self._ask(_Stored, "POST", f"/media/{_part(media)}/complete", timeout_s=COMPLETE_TIMEOUT_S)
 
-    async def media(self, media: str) -> MediaShown:
-        return await self._ask(MediaShown, "GET", f"/media/{_part(media)}")
+    async def media(self, media: str, *, conversation: str) -> MediaShown:
+        """`conversation`: where a message shows it."""
+        return await self._ask(MediaShown, "GET", f"/media/{_part(media)}?conversation={_part(conversation)}")
 
     # Inside
 
@@ -316,14 +317,21 @@ class Api:
         token: bool = True,
         timeout_s: float = TIMEOUT_S,
     ) -> T:
-        for attempt in range(1, ATTEMPTS_MAX + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             wait_s = RETRY_FIRST_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
+            had_token = bool(self._token)
             try:
                 return _read(answer, await self._request(method, path, content, token=token, timeout_s=timeout_s))
             except Refused as refused:
                 # A server that was started anew, perhaps since the last attempt, knows neither token nor nonce.
                 stale = token and refused.code == "not_authenticated"
                 too_long = refused.retry_after_s > RETRY_AFTER_MAX_S
+                if stale and had_token:
+                    self._token = ""
+                    attempt -= 1  # that was the token's failure
+                    continue
                 if attempt == ATTEMPTS_MAX or too_long or not (stale or refused.retry):
                     raise
                 wait_s += refused.retry_after_s
@@ -333,7 +341,6 @@ class Api:
                 if attempt == ATTEMPTS_MAX:
                     raise
             await asyncio.sleep(wait_s)
-        raise AssertionError("the last attempt returns or raises")
 
     async def _request(
         self, method: Method, path: str, content: object, *, token: bool, timeout_s: float

@@ -23,7 +23,6 @@ from signet_client.errors import ClientClosed, NoDevice, SignetError, Unreachabl
 from signet_client.events import Event, Events, Listener
 from signet_client.identity import Identity, key_beside
 from signet_client.live import Live
-from signet_client.media.attachment import Attachment
 from signet_client.media.files import Files
 from signet_client.messages import Change, Message, encode_body, message_of
 from signet_client.outbox import Sent
@@ -64,7 +63,12 @@ class Client:
         self._readers: list[Events] = []
         self._live = Live(profile, identity, store, self._machine, self._emit)
         self._files = Files(
-            store, profile.account, lambda: self._api, partial(self._live.post, uploaded=True), self._emit
+            store,
+            profile.account,
+            lambda: self._api,
+            self._live.check_size,
+            partial(self._live.post, uploaded=True),
+            self._emit,
         )
         self._live.bring_files = self._files.bring_again
         self._api_made: Api | None = None
@@ -407,20 +411,24 @@ class Client:
     ) -> asyncio.Future[Sent]:
         """Like `send_file`, without waiting for the upload: when this returns the file may be deleted, since the device
         holds an encrypted copy until it is there. It goes out also if the client is killed meanwhile."""
+        self._files.check_running()
+        if self.conversation(conversation) is None:
+            await self._ask_about(conversation)
         return await self._files.post(
             conversation, Path(path), text=text, reply_to=reply_to, counts=counts, as_is=as_is
         )
 
     async def download(
-        self, attachment: Attachment, path: str | Path, *, moved: Callable[[int, int], None] | None = None
+        self, message: Message, path: str | Path, *, moved: Callable[[int, int], None] | None = None
     ) -> None:
         """Fetches the file that a message shows, checks it, and writes it to `path`; `moved` hears of the bytes that
-        have come and of how many there are. Raises Tampered, Refused, Unreachable, ObjectLost, NotSaved."""
-        await self._files.save(attachment, Path(path), moved or _nothing)
+        have come and of how many there are. Raises NoFile, Tampered, Refused, Unreachable, AddressRefused,
+        ObjectLost, NotSaved."""
+        await self._files.save(message, Path(path), moved or _nothing)
 
-    async def preview(self, attachment: Attachment) -> bytes | None:
+    async def preview(self, message: Message) -> bytes | None:
         """The small JPEG of a picture; None: it has none. Raises as `download`."""
-        return await self._files.preview(attachment)
+        return await self._files.preview(message)
 
     def read(self, conversation: str, upto: int) -> None:
         """Says that the person has seen everything up to `upto` (at most what the device holds)."""

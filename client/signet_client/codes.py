@@ -69,7 +69,7 @@ _REPLIES: Final = (
     Reply("too_many_keys", "So many one-time keys of a device need not wait to be handed out.", False, 409),
     Reply("mailbox_full", "The device has not taken its mail for long, and there is too much of it.", False, 409),
     Reply("no_such_media", "There is no such media, it is not for you, or it was not stored.", False, 404),
-    Reply("media_expired", "No message has named it in time, and it is gone; upload it anew.", False, 410),
+    Reply("media_expired", "No message has named it in time; reserve it anew, and upload it.", False, 410),
     Reply("not_uploaded", "Nothing was uploaded for it yet; upload it to the address, then say so.", False, 409),
     Reply("wrong_size", "What was uploaded has not the size that was reserved; upload it again.", False, 400),
     Reply("wrong_digest", "What was uploaded has not the SHA-256 that was reserved; upload it again.", False, 400),

@@ -10,6 +10,7 @@ SignetError
 ├── ClientClosed      the client is not running
 ├── EventsMissed      a reader of `events()` was too slow; the store has everything
 └── of files, in media/
+    ├── NoFile          a message shows none
     ├── BadFile         there is no file to be read there
     ├── BadPicture      a picture is damaged, too large, or tells what can't be taken out
     ├── SourceChanged   a file was written to while it was being sealed

@@ -66,6 +66,8 @@ class Uploading(msgspec.Struct, frozen=True, kw_only=True):
     """What the file is called."""
     done: int
     total: int
+    trouble: str = ""
+    """Why it is not further, for a person: it is tried again by itself."""
 
 
 class Decrypted(msgspec.Struct, frozen=True, kw_only=True):

@@ -277,6 +277,10 @@ class Live:
             raise
         return answer
 
+    def check_size(self, message: Outgoing) -> None:
+        """Raises Refused (`too_large`)."""
+        self._sending.check_size(message)
+
     # What the exchange asks for, and finds out
 
     def needing(self) -> list[str]:

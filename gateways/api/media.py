@@ -3,9 +3,9 @@ what lies there is ciphertext, and its keys stand in messages."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 
-from domain.ids import CommandId, MediaId, is_uuid
+from domain.ids import CommandId, ConversationId, MediaId, is_uuid
 from gateways.api import mediaexamples
 from gateways.api.edge import Edge, Who, answer, body_of
 from gateways.media import desk, models
@@ -23,6 +23,15 @@ async def _media(media: Annotated[str, Path(description="A media's id.")]) -> Me
 
 
 Named = Annotated[MediaId, Depends(_media)]
+
+
+async def _within(
+    conversation: Annotated[str | None, Query(description="In which a message names it.")] = None,
+) -> ConversationId | None:
+    return ConversationId(conversation) if conversation is not None and is_uuid(conversation) else None
+
+
+Within = Annotated[ConversationId | None, Depends(_within)]
 
 
 @router.post(
@@ -70,9 +79,12 @@ async def complete_media(services: Edge, who: Who, media: Named) -> Response:
     "/{media}",
     **operation(answer=models.MediaShown, example=mediaexamples.SHOWN, refuses=("no_such_media",)),
 )
-async def show_media(services: Edge, who: Who, media: Named) -> Response:
-    """The address to fetch a file from: for who has uploaded it, and who sees a message that names it."""
-    row, address = await desk.show(services, who, media)
+async def show_media(services: Edge, who: Who, media: Named, within: Within) -> Response:
+    """The address to fetch a file from: for who has uploaded it, and who sees a message that names it.
+
+    Without the conversation's id only so many of those are looked at in which it is named.
+    """
+    row, address = await desk.show(services, who, media, within=within)
     shown = models.MediaShown(media=row.media, size=row.size, digest=row.digest, download=_shown(address))
     return answer(shown)
 

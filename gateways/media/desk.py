@@ -5,8 +5,10 @@ object and a few minutes. What a device has written lies apart until it was move
 object nobody ever has an address to write to.
 """
 
+from typing import Final
+
 from commands.ids import new_uuid
-from domain.ids import AccountId, CommandId, MediaId, conversation_stream, media_id, media_stream
+from domain.ids import AccountId, CommandId, ConversationId, MediaId, conversation_stream, media_id, media_stream
 from domain.media import MediaKind, ReserveMedia, StoreMedia
 from gateways.api.edge import execute
 from gateways.auth import Caller
@@ -15,9 +17,11 @@ from gateways.media.objects import Address, ObjectsUnavailable
 from gateways.refusal import Refusal
 from gateways.services import Services
 from projections.media import MediaRow
-from projections.visible import sees
 
-_SPOILED = frozenset(("wrong_size", "wrong_digest", "media_expired"))
+CONVERSATIONS_MAX: Final = 100
+"""In how many conversations it is looked for what the caller sees. Each costs some 0.1 ms, and its owner may name it in
+thousands: clients say where they have seen it."""
+_SPOILED: Final = frozenset(("wrong_size", "wrong_digest"))
 """Refusals after which what was uploaded is of no use."""
 
 
@@ -28,7 +32,6 @@ async def reserve(
     bytes_max = services.settings.media.bytes_max(kind)
     if size > bytes_max:
         raise Refusal("too_large", f"of the kind {kind} at most {bytes_max} bytes")
-    services.objects.check_room(size)
     media = media_id(account=who.account, command_id=command_id)
     command = ReserveMedia(
         id=command_id, media=media, by=who.account, device=who.device, kind=kind, size=size, digest=digest
@@ -37,6 +40,7 @@ async def reserve(
     row = await _row(services, media)
     if row is not None and row.phase == "stored":
         return media, None
+    services.objects.room.promise(media, size)
     try:
         return media, (await services.objects.store()).upload_address(media, size)
     except ObjectsUnavailable as error:
@@ -51,18 +55,26 @@ async def complete(services: Services, who: Caller, media: MediaId) -> MediaRow:
             raise Refusal("no_such_media")
         if row.phase == "stored":
             return row
+        if row.phase != "reserved":
+            # Not looked at: what has expired may be shown by a message of the same moment, and its object stays.
+            raise Refusal("media_expired")
         try:
-            await _take_in(services, who, row)
+            async with services.objects.queues.turn(who.account, row.size):
+                await _take_in(services, who, row)
         except ObjectsUnavailable as error:
+            services.objects.room.check(row.size)  # else that is why
             raise away(error) from error
+        services.objects.room.release(media)
         return row
 
 
-async def show(services: Services, who: Caller, media: MediaId) -> tuple[MediaRow, Address]:
-    """What it is, and where to fetch it. Raises Refusal: `no_such_media` to whoever may not have it, whether it exists
-    or not."""
+async def show(
+    services: Services, who: Caller, media: MediaId, *, within: ConversationId | None
+) -> tuple[MediaRow, Address]:
+    """What it is, and where to fetch it. `within`: where it is named; None: the server looks. Raises Refusal:
+    `no_such_media` to whoever may not have it, whether it exists or not."""
     row = await _row(services, media)
-    if row is None or row.phase not in ("stored", "expired") or not await _may_see(services, who.account, row):
+    if row is None or row.phase not in ("stored", "expired") or not await _may_see(services, who.account, row, within):
         if services.runners["media"].parked:
             raise Refusal("unavailable", "events that may name it wait for the operator")
         raise Refusal("no_such_media")
@@ -78,23 +90,23 @@ async def _row(services: Services, media: MediaId) -> MediaRow | None:
     return await services.media.find(media)
 
 
-async def _may_see(services: Services, account: AccountId, row: MediaRow) -> bool:
+async def _may_see(services: Services, account: AccountId, row: MediaRow, within: ConversationId | None) -> bool:
     """Its owner, as long as it has not expired; and whoever sees a message that names it."""
-    named = await services.media.named_in(row.media)
-    if row.owner == account and (row.phase == "stored" or named):
+    if row.owner == account and (row.phase == "stored" or row.unnamed is None):
         return True
     await services.catch_up("inbox")
-    for conversation in dict.fromkeys(conversation for conversation, _ in named):
+    named_in = [within] if within else await services.media.named_in(row.media, limit=CONVERSATIONS_MAX)
+    for conversation in named_in:
         services.check_whole("inbox", conversation_stream(conversation))
         shown = await services.inbox.conversation(account, conversation)
-        if shown is not None and any(sees(shown.visible, seq) for talk, seq in named if talk == conversation):
+        if shown is not None and await services.media.is_named(row.media, conversation, shown.visible):
             return True
     return False
 
 
 async def _take_in(services: Services, who: Caller, row: MediaRow) -> None:
     """Raises Refusal and ObjectsUnavailable."""
-    settled = await services.objects.settle(row.media, row.size)
+    settled = await (await services.objects.store()).settle(row.media, row.size)
     command = StoreMedia(
         id=CommandId(new_uuid()),
         media=row.media,

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Final, TypeVar
 from weakref import WeakValueDictionary
@@ -26,6 +25,7 @@ import msgspec
 from domain.ids import is_uuid
 from gateways.media.place import Place
 from gateways.media.s3 import Bucket, Listed, ObjectsUnavailable
+from gateways.media.threads import DaemonThreads
 from signet_client.payloads import to_base64
 
 __all__ = ["Address", "ObjectStore", "ObjectsUnavailable", "Settled"]
@@ -35,6 +35,7 @@ SIZE_MAX: Final = 5 << 30
 ADDRESS_LIFE_S: Final = 900
 """Within it an upload or a download must begin; it may then last longer."""
 THREADS: Final = 4
+CLOSE_MAX_S: Final = 5.0
 """So many copies, readings and questions at a time; others wait."""
 
 _INCOMING: Final = "incoming"
@@ -81,7 +82,7 @@ class ObjectStore:
         self._make_durable = make_durable
         self._address_life_s = address_life_s
         # Its own threads: in asyncio's the log is written.
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="signet-media")
+        self._threads = DaemonThreads(THREADS, "signet-media")
         self._made: Bucket | None = None
         self._closing = False
         self._busy: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -99,12 +100,14 @@ class ObjectStore:
         await self._call(lambda: self._bucket().check(make=make))
 
     async def close(self) -> None:
-        """Waits for what runs: at the longest until the store has answered; reading through ends at the next piece."""
+        """Waits a moment for what runs, whose reading through ends at the next piece. What hangs is left alone: it may
+        be killed at any point."""
         self._closing = True
         if self._working:
-            await asyncio.wait(self._working)
-        with ThreadPoolExecutor(1) as closer:
-            await asyncio.get_running_loop().run_in_executor(closer, self._threads.shutdown)
+            await asyncio.wait(self._working, timeout=CLOSE_MAX_S)
+        for each in self._working:
+            each.cancel()
+        self._threads.close()
         if self._made is not None:
             self._made.close()
             self._made = None
@@ -227,7 +230,7 @@ class ObjectStore:
 
     async def _call(self, work: Callable[[], T]) -> T:
         self._check_open()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await self._threads.call(work)
 
     def _bucket(self) -> Bucket:
         if self._made is None:

@@ -20,10 +20,13 @@ from commands.writer import Refused, Writer
 from domain.ids import CommandId, MediaId
 from domain.media import DeleteMedia, ExpireMedia
 from gateways.media.access import ObjectAccess
-from projections.media import Media
+from gateways.media.objects import ObjectStore, ObjectsUnavailable
+from projections.media import Media, MediaRow
 from projections.runner import Runner
 
 BATCH: Final = 500
+UPLOAD_KEPT_S: Final = 3_600.0
+"""How long an upload that could still be completed lies there after its address has expired."""
 REST_MIN_S: Final = 0.5
 REST_MAX_S: Final = 3_600.0
 _S: Final = 1_000_000
@@ -49,8 +52,10 @@ class Sweeper:
         clock: Callable[[], int],
         grace_s: float,
         hold_s: float,
+        not_before: int = 0,
     ) -> None:
-        """`runner` and `model`: of the read model `media`. `clock`: microseconds since 1970."""
+        """`runner` and `model`: of the read model `media`. `clock`: microseconds since 1970. `not_before`: nothing
+        expires before that time: a restored server has forgotten what names it, and devices bring it again."""
         self._writer = writer
         self._runner = runner
         self._model = model
@@ -58,6 +63,7 @@ class Sweeper:
         self._clock = clock
         self._grace_s = grace_s
         self._hold_s = hold_s
+        self._not_before = not_before
         self._rest_s = min(max(min(grace_s, hold_s) / 4, REST_MIN_S), REST_MAX_S)
 
     async def run(self) -> None:
@@ -80,8 +86,10 @@ class Sweeper:
         return Swept(expired=expired, deleted=deleted, uploads=await self._drop_uploads())
 
     async def _expire(self) -> int:
-        expired = 0
-        before = self._clock() - round(self._grace_s * _S)
+        expired, now = 0, self._clock()
+        if now < self._not_before:
+            return 0
+        before = now - round(self._grace_s * _S)
         for phase in ("reserved", "stored"):
             while unnamed := await (await self._whole()).unnamed(phase, before=before, limit=BATCH):
                 for row in unnamed:
@@ -94,25 +102,45 @@ class Sweeper:
         before = self._clock() - round(self._hold_s * _S)
         while unnamed := await (await self._whole()).unnamed("expired", before=before, limit=BATCH):
             store = await self._objects.store()
+            before_these = deleted
             for row in unnamed:
-                async with self._objects.lock(row.media):
-                    await store.discard(row.media)
-                    await self._execute(DeleteMedia(id=CommandId(new_uuid()), media=row.media))
-            deleted += len(unnamed)
+                deleted += await self._delete_one(store, row)
+            if deleted == before_these:
+                break  # none of them can be deleted now
         return deleted
 
+    async def _delete_one(self, store: ObjectStore, row: MediaRow) -> bool:
+        async with self._objects.lock(row.media):
+            if not await self._is_still(row):
+                return True
+            try:
+                await store.discard(row.media)
+            except ObjectsUnavailable as error:
+                _log.warning("the object of %s can't be deleted: %s", row.media, error)
+                return False
+            await self._execute(DeleteMedia(id=CommandId(new_uuid()), media=row.media))
+            return True
+
+    async def _is_still(self, row: MediaRow) -> bool:
+        """It was not reserved anew meanwhile, by who needs it after all."""
+        return await (await self._whole()).find(row.media) == row
+
     async def _drop_uploads(self) -> int:
-        """What was uploaded once more after it was stored, or after it had expired."""
+        """What was uploaded and never completed, or once more after it was stored, or after it had expired."""
         model = await self._whole()
-        if not await model.usage():
+        if await model.is_empty():
             return 0  # and nothing starts a store that nobody has used
         dropped = 0
         store = await self._objects.store()
-        before = self._clock() - round(self._hold_s * _S)
-        async for media, uploaded_at in store.incoming():
-            row = await model.find(MediaId(media))
-            if uploaded_at < before and (row is None or row.phase != "reserved"):
-                await store.drop_upload(media)
+        now = self._clock()
+        async for name, uploaded_at in store.incoming():
+            media = MediaId(name)
+            row = await model.find(media)
+            kept_s = UPLOAD_KEPT_S if row is not None and row.phase == "reserved" else 0
+            if uploaded_at < now - round((self._hold_s + kept_s) * _S):
+                async with self._objects.lock(media):
+                    await store.drop_upload(media)
+                self._objects.room.release(media)
                 dropped += 1
         return dropped
 

@@ -124,10 +124,10 @@ class _Stage:
         _fill(source, size)
         address = await self._upload_address(size)
         put, up = await self._both(lambda: self._put(address, source), lambda: self._upload(source), plain_first)
-        attachment = await self._received()
-        found = (await self._ben._api.media(attachment.file.media)).download
+        message, shown = await self._received()
+        found = (await self._ben._api.media(shown.file.media, conversation=self._talk)).download
         get, down = await self._both(
-            lambda: self._get(found, target), lambda: self._ben.download(attachment, target), plain_first
+            lambda: self._get(found, target), lambda: self._ben.download(message, target), plain_first
         )
         if target.stat().st_size not in (size, sealed_size(size)):
             raise OpsError(f"no figures from a run that is not whole: {target.stat().st_size} of {size} bytes came")
@@ -154,13 +154,13 @@ class _Stage:
     async def _upload(self, source: Path) -> None:
         await self._anna.send_file(self._talk, source)
 
-    async def _received(self) -> Attachment:
+    async def _received(self) -> tuple[Message, Attachment]:
         """What the last message shows."""
         await self._ben.held(self._talk, self._anna.marks(self._talk).cursor)
         (message,) = self._ben.latest(self._talk, limit=1)
         assert isinstance(message, Message)
         assert message.attachment is not None
-        return message.attachment
+        return message, message.attachment
 
     async def _upload_address(self, size: int) -> Address:
         """For a file that nobody will name."""

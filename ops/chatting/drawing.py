@@ -5,25 +5,30 @@ from collections.abc import Iterator
 from typing import Final
 
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from ops.errors import OpsError
 
 COLUMNS_MAX: Final = 72
-_PIXELS_MAX: Final = 2_000_000
-"""A preview has at most 320 × 320; somebody may have sent anything as one."""
+LINES_MAX: Final = 60
+SIDE_MAX: Final = 1_024
+"""Pixels. Clients send 320 at most; somebody may have sent anything."""
 _SHADES: Final = " .:-=+*#%@"
 
 
 def draw(jpeg: bytes, *, columns: int, colours: bool) -> list[str]:
     """Its lines. Raises OpsError where it is no picture."""
     try:
-        with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as picture:
-            if picture.width * picture.height > _PIXELS_MAX:
+        # By hand, since `Image.open` warns and fails by limits of its own.
+        with JpegImageFile(io.BytesIO(jpeg)) as picture:
+            if max(picture.size) > SIDE_MAX:
                 raise OpsError("the preview is larger than one may be; save the file to look at it")
             width = max(1, min(columns, COLUMNS_MAX, picture.width))
-            height = max(2, round(picture.height * width / picture.width))
+            height = min(max(2, round(picture.height * width / picture.width)), 2 * LINES_MAX)
             small = picture.convert("RGB" if colours else "L").resize((width, height + height % 2))
-    except (OSError, ValueError, SyntaxError) as error:
+    except OpsError:
+        raise
+    except Exception as error:  # Pillow's plugins raise whatever they stumble on
         raise OpsError(f"the preview can't be shown: {error}") from error
     return [*(_coloured(small) if colours else _shaded(small))]
 

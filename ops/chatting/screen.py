@@ -1,5 +1,6 @@
 """What the terminal shows: plain lines, on a terminal with colour and with one's own line replaced by what was sent."""
 
+import shutil
 import sys
 from typing import Final
 
@@ -51,7 +52,8 @@ class Screen:
         if self._colours:
             full = _BAR * done // max(total, 1)
             bar = "━" * full + self._paint("━" * (_BAR - full), "dim")
-            print(f"{_CLEAR}{bar} {100 * done // max(total, 1):>3} %  {told}", end="", flush=True)
+            room = max(shutil.get_terminal_size().columns - _BAR - 8, 10)
+            print(f"{_CLEAR}{bar} {100 * done // max(total, 1):>3} %  {told[:room]}", end="", flush=True)
             self._has_bar = True
         if done >= total:
             self.notice(f"{printable(what)}  {in_bytes(total)}")

@@ -84,6 +84,9 @@ class Talk:
         latest = self._client.latest(known.conversation, limit=1)
         return latest[0].at if latest else 0
 
+    async def close(self) -> None:
+        await self._files.close()
+
     async def show_events(self) -> None:
         """Until cancelled."""
         while True:

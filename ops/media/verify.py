@@ -36,9 +36,9 @@ _WRONG: Final = {
 }
 
 _MENDING: Final = (
-    "  To mend it, bring the objects back from a backup of the bucket, as objects/<media id>. If they lie in the data",
-    "  folder, start the engine anew then: its media server remembers what was there. Without a backup, who has sent",
-    "  a file must send it again: the engine has no key to make it anew.",
+    "  To mend it, bring the objects back from a backup of the bucket, as objects/<its first two digits>/<media id>.",
+    "  If they lie in the data folder, start the engine anew then: its media server remembers what was there. Without",
+    "  a backup, who has sent a file must send it again: the engine has no key to make it anew.",
 )
 
 

@@ -33,6 +33,7 @@ from gateways.mailbox import Mailbox
 from gateways.media.access import ObjectAccess
 from gateways.media.objects import ObjectStore, ObjectsUnavailable
 from gateways.media.place import Place as Bucket
+from gateways.media.room import Room
 from gateways.media.sweep import Sweeper
 from gateways.readiness import Readiness, engine_probes
 from gateways.services import EdgeSettings, Services
@@ -76,7 +77,7 @@ class Engine:
         self.clock = clock
         self.http = http
 
-    def sweeper(self, *, grace_s: float, hold_s: float) -> Sweeper:
+    def sweeper(self, *, grace_s: float, hold_s: float, not_before: int = 0) -> Sweeper:
         services = self.services
         return Sweeper(
             writer=services.writer,
@@ -86,6 +87,7 @@ class Engine:
             clock=self.clock,
             grace_s=grace_s,
             hold_s=hold_s,
+            not_before=not_before,
         )
 
     async def person(self, name: str) -> "Person":
@@ -260,7 +262,9 @@ async def open_engine(
     feed.listen(mailbox.hear)
     mailbox.listen(hub.hear_mail)
     lists = DeviceLists(delivery, hub, lambda: served.inbox)
-    objects = ObjectAccess(lambda: _objects(bucket, address_life_s), room=lambda: room)
+    objects = ObjectAccess(
+        lambda: _objects(bucket, address_life_s), Room(lambda: room, clock=lambda: clock() / 1_000_000, promise_s=900)
+    )
     services = Services(
         server_name=SERVER,
         log=log,

@@ -133,6 +133,11 @@ async def test_pictures_and_files_go_from_one_terminal_to_the_other(tmp_path: Pa
         assert (tmp_path / "film (1).bin").read_bytes() == (tmp_path / "film.bin").read_bytes()
         ben.type("/save 1")
         await ben.shows("message #1 shows no file")
+        for odd in ("/look ²", f"/look {10**30}", "/save 2 ~nosuch/x", "/file ~nosuch/x"):
+            ben.type(odd)
+        await ben.shows("which one?")
+        ben.type(f"/look {10**14}")
+        await ben.shows(f"message #{10**14} shows no file")
         ann.type(f"/file {tmp_path}/missing.jpg")
         await ann.shows("missing.jpg")
         (tmp_path / "cut.jpg").write_bytes(saved(picture(), "JPEG")[:500])

@@ -342,7 +342,7 @@ async def test_an_object_whose_storing_is_yet_to_be_recorded_is_no_stray(
     content = b"copied, but not recorded"
     reserved = await anna.do("POST", "/media", reservation(content))
     await put(reserved["upload"], content)
-    await busy.services.objects.settle(reserved["media"], len(content))
+    await (await busy.services.objects.store()).settle(reserved["media"], len(content))
     assert await verified(busy, meanwhile) == ([], 0)
 
 

@@ -385,3 +385,29 @@ async def test_one_that_does_not_end_when_it_is_asked_to_is_killed(
     async with Rclone.serving(tmp_path / "media") as server:
         assert runs(server.pid)
     assert not runs(server.pid)
+
+
+async def test_while_the_disk_is_nearly_full_nothing_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log needs what is left."""
+    monkeypatch.setattr(rclone, "PAUSE_MAX_S", 0.1)
+    async with Rclone.serving(tmp_path) as server:
+        first = server.pid
+        assert first is not None
+        monkeypatch.setattr(rclone, "FLOOR_BYTES", 2**62)
+        await until(lambda: not runs(first))
+        (tmp_path / "signet/incoming/.rclone_temp_put_1").touch()
+        await until(lambda: not any((tmp_path / "signet/incoming").iterdir()))
+        assert server.pid == first
+        monkeypatch.setattr(rclone, "FLOOR_BYTES", 0)
+        await until(lambda: server.pid != first)
+        async with storing(server) as store:
+            assert await upload(store) == 200
+
+
+async def test_on_a_port_that_was_chosen(tmp_path: Path) -> None:
+    port = free_port()
+    async with Rclone.serving(tmp_path / "one", port=port) as server:
+        assert server.place.endpoint == f"http://127.0.0.1:{port}"
+        with pytest.raises(OpsError, match="address already in use"):
+            async with Rclone.serving(tmp_path / "two", port=port):
+                pass

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from domain.conversation import MessageRetracted, MessageSent
 from domain.ids import ConversationId, MediaId
 from domain.media import Phase
-from projections.media import Media, Used
+from projections.media import Media
+from projections.visible import sees
 from tests.projections.eventful import eventful
 from tests.projections.histories import START_AT, History, fold, histories, must
 
@@ -39,7 +40,13 @@ async def test_it_knows_what_the_domain_knows(history: History) -> None:
         else:
             assert row is not None
             assert (row.owner, row.phase, row.size, row.digest) == (state.by, state.phase, state.size, state.digest)
-        assert await model.named_in(media) == sorted(named_in(history, media))
+        named = sorted(named_in(history, media))
+        assert await model.named_in(media, limit=ALL) == sorted({conversation for conversation, _ in named})
+        assert await model.named_in(media, limit=1) == [conversation for conversation, _ in named[:1]]
+        for conversation, state_of in history.conversations.items():
+            for intervals in ([[1, 0]], [[2, state_of.seq // 2], [state_of.seq, 0]]):
+                seen = any(talk == conversation and sees(intervals, seq) for talk, seq in named)
+                assert await model.is_named(media, conversation, intervals) == seen
 
 
 @given(either)
@@ -103,26 +110,9 @@ async def test_the_time_of_grace_begins_when_nobody_names_it_any_more() -> None:
     assert await unnamed("expired", LATE) == []
 
 
-async def test_usage_counts_what_lies_there_by_account_and_phase() -> None:
-    history = History()
-    ann, ben = history.register("ann"), history.register("ben")
-    history.upload(ann, 10)
-    history.upload(ann, 20)
-    history.reserve(ann, 400)
-    gone = history.upload(ben, 7)
-    history.expire(gone)
-    history.delete(gone)
-    used = await fold(Media, history.events).usage()
-    assert sorted(used, key=lambda one: one.phase) == [
-        Used(owner=ann, phase="reserved", count=1, size=400),
-        Used(owner=ann, phase="stored", count=2, size=30),
-    ]
-
-
-async def test_pages_go_through_all_of_it() -> None:
+async def test_it_is_empty_until_something_is_reserved() -> None:
     history = History()
     ann = history.register("ann")
-    made = sorted(history.upload(ann) for _ in range(5))
-    model = fold(Media, history.events)
-    first = [row.media for row in await model.page(after="", limit=3)]
-    assert first + [row.media for row in await model.page(after=first[-1], limit=3)] == made
+    assert await fold(Media, history.events).is_empty()
+    history.reserve(ann)
+    assert not await fold(Media, history.events).is_empty()

@@ -19,7 +19,7 @@ async def fetch(store: Path, conversation: str, upto: int, folder: Path) -> None
         before = memory(field="VmRSS")
         for message in client.messages(conversation):
             if message.attachment is not None:
-                await client.download(message.attachment, folder / str(message.seq))
+                await client.download(message, folder / str(message.seq))
         print(f"grown {memory() - before}", flush=True)
 
 

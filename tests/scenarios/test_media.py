@@ -59,18 +59,25 @@ class Exchange:
         assert isinstance(message, Message)
         return message
 
-    async def fetch(self, attachment: Attachment) -> bytes:
+    async def fetch(self, message: Message) -> bytes:
         self._made += 1
         target = self.folder / f"got {self._made}"
-        await asyncio.wait_for(self.ben.download(attachment, target), WAIT_S)
+        await asyncio.wait_for(self.ben.download(message, target), WAIT_S)
         return target.read_bytes()
+
+    async def preview(self, name: str) -> bytes | None:
+        """Of the last message, which shows a file of this name."""
+        message = self.ben.messages(self.talk)[-1]
+        assert message.attachment is not None
+        assert message.attachment.name == name
+        return await asyncio.wait_for(self.ben.preview(message), WAIT_S)
 
     async def brought(self, name: str, content: bytes, *, as_is: bool = False) -> tuple[Attachment, bytes]:
         message = await self.send(name, content, as_is=as_is)
         assert message.text == "look"
         assert message.attachment is not None
         assert message.kind == message.attachment.kind
-        return message.attachment, await self.fetch(message.attachment)
+        return message.attachment, await self.fetch(message)
 
 
 @pytest.fixture
@@ -100,7 +107,7 @@ async def test_files_come_as_they_were_sent(exchange: Exchange) -> None:
         attachment, got = await exchange.brought(name, content)
         assert (attachment.name, got) == (name, content)
         assert attachment.kind == ("image" if name.startswith(("lake", "dance")) else "file")
-        preview = await exchange.ben.preview(attachment)
+        preview = await exchange.preview(name)
         assert (preview is not None) == (attachment.kind == "image")
         if preview is not None:
             assert (attachment.width, attachment.height) == Image.open(io.BytesIO(preview)).size == (48, 36)
@@ -113,7 +120,7 @@ async def test_pictures_leave_without_what_they_tell_of_place_and_time(exchange:
         assert MARK not in got
         assert seen(got) == seen(content)
         assert not Image.open(io.BytesIO(got)).getexif().get_ifd(0x8825), "no GPS"
-        preview = await exchange.ben.preview(attachment)
+        preview = await exchange.preview(name)
         assert preview is not None
         assert MARK not in preview
     attachment, got = await exchange.brought("garden.jpg", jpeg(), as_is=True)
@@ -155,9 +162,9 @@ async def test_what_is_stored_tells_nothing(exchange: Exchange, node: Node, plac
         assert message.attachment is not None
         secrets.append(message.attachment.file.key.encode())
         secrets.append(message.attachment.file.raw_key)
-        got = await exchange.fetch(message.attachment)
+        got = await exchange.fetch(message)
         secrets += [got[at : at + 64] for at in range(64, len(got) - 64, max(64, len(got) // 50))]
-        if (preview := await exchange.ben.preview(message.attachment)) is not None:
+        if (preview := await exchange.ben.preview(message)) is not None:
             secrets += [preview[at : at + 48] for at in range(0, len(preview) - 48, 48)]
     objects = [*(place.data / "media/signet/objects").glob("*/*")]
     assert len(objects) == 5
@@ -178,7 +185,7 @@ async def test_a_stranger_a_tampered_object_and_a_wrong_key_are_refused(
     assert attachment is not None
     async with people(node.url, tmp_path / "more", "mallory") as (mallory,):
         with pytest.raises(Refused, match="no_such_media"):
-            await mallory.download(attachment, tmp_path / "stolen")
+            await mallory.download(message, tmp_path / "stolen")
     path = place.data / "media/signet" / folder_of(attachment.file.media) / attachment.file.media
     sealed = path.read_bytes()
     for changed in (
@@ -188,9 +195,9 @@ async def test_a_stranger_a_tampered_object_and_a_wrong_key_are_refused(
     ):
         path.write_bytes(changed)
         with pytest.raises(Tampered):
-            await exchange.fetch(attachment)
+            await exchange.fetch(message)
     path.write_bytes(sealed)
-    assert await exchange.fetch(attachment) == PDF
+    assert await exchange.fetch(message) == PDF
     assert [path.name for path in exchange.folder.iterdir() if "part" in path.name] == [], "no halves are left"
 
 
@@ -202,9 +209,8 @@ async def test_progress_is_told_and_an_oversized_file_is_refused(exchange: Excha
     assert [event.done for event in uploading] == sorted(event.done for event in uploading)
     assert uploading[-1].done == uploading[-1].total > 3 * 2**20
     moved: list[tuple[int, int]] = []
-    assert message.attachment is not None
     await exchange.ben.download(
-        message.attachment, exchange.folder / "film 2", moved=lambda done, total: moved.append((done, total))
+        message, exchange.folder / "film 2", moved=lambda done, total: moved.append((done, total))
     )
     assert moved == sorted(moved)
     assert moved[-1][0] == moved[-1][1]
@@ -236,10 +242,10 @@ async def test_what_waits_goes_out_after_a_restart_in_its_order(node: Node, tmp_
     async with running(anna, ben):
         async with asyncio.timeout(WAIT_S):
             await ben.until(lambda: len(ben.messages(talk)) == 5)
-        files = [message.attachment for message in ben.messages(talk) if message.attachment is not None]
-        assert [attachment.name for attachment in files] == ["0", "1", "2", "3"]
-        for attachment, content in zip(files, contents, strict=True):
-            await ben.download(attachment, tmp_path / "got")
+        files = [message for message in ben.messages(talk) if message.attachment is not None]
+        assert [message.attachment and message.attachment.name for message in files] == ["0", "1", "2", "3"]
+        for message, content in zip(files, contents, strict=True):
+            await ben.download(message, tmp_path / "got")
             assert (tmp_path / "got").read_bytes() == content
         assert [*(folder / "anna.db.media").iterdir()] == []
 
@@ -252,7 +258,7 @@ async def test_files_in_a_conversation_that_is_not_encrypted(node: Node, tmp_pat
         await hold([ben], talk, sent.seq)
         [message] = ben.messages(talk)
         assert message.attachment is not None
-        await ben.download(message.attachment, tmp_path / "got.png")
+        await ben.download(message, tmp_path / "got.png")
         assert (tmp_path / "got.png").read_bytes() == (tmp_path / "lake.png").read_bytes()
 
 
@@ -284,7 +290,7 @@ async def test_a_restored_server_gets_back_what_it_had_forgotten(tmp_path: Path)
         [again] = [event.item for event in found]
         assert again.id == after.id
         assert again.attachment is not None
-        assert await exchange.fetch(again.attachment) == b"after the backup"
+        assert await exchange.fetch(again) == b"after the backup"
         await Heard(anna).until(lambda: bool(refused))
         [told] = refused
         assert (told.id, told.code) == (gone.id, "not_uploaded")

@@ -27,7 +27,7 @@ from tests.corpus import ROOT
 from tests.gateways.engine import SERVER, Clock, Engine, Person
 from tests.gateways.uploads import reservation, upload
 from tests.scenarios.courier import content
-from tests.scenarios.stage import UNBOUNDED, WAIT_S, Heard, free_port, open_events, people, register, seed
+from tests.scenarios.stage import UNBOUNDED, WAIT_S, Heard, Place, free_port, open_events, people, register, seed
 
 KILLS: Final = 15
 """While files are sent; five more while unused ones are swept."""
@@ -168,7 +168,7 @@ async def test_twenty_kills_lose_no_file_and_no_object(tmp_path: Path) -> None:
         assert max(names.values()) == 1
         for name, message in _files(ben, talk):
             assert message.attachment is not None
-            await ben.download(message.attachment, tmp_path / "got")
+            await ben.download(message, tmp_path / "got")
             assert (tmp_path / "got").read_bytes() == content(int(name)), name
         await _sweep_and_kill(server, ben, talk, chance)
         await server.check_objects()
@@ -205,3 +205,26 @@ async def _leave_orphans(url: str) -> list[str]:
         await cleo.log_in()
         await cleo.do("POST", "/media", reservation(b"never uploaded"))
         return [await upload(cleo, os.urandom(100_000)) for _ in range(ORPHANS)]
+
+
+@pytest.mark.slow
+async def test_an_engine_that_is_started_anew_costs_no_file(tmp_path: Path) -> None:
+    """It knows none of the tokens that it gave out, and is back between any attempt and the next, however many there
+    were before. What was being sent or fetched goes on."""
+    place = Place(tmp_path / "data", in_memory=False)
+    (tmp_path / "file").write_bytes(content := os.urandom(10_000))
+    async with AsyncExitStack() as stack, asyncio.timeout(2 * WAIT_S):
+        async with place.engine():
+            anna, ben = await stack.enter_async_context(people(place.url, tmp_path, "anna", "ben"))
+            talk = await anna.start_direct(ben.account)
+            sent = await anna.send_file(talk, tmp_path / "file")
+            await ben.held(talk, sent.seq)
+        for away_s in (0.9, 1.3, 1.7, 2.1):
+            answer = await anna.post_file(talk, tmp_path / "file")
+            fetching = asyncio.create_task(ben.download(ben.messages(talk)[0], tmp_path / "got"))
+            await asyncio.sleep(away_s)  # as long as it takes to start an engine anew
+            async with place.engine():
+                await answer
+                await fetching
+                assert (tmp_path / "got").read_bytes() == content
+                assert anna.uploads() == []

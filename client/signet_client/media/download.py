@@ -6,10 +6,11 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import BinaryIO, Final
+from uuid import uuid4
 
 from signet_client.api import MediaShown
 from signet_client.backoff import backoff
-from signet_client.errors import SignetError, Unreachable
+from signet_client.errors import Refused, SignetError, Unreachable
 from signet_client.media.attachment import Sealed
 from signet_client.media.sealing import Opener, Tampered, sealed_size
 from signet_client.media.transfer import AddressRefused, Transfers
@@ -19,6 +20,8 @@ TRIES_MAX: Final = 8
 GATHER_BYTES: Final = 1024 * 1024
 """How much is opened at a time: in a thread, since it takes a millisecond."""
 
+Ask = Callable[[str], Awaitable[MediaShown]]
+"""Asks the server for an address."""
 Moved = Callable[[int, int], None]
 """Hears of the bytes that have come, and of how many there are."""
 
@@ -27,35 +30,27 @@ class NotSaved(SignetError):
     """The file can't be written where it was to be."""
 
 
-async def download(
-    sealed: Sealed, target: Path, *, ask: Callable[[str], Awaitable[MediaShown]], transfers: Transfers, moved: Moved
-) -> None:
+async def download(sealed: Sealed, target: Path, *, ask: Ask, transfers: Transfers, moved: Moved) -> None:
     """Makes the file `target`, in place of one that may be there. Where it fails nothing is left under its name, or
-    beside it. A break of the connection costs nothing of what has come.
-
-    Raises Tampered, Refused (`no_such_media`), Unreachable, ObjectLost, NotSaved."""
-    opener = Opener(key=sealed.raw_key, media=sealed.uuid, size=sealed.size, digest=sealed.raw_digest)
-    draft = target.with_name(f".{target.name[:100]}.{os.getpid()}.part")
+    beside it. Raises NotSaved, and what `fetch` does."""
+    # A name of its own for each: two downloads to one target are two files, and the later one stays.
+    draft = target.with_name(f".{target.name[:100]}.{uuid4()}.part")
     try:
-        with draft.open("wb") as file:
-            await _fetch(sealed, opener, file, ask, transfers, moved)
-            await asyncio.to_thread(_settle, opener, file)
+        with draft.open("xb") as file:
+            await fetch(sealed, file, ask=ask, transfers=transfers, moved=moved)
+            await asyncio.to_thread(_settle, file)
         draft.replace(target)
-    except OSError as error:
-        raise NotSaved(f"can't write {target}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # the latter: a NUL in its name
+        raise NotSaved(f"can't write {target}: {error}") from error
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
 
 
-async def _fetch(
-    sealed: Sealed,
-    opener: Opener,
-    file: BinaryIO,
-    ask: Callable[[str], Awaitable[MediaShown]],
-    transfers: Transfers,
-    moved: Moved,
-) -> None:
+async def fetch(sealed: Sealed, file: BinaryIO, *, ask: Ask, transfers: Transfers, moved: Moved) -> None:
+    """Writes what was sealed into `file`: until it returns that may be anything. A break of the connection costs
+    nothing of what has come. Raises Tampered, Refused (`no_such_media`), Unreachable, AddressRefused, ObjectLost."""
+    opener = Opener(key=sealed.raw_key, media=sealed.uuid, size=sealed.size, digest=sealed.raw_digest)
     failures = 0
     while opener.received < opener.expected:
         before = opener.received
@@ -63,14 +58,15 @@ async def _fetch(
             shown = await ask(sealed.media)
             _check(shown, sealed)
             await _read(shown, opener, file, transfers, moved)
-        except (Unreachable, AddressRefused):
+        except (Unreachable, AddressRefused, Refused) as error:
             failures = 1 if opener.received > before else failures + 1
-            if failures == TRIES_MAX:
+            if failures == TRIES_MAX or (isinstance(error, Refused) and not error.retry):
                 raise
             await asyncio.sleep(backoff(failures))
         else:
             if opener.received == before:
                 raise Tampered("the object store has less of it than was sealed")
+    opener.finish()
 
 
 async def _read(shown: MediaShown, opener: Opener, file: BinaryIO, transfers: Transfers, moved: Moved) -> None:
@@ -136,7 +132,6 @@ def _check(shown: MediaShown, sealed: Sealed) -> None:
         raise Tampered("the server has another file under this id than the one that was sealed")
 
 
-def _settle(opener: Opener, file: BinaryIO) -> None:
-    opener.finish()
+def _settle(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())

@@ -32,10 +32,13 @@ _PICTURES: Final = {
     b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
     b"\xff\x4f\xff\x51": "JPEG 2000",
     b"8BPS": "Photoshop",
+    b"II\xbc": "JPEG XR",
+    b"FOVb": "X3F",
+    b"gimp xcf": "XCF",
     b"\0\0\x01\0": "ICO",
 }
 _BRANDS: Final = {
-    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"mif2", b"miaf", b"msf1"), "HEIC"),
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
     b"crx ": "CR3",
 }
@@ -65,10 +68,17 @@ for _extension, _type in {
 def other_picture(head: bytes) -> str | None:
     """The name of a picture's format, where it is none that can be stripped of what it tells (metadata.py)."""
     if head[4:8] == b"ftyp":
-        return _BRANDS.get(head[8:12])
+        # The brand itself, and those that it says it is compatible with.
+        end = min(len(head), int.from_bytes(head[:4]))
+        brands = (head[8:12], *(head[at : at + 4] for at in range(16, end, 4)))
+        return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), None)
     if head[:2] == b"BM" and len(head) >= 18 and struct.unpack_from("<I", head, 14)[0] in _BMP_HEADERS:
         return "BMP"
     return next((name for begin, name in _PICTURES.items() if head.startswith(begin)), None)
+
+
+def is_named_as_picture(name: str) -> bool:
+    return (_BY_NAME.guess_type(name, strict=True)[0] or "").startswith("image/")
 
 
 def type_of(head: bytes, name: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from signet_client.errors import SignetError
-from signet_client.media.kinds import HEAD_BYTES, Kind, kind_of, other_picture, type_of
+from signet_client.media.kinds import HEAD_BYTES, UNKNOWN, Kind, is_named_as_picture, kind_of, other_picture, type_of
 from signet_client.media.metadata import DamagedPicture, Format, Pieces, format_of, strip
 from signet_client.media.names import safe_name
 from signet_client.media.previews import BadPicture, look_at
@@ -22,7 +22,7 @@ from signet_client.media.sealing import pieces_of
 
 __all__ = ["BadFile", "BadPicture", "Prepared", "examine", "safe_name"]
 
-PICTURE_BYTES_MAX: Final = 128 * 1024 * 1024
+PICTURE_BYTES_MAX: Final = 64 * 1024 * 1024
 """A picture is in memory while it is sent: what was examined is what leaves, whatever becomes of the file."""
 
 _TYPES: Final[dict[Format, str]] = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
@@ -78,6 +78,8 @@ def examine(path: Path, *, as_is: bool = False) -> Prepared:
             "save it as JPEG or PNG, or send it as a file, as it is",
         )
     name = safe_name(path.name)
+    if format is None and size and not as_is and is_named_as_picture(name) and type_of(head, name) == UNKNOWN:
+        raise BadPicture("its name says picture, and it is none that is known: what it tells can't be taken out")
     type_ = _TYPES[format] if format is not None else type_of(head, name)
     return Prepared(
         path=path,

@@ -72,16 +72,6 @@ def sealed_size(size: int) -> int:
     return size + segment_count(size) * _HEADER_BYTES + chunks * _EXTRA_BYTES
 
 
-def plain_size(sealed: int) -> int:
-    """The inverse of `sealed_size`. Raises ValueError where no file has this size."""
-    whole, rest = divmod(sealed, SEALED_SEGMENT_BYTES)
-    chunks = -(-(rest - _HEADER_BYTES) // (CHUNK_BYTES + _EXTRA_BYTES))
-    size = whole * SEGMENT_BYTES + (rest - _HEADER_BYTES - chunks * _EXTRA_BYTES if rest else 0)
-    if size < 0 or sealed_size(size) != sealed:
-        raise ValueError(f"no sealed file has {sealed} bytes")
-    return size
-
-
 def pieces_of(file: BinaryIO) -> Iterator[bytes]:
     """A file from where it stands, as `seal` takes it."""
     return iter(partial(file.read, CHUNK_BYTES), b"")

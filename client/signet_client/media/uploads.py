@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -19,7 +20,7 @@ from signet_client.api import Reserved
 from signet_client.backoff import backoff
 from signet_client.errors import ClientClosed, Refused, SignetError, Unreachable
 from signet_client.media.attachment import attachment_of
-from signet_client.media.transfer import AddressRefused, Transfers
+from signet_client.media.transfer import Address, AddressRefused, ObjectLost, Transfers
 from signet_client.messages import decode_body
 from signet_client.outbox import Sent
 from signet_client.store import Outgoing, Store, Upload, UploadFile
@@ -28,9 +29,12 @@ UPLOADS_MAX: Final = 2
 """How many files are uploaded at a time."""
 TELL_EVERY_S: Final = 0.1
 TRIES_MAX: Final = 5
-"""How often the store may take what was uploaded for something else before the file is given up."""
-_AGAIN: Final = frozenset(("not_uploaded", "wrong_size", "wrong_digest"))
+"""How often it may be uploaded for nothing, or the object store refuse it, before it is given up."""
+_AGAIN: Final = frozenset(("not_uploaded", "wrong_size", "wrong_digest", "media_expired"))
 """Refusals after which it is uploaded once more: something on the way has changed or lost it."""
+_FINAL: Final = frozenset(("too_large", "id_taken", "bad_frame", "no_such_media", "device_revoked"))
+"""Refusals of the file itself, or of this device. After all others it is tried again: a sealed copy is not thrown away
+since a server was started anew."""
 
 _LOG: Final = logging.getLogger("signet_client")
 
@@ -65,6 +69,8 @@ class Uploads:
         self._answers: dict[str, asyncio.Future[Sent]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
+        self._again: set[str] = set()
+        """Messages whose files were brought once more: once is enough."""
 
     @property
     def spool(self) -> Path:
@@ -103,6 +109,8 @@ class Uploads:
     def bring_again(self, message: Outgoing, answer: "asyncio.Future[Sent] | None") -> bool:
         """A message that the server refuses, since it was restored and has lost that its files are stored: the object
         store may have them still. False: this device has not uploaded them."""
+        if message.id in self._again:
+            return False
         clear = message.clear or message.body
         body = decode_body(clear)
         attachment = attachment_of(body.attachment) if body is not None else None
@@ -117,6 +125,7 @@ class Uploads:
             counts=message.counts,
             files=[file for file in files if file is not None],
         )
+        self._again.add(message.id)
         self._store.put_upload(upload)
         if answer is not None:
             self._answers[message.id] = answer
@@ -135,12 +144,15 @@ class Uploads:
     def _begin(self, upload: Upload) -> None:
         task = asyncio.create_task(self._run(upload))
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._ended, upload))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, upload: Upload, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _LOG.error("an upload failed; the next start of the client goes on with it", exc_info=error)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        _LOG.error("an upload failed; the next start of the client goes on with it", exc_info=error)
+        if (answer := self._answers.pop(upload.message, None)) is not None and not answer.done():
+            answer.set_exception(error)
 
     async def _run(self, upload: Upload) -> None:
         async with self._turns.setdefault(upload.conversation, asyncio.Lock()):
@@ -182,35 +194,83 @@ class Uploads:
 
     async def _bring(self, file: UploadFile, progress: "_Progress") -> None:
         """Returns when the server has it. Raises Refused where it never will."""
-        spoiled = failures = 0
-        while True:
-            try:
-                await self._try(file, progress)
-                self._store.put_uploaded(file)
-                progress.done(file)
-                return
-            except Refused as refused:
-                spoiled += refused.code in _AGAIN
-                is_there = (self.spool / file.media).exists()
-                if not (refused.retry or (refused.code in _AGAIN and is_there and spoiled < TRIES_MAX)):
-                    raise
-                await asyncio.sleep(refused.retry_after_s)
-            except (Unreachable, AddressRefused) as error:
-                _LOG.info("an upload is tried again: %s", error)
-            failures += 1
-            await asyncio.sleep(backoff(failures))
+        bringing = _Bringing(file, self.spool / file.media, self._asking(), self._transfers(), progress)
+        while not await bringing.step():  # noqa: ASYNC110 - it is the step that takes time
+            await asyncio.sleep(bringing.wait_s)
+        self._store.put_uploaded(file)
 
-    async def _try(self, file: UploadFile, progress: "_Progress") -> None:
-        reserved = await self._asking().reserve_media(file)
-        if reserved.media != file.media:
-            raise Refused("bad_frame", "the server takes it for another file", retry=False)
-        if reserved.upload is None:
-            return
-        path = self.spool / file.media
-        if path.exists():
-            await self._transfers().upload(reserved.upload, path, progress.moved)
-        # Without it the object store may still have what an earlier life of the server has taken in.
-        await self._asking().complete_media(file.media)
+
+class _Bringing:
+    """One file on its way. A step that fails is made again, from where it was."""
+
+    def __init__(
+        self, file: UploadFile, sealed: Path, asking: Asking, transfers: Transfers, progress: "_Progress"
+    ) -> None:
+        self._file = file
+        self._sealed = sealed
+        self._asking = asking
+        self._transfers = transfers
+        self._progress = progress
+        self._uploaded = False
+        """The object store has answered that it has it."""
+        self._failures = 0
+        self._spoiled = 0
+        """How often it was uploaded for nothing."""
+        self.wait_s = 0.0
+        """Before the next step."""
+
+    async def step(self) -> bool:
+        """Whether the server has it now. Raises Refused where it never will."""
+        self._failures += 1
+        self.wait_s = backoff(self._failures)
+        try:
+            await self._try()
+        except Refused as refused:
+            self._weigh(refused)
+        except (AddressRefused, ObjectLost) as error:
+            self._spoil(Refused("not_uploaded", str(error), retry=False))
+        except Unreachable as error:
+            self._progress.trouble(str(error))
+        else:
+            self._progress.done(self._file)
+            return True
+        return False
+
+    async def _try(self) -> None:
+        if not self._uploaded:
+            reserved = await self._asking.reserve_media(self._file)
+            if reserved.media != self._file.media:
+                raise Refused("bad_frame", "the server takes it for another file", retry=False)
+            if reserved.upload is None:
+                return
+            # Without it the object store may still have what an earlier life of the server has taken in.
+            if self._sealed.exists():
+                await self._upload(reserved.upload)
+        await self._asking.complete_media(self._file.media)
+
+    async def _upload(self, address: Address) -> None:
+        try:
+            await self._transfers.upload(address, self._sealed, self._file.size, self._progress.moved)
+        except OSError as error:
+            raise Refused("not_uploaded", f"its sealed copy can't be read: {error}", retry=False) from error
+        self._uploaded = True
+
+    def _weigh(self, refused: Refused) -> None:
+        if refused.code in _FINAL or (refused.code in _AGAIN and not self._sealed.exists()):
+            raise refused
+        if refused.code in _AGAIN:
+            self._uploaded = False
+            self._spoil(refused)
+        else:
+            # Nothing is said of the file: it is kept.
+            self.wait_s += refused.retry_after_s
+            self._progress.trouble(refused.text)
+
+    def _spoil(self, refused: Refused) -> None:
+        self._spoiled += 1
+        if self._spoiled == TRIES_MAX:
+            raise refused
+        self._progress.trouble(refused.text)
 
 
 class _Progress:
@@ -223,6 +283,10 @@ class _Progress:
         self._before = 0
         self._told = 0.0
 
+    def trouble(self, text: str) -> None:
+        """Why it is not further, and is tried again."""
+        self._tell(self._before, trouble=text)
+
     def moved(self, done: int) -> None:
         now = asyncio.get_running_loop().time()
         if now - self._told >= TELL_EVERY_S:
@@ -233,11 +297,16 @@ class _Progress:
         self._before += file.size
         self._tell(self._before)
 
-    def _tell(self, done: int) -> None:
+    def _tell(self, done: int, *, trouble: str = "") -> None:
         upload = self._upload
         self._emit(
             events.Uploading(
-                conversation=upload.conversation, id=upload.message, name=upload.name, done=done, total=self._total
+                conversation=upload.conversation,
+                id=upload.message,
+                name=upload.name,
+                done=done,
+                total=self._total,
+                trouble=trouble,
             )
         )
 

@@ -148,10 +148,8 @@ def test_the_preview_of_an_animation_is_its_first_frame(path: Path, data: bytes)
     ("data", "name", "type_", "kind"),
     [
         (b"%PDF-1.7", "holiday.jpg", "application/pdf", "file"),
-        (b"not a picture", "holiday.jpg", "application/octet-stream", "file"),
         (b"", "holiday.jpg", "application/octet-stream", "file"),
         (b"", "empty", "application/octet-stream", "file"),
-        (b"\xff\xd8", "short.jpg", "application/octet-stream", "file"),
         (b"\0\0\0\x18ftypmp42", "film.mp4", "video/mp4", "video"),
         (b"ID3", "song.mp3", "audio/mpeg", "audio"),
         (b"words", "notes.txt", "text/plain", "file"),
@@ -162,6 +160,20 @@ def test_what_is_no_picture_leaves_as_it_is(tmp_path: Path, data: bytes, name: s
     assert (prepared.type, prepared.kind, prepared.name) == (type_, kind, name)
     assert (prepared.width, prepared.height, prepared.preview) == (None, None, None)
     assert sent(prepared) == data
+
+
+@pytest.mark.parametrize("data", [b"not a picture", b"\xff\xd8", b"\0" + jpeg(), b"\xef\xbb\xbf" + jpeg()])
+def test_what_only_its_name_calls_a_picture_may_tell_anything(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(BadPicture, match="its name says picture"):
+        examined(tmp_path / "holiday.jpg", data)
+    assert sent(examined(tmp_path / "holiday.jpg", data, as_is=True)) == data
+
+
+def test_a_picture_of_countless_parts_is_refused_at_once(path: Path) -> None:
+    """Each would take memory."""
+    chunks = webp_chunk(b"VP8X", bytes(10)) + webp_chunk(b"ALPH", b"") * 300_000
+    with pytest.raises(BadPicture, match="too many parts"):
+        examined(path, riff(chunks))
 
 
 @pytest.mark.parametrize("data", [jpeg(), b"II*\0\x08\0\0\0", jpeg()[:200], b""])
@@ -239,7 +251,7 @@ def test_pillows_own_limit_is_left_alone(path: Path) -> None:
 def test_a_picture_of_too_many_bytes_is_refused(path: Path) -> None:
     path.write_bytes(jpeg())
     os.truncate(path, pictures.PICTURE_BYTES_MAX + 1)
-    with pytest.raises(BadPicture, match="more than 128 MiB; send it as a file, as it is"):
+    with pytest.raises(BadPicture, match="more than 64 MiB; send it as a file, as it is"):
         examine(path)
     assert examine(path, as_is=True).size == pictures.PICTURE_BYTES_MAX + 1
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from signet_client import Refused, SendRefused, Sent, StoreFailed, Unreachable
+from signet_client import Refused, SendRefused, Sent, StoreFailed, Unreachable, Uploading
 from signet_client.api import MediaShown, Reserved
 from signet_client.crypto.box import Box
 from signet_client.events import Event
@@ -41,6 +41,10 @@ class ObjectServer:
         self.url = ""
         self.content = b""
         self.faults: list[str] = []
+        self.puts = 0
+        """How many uploads were taken."""
+        self.heads: list[str] = []
+        """What each request began with, in small letters."""
         self.ranges: list[int] = []
         """From where each download has begun."""
 
@@ -58,8 +62,11 @@ class ObjectServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            self.heads.append(head)
             fault = self.faults.pop(0) if self.faults else ""
             if fault.isdigit():
+                if head.startswith("put"):
+                    await reader.readexactly(_length_of(head))
                 writer.write(f"HTTP/1.1 {fault} No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode())
             elif head.startswith("put"):
                 await self._take(head, reader, writer, fault)
@@ -72,11 +79,12 @@ class ObjectServer:
             writer.close()
 
     async def _take(self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: str) -> None:
-        length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+        length = _length_of(head)
         if fault == "cut":
             await reader.readexactly(length // 2)
             return
         self.content = await reader.readexactly(length)
+        self.puts += 1
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
 
     def _give(self, head: str, writer: asyncio.StreamWriter, fault: str) -> None:
@@ -88,6 +96,10 @@ class ObjectServer:
             told, rest = "", self.content
         writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(rest)}\r\n{told}connection: close\r\n\r\n".encode())
         writer.write(rest[: len(rest) // 2] if fault == "cut" else rest)
+
+
+def _length_of(head: str) -> int:
+    return int(head.partition("content-length: ")[2].partition("\r\n")[0])
 
 
 @pytest.fixture
@@ -238,7 +250,7 @@ class Asking:
             code = codes.pop(0)
             if code == "unreachable":
                 raise Unreachable("away")
-            raise Refused(code, "no", retry=code in ("unavailable", "storage_full"))
+            raise Refused(code, "no", retry=code in ("unavailable", "storage_full", "busy", "rate_limited", "failed"))
 
 
 class Sending:
@@ -302,7 +314,7 @@ async def sending(objects: ObjectServer, transfers: Transfers, tmp_path: Path) -
 async def test_an_upload_is_tried_until_it_is_there(sending: Sending) -> None:
     sending.objects.faults = ["cut", "503", "403", "429"]
     sending.asking.reserve_refusals = ["unreachable", "unavailable", "storage_full"]
-    sending.asking.refusals = ["unavailable", "not_uploaded", "wrong_digest", "wrong_size", "unreachable"]
+    sending.asking.refusals = ["unavailable", "not_uploaded", "wrong_digest", "media_expired", "unreachable"]
     assert (await sending.run()).seq == 7
     assert hashlib.sha256(sending.objects.content).digest() == sending.sealed.raw_digest
     assert [message.id for message in sending.posted] == ["message"]
@@ -317,7 +329,7 @@ async def _until(reached: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("code", ["too_large", "media_expired", "id_taken", "device_revoked"])
+@pytest.mark.parametrize("code", ["too_large", "id_taken", "device_revoked"])
 async def test_what_is_refused_for_good_is_told_once(sending: Sending, code: str) -> None:
     sending.asking.reserve_refusals = [code]
     with pytest.raises(Refused, match=code):
@@ -364,3 +376,77 @@ async def test_without_its_sealed_copy_it_is_given_up_unless_the_server_has_it(s
         await sending.run()
     await sending.run()  # it is there after all
     assert len(sending.posted) == 1
+
+
+@pytest.mark.parametrize("status", ["404", "413", "301", "400"])
+async def test_an_object_store_that_takes_nothing_is_not_asked_for_ever(sending: Sending, status: str) -> None:
+    """A proxy that knows no such path, say, or takes nothing so large."""
+    sending.objects.faults = [status] * TRIES_MAX
+    with pytest.raises(Refused, match=f"not_uploaded.*{status}"):
+        await sending.run()
+    told = [event.trouble for event in sending.events if isinstance(event, Uploading)]
+    assert sum(status in trouble for trouble in told) == TRIES_MAX - 1
+    assert sending.store.uploads() == []
+
+
+async def test_what_is_uploaded_is_not_uploaded_again_while_the_server_is_busy(sending: Sending) -> None:
+    sending.asking.refusals = ["busy", "unavailable", "rate_limited", "not_authenticated", "failed"]
+    await sending.run()
+    assert sending.objects.puts == 1
+    assert sending.asking.reserved == 1
+
+
+async def test_what_says_nothing_of_the_file_gives_up_none(sending: Sending) -> None:
+    sending.asking.reserve_refusals = ["not_authenticated", "wrong_host", "no_such_route", "of a newer server"]
+    await sending.run()
+    assert len(sending.posted) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "DELETE"},
+        {"url": "file:///etc/passwd"},
+        {"url": "http://"},
+        {"url": "http://user:secret@127.0.0.1:9/"},
+        {"url": "http://[::1"},
+        {"url": "no address \x00"},
+    ],
+    ids=str,
+)
+async def test_an_address_that_is_none_is_not_followed(
+    objects: ObjectServer, transfers: Transfers, tmp_path: Path, change: dict[str, str]
+) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    put, get = (msgspec.structs.replace(objects.address(method), **change) for method in ("PUT", "GET"))
+    with pytest.raises(AddressRefused):
+        await transfers.upload(put, tmp_path / "file", 1, lambda done: None)
+    with pytest.raises(AddressRefused):
+        await anext(transfers.download(get, start=0))
+    assert objects.heads == []
+
+
+async def test_headers_that_would_speak_for_this_machine_are_not_sent(fetching: Fetching) -> None:
+    headers = {"Host": "router.local", "Authorization": "Basic x", "x-amz-checksum": "c", "x-amz-é": "d", "Cookie": "e"}
+    address = msgspec.structs.replace(fetching.shown.download, headers=headers)
+    fetching.shown = msgspec.structs.replace(fetching.shown, download=address)
+    assert await fetching.run() == PLAIN
+    [head] = fetching.objects.heads
+    assert "x-amz-checksum: c" in head
+    assert not any(word in head for word in ("router", "authorization", "cookie", "é"))
+
+
+async def test_two_downloads_to_one_place_are_both_right(fetching: Fetching) -> None:
+    got = await asyncio.gather(*(fetching.run() for _ in range(4)))
+    assert got == [PLAIN] * 4
+
+
+async def test_httpx_tells_no_signed_address(fetching: Fetching, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "httpx")
+    address = fetching.shown.download
+    fetching.shown = msgspec.structs.replace(
+        fetching.shown, download=msgspec.structs.replace(address, url=address.url + "?X-Amz-Signature=secret")
+    )
+    await fetching.run()
+    assert "/object" in caplog.text
+    assert "secret" not in caplog.text

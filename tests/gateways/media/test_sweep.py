@@ -12,7 +12,7 @@ from domain.ids import CommandId, MediaId
 from domain.media import ExpireMedia
 from gateways.media.objects import folder_of
 from gateways.media.place import Place
-from gateways.media.sweep import Swept, Unswept
+from gateways.media.sweep import UPLOAD_KEPT_S, Swept, Unswept
 from tests.gateways.engine import Engine, Person, command, sqlite_engine
 from tests.gateways.media.test_uploads import SEALED, facts, refused, show
 from tests.gateways.uploads import put, reservation, upload
@@ -104,7 +104,7 @@ async def test_what_a_message_names_stays_until_it_is_retracted(engine: Engine, 
     assert not bucket.has(media)
 
 
-async def test_what_has_expired_can_neither_be_shown_nor_stored(engine: Engine, anna: Person) -> None:
+async def test_what_has_expired_can_neither_be_shown_nor_completed(engine: Engine, anna: Person) -> None:
     sweeper = engine.sweeper(grace_s=GRACE_S, hold_s=HOLD_S)
     ben = await engine.person("Ben")
     group = await anna.start_group(ben)
@@ -117,7 +117,27 @@ async def test_what_has_expired_can_neither_be_shown_nor_stored(engine: Engine, 
     await put(reserved["upload"], SEALED)
     gone = await anna.ask("POST", f"/media/{reserved['media']}/complete")
     assert (gone.status_code, refused(gone)) == (410, "media_expired")
-    assert refused(await anna.ask("POST", "/media", asked)) == "media_expired"
+
+
+async def test_who_was_away_for_long_reserves_it_anew(engine: Engine, anna: Person, bucket: Bucket) -> None:
+    """With what it had sealed under the same id; also when all of it is gone, and while it is about to go."""
+    sweeper = engine.sweeper(grace_s=GRACE_S, hold_s=HOLD_S)
+    ben = await engine.person("Ben")
+    group = await anna.start_group(ben)
+    for passes in (1, 2):
+        asked = reservation(SEALED)
+        media = await upload(anna, SEALED, id=asked["id"])
+        await later(engine, GRACE_S + 1, anna, ben)
+        await sweeper.sweep()
+        if passes == 2:
+            await later(engine, HOLD_S + 1, anna, ben)
+            assert (await sweeper.sweep()).deleted > 0
+        assert refused(await show(anna, group, media)) == "no_such_media"
+        assert await upload(anna, SEALED, id=asked["id"]) == media
+        assert (await show(anna, group, media)).status_code == 200
+        await later(engine, GRACE_S + 1, anna, ben)
+        await sweeper.sweep()
+        assert bucket.has(media)
 
 
 async def test_a_message_of_the_same_moment_saves_it(engine: Engine, anna: Person, bucket: Bucket) -> None:
@@ -135,7 +155,7 @@ async def test_a_message_of_the_same_moment_saves_it(engine: Engine, anna: Perso
     await writer.execute(expire, turn="sweep")
     await later(engine, 1_000 * GRACE_S, anna, ben)
     await sweeper.sweep()
-    named = await engine.services.media.named_in(MediaId(media))
+    named = await engine.services.media.named_in(MediaId(media), limit=1)
     assert bucket.has(media) == bool(named)
     assert ((await ben.ask("GET", f"/media/{media}")).status_code == 200) == bool(named)
 
@@ -199,3 +219,28 @@ async def test_a_sweep_that_was_broken_off_goes_on(engine: Engine, anna: Person,
         bucket.server.restart()
     assert (await phases(engine, media))[-1] == "MediaExpired"
     assert (await sweeper.sweep()).deleted == 1
+
+
+async def test_a_restored_server_waits_for_what_devices_bring_again(engine: Engine, anna: Person) -> None:
+    """The times in its log are old, and the message that names it may be yet to come."""
+    media = await upload(anna, SEALED)
+    await later(engine, GRACE_S + 1)
+    waiting = engine.sweeper(grace_s=GRACE_S, hold_s=HOLD_S, not_before=engine.clock() + 1_000_000)
+    assert (await waiting.sweep()).expired == 0
+    engine.clock.forward(2)
+    assert (await waiting.sweep()).expired == 1
+    assert (await phases(engine, media))[-1] == "MediaExpired"
+
+
+async def test_an_upload_that_nobody_completes_goes_long_before_its_reservation(
+    engine: Engine, anna: Person, bucket: Bucket
+) -> None:
+    sweeper = engine.sweeper(grace_s=1_000 * GRACE_S, hold_s=HOLD_S)
+    asked = reservation(SEALED)
+    reserved = await anna.do("POST", "/media", asked)
+    await put(reserved["upload"], SEALED)
+    await later(engine, HOLD_S + UPLOAD_KEPT_S + 1, anna)
+    assert await sweeper.sweep() == Swept(expired=0, deleted=0, uploads=1)
+    assert not bucket.has_upload(reserved["media"])
+    assert refused(await anna.ask("POST", f"/media/{reserved['media']}/complete")) == "not_uploaded"
+    assert await upload(anna, SEALED, id=asked["id"]) == reserved["media"]

@@ -1,7 +1,10 @@
 """Media by HTTP, with a real S3 server: reserve, upload, complete, and who may fetch what (I12)."""
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,8 +15,10 @@ import pytest
 
 from domain.codec import CODEC
 from domain.conversation import MessageSent
-from domain.ids import AccountId, CommandId, media_id
-from domain.media import MediaReserved, MediaStored
+from domain.ids import AccountId, CommandId, MediaId, media_id
+from domain.media import ExpireMedia, MediaReserved, MediaStored
+from gateways.media import access, objects
+from gateways.media.queues import OF_ACCOUNT_MAX, SMALL_BYTES, Queues
 from tests.gateways.engine import Engine, Person, command, sqlite_engine
 from tests.gateways.uploads import get, put, reservation, upload
 from tests.s3 import Server
@@ -298,15 +303,100 @@ async def test_changed_addresses_are_refused(anna: Person) -> None:
 
 
 async def test_expired_addresses_are_refused_and_new_ones_are_to_be_had(tmp_path: Path, s3: Server) -> None:
-    async with sqlite_engine(tmp_path, bucket=s3.place, address_life_s=1) as engine:
+    async with sqlite_engine(tmp_path, bucket=s3.place, address_life_s=3) as engine:
         anna = await engine.person("Anna")
         media = await upload(anna, SEALED)
         asked = reservation(SEALED)
         download = (await anna.do("GET", f"/media/{media}"))["download"]
         address = (await anna.do("POST", "/media", asked))["upload"]
-        assert (download["expires_in_s"], address["expires_in_s"]) == (1, 1)
+        assert (download["expires_in_s"], address["expires_in_s"]) == (3, 3)
         while (answer := await get(download)).status_code == 200:  # noqa: ASYNC110 - the clock is the object store's
             await asyncio.sleep(0.1)
         assert (answer.status_code, "AccessDenied" in answer.text) == (400, True)
         assert "AccessDenied" in (await put(address, SEALED)).text
         assert (await get((await anna.do("GET", f"/media/{media}"))["download"])).content == SEALED
+
+
+# Fairness, and a full or hanging store
+
+
+async def test_what_is_promised_counts_as_taken(tmp_path: Path, s3: Server) -> None:
+    """I11: else many uploads, each of which there is room for, would fill the disk, and the log stood still."""
+    async with sqlite_engine(tmp_path, bucket=s3.place, room=100_000) as engine:
+        anna, ben = await engine.person("Anna"), await engine.person("Ben")
+        asked = [reservation(os.urandom(30_000)) for _ in range(4)]
+        for each in asked[:3]:
+            await anna.do("POST", "/media", each)
+        await anna.do("POST", "/media", asked[0])  # again: it is promised once
+        assert refused(await ben.ask("POST", "/media", asked[3])) == "storage_full"
+        engine.clock.forward(1_000)
+        await ben.do("POST", "/media", asked[3])
+
+
+async def test_of_one_account_few_are_taken_in_at_a_time(engine: Engine, anna: Person, ben: Person) -> None:
+    """I11: and others don't wait for them."""
+    turns = engine.services.objects.queues
+    async with AsyncExitStack() as stack:
+        # One large one is at it, the others are in line.
+        await stack.enter_async_context(turns.turn(AccountId(anna.account), SMALL_BYTES + 1))
+        waiting = [asyncio.create_task(_wait(turns, anna)) for _ in range(OF_ACCOUNT_MAX - 1)]
+        await asyncio.sleep(0)
+        reserved = await anna.do("POST", "/media", reservation(SEALED))
+        await put(reserved["upload"], SEALED)
+        assert refused(await anna.ask("POST", f"/media/{reserved['media']}/complete")) == "busy"
+        await upload(ben, SEALED)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    await anna.do("POST", f"/media/{reserved['media']}/complete")
+
+
+async def _wait(turns: Queues, person: Person) -> None:
+    async with turns.turn(AccountId(person.account), SMALL_BYTES + 1):
+        pass
+
+
+async def test_a_store_that_hangs_is_waited_for_once_and_holds_up_no_stop(
+    tmp_path: Path, s3: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "OPEN_MAX_S", 0.3)
+    monkeypatch.setattr(objects, "CLOSE_MAX_S", 0.3)
+    # The system takes connections for it, and nobody answers.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        bucket = msgspec.structs.replace(s3.place, endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        async with asyncio.timeout(20), sqlite_engine(tmp_path, bucket=bucket) as engine:
+            anna = await engine.person("Anna")
+            answers = await asyncio.gather(*(anna.ask("POST", "/media", reservation(SEALED)) for _ in range(20)))
+            assert {refused(answer) for answer in answers} == {"unavailable"}
+            assert "127.0.0.1" not in answers[0].text, "where it lies is the operator's business"
+
+
+async def test_who_sees_one_of_many_messages_gets_it(engine: Engine, anna: Person) -> None:
+    """In whichever conversation, if that is said; without, the server looks through some of them."""
+    media = await upload(anna, SEALED)
+    friends = [await engine.person(f"friend {number}") for number in range(4)]
+    groups = sorted([await anna.start_group(friend) for friend in friends])
+    for group in groups:
+        for _ in range(3):
+            assert (await show(anna, group, media)).status_code == 200
+    for friend in friends:
+        [own] = [each["c"] for each in (await friend.do("GET", "/conversations"))["conversations"]]
+        assert (await friend.do("GET", f"/media/{media}"))["media"] == media
+        assert (await friend.do("GET", f"/media/{media}", conversation=own))["media"] == media
+        for other in groups:
+            if other != own:
+                answer = await friend.ask("GET", f"/media/{media}", conversation=other)
+                assert refused(answer) == "no_such_media"
+
+
+async def test_completing_what_has_expired_takes_nothing_from_who_sees_it(
+    engine: Engine, anna: Person, ben: Person
+) -> None:
+    """A message that was decided beside the expiry shows it."""
+    group = await anna.start_group(ben)
+    media = await upload(anna, SEALED)
+    assert (await show(anna, group, media)).status_code == 200
+    await engine.services.writer.execute(ExpireMedia(id=CommandId(str(uuid4())), media=MediaId(media)), turn="sweep")
+    assert refused(await anna.ask("POST", f"/media/{media}/complete")) == "media_expired"
+    shown = await ben.do("GET", f"/media/{media}")
+    assert (await get(shown["download"])).content == SEALED

@@ -1,10 +1,14 @@
 """What is kept of a file."""
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from signet_client.errors import SignetError
 
 Pieces: TypeAlias = list[bytes | memoryview]
+
+
+PARTS_MAX: Final = 200_000
+"""Of a file, each of which takes some hundred bytes of memory."""
 
 
 class DamagedPicture(SignetError):
@@ -29,11 +33,16 @@ class Kept:
         if isinstance(last, tuple) and last[1] == start:
             self._parts[-1] = (last[0], end)
         else:
-            self._parts.append((start, end))
+            self._add((start, end))
 
     def put(self, inserted: bytes) -> None:
         self.length += len(inserted)
-        self._parts.append(inserted)
+        self._add(inserted)
+
+    def _add(self, part: tuple[int, int] | bytes) -> None:
+        if len(self._parts) == PARTS_MAX:
+            raise DamagedPicture("it consists of too many parts")
+        self._parts.append(part)
 
     def pieces(self) -> Pieces:
         return [part if isinstance(part, bytes) else self._data[slice(*part)] for part in self._parts]

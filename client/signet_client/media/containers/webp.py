@@ -2,10 +2,11 @@
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from signet_client.media.containers import exif
-from signet_client.media.containers.kept import DamagedPicture, Kept, Pieces
+from signet_client.media.containers.kept import PARTS_MAX, DamagedPicture, Kept, Pieces
 
 _RIFF_BYTES: Final = 12
 _HEADER_BYTES: Final = 8
@@ -26,7 +27,9 @@ class _Chunk(NamedTuple):
 
 def strip_webp(data: memoryview) -> Pieces:
     (length,) = struct.unpack_from("<I", data, 4)
-    chunks = list(_chunks(data, _RIFF_BYTES, _HEADER_BYTES + length))
+    chunks = list(islice(_chunks(data, _RIFF_BYTES, _HEADER_BYTES + length), PARTS_MAX + 1))
+    if len(chunks) > PARTS_MAX:
+        raise DamagedPicture("it consists of too many parts")
     body = Kept(data)
     if chunks and chunks[0].type_ == b"VP8X":
         _keep_extended(body, data, chunks)
