@@ -217,8 +217,10 @@ class Play:
     def entitled(self, session: str) -> int | None:
         """From the first position on from which Ben was a member at every later message."""
         said = [item for item in self.log.messages() if place(item)[0] == session]
-        if said and self.used[session] > place(said[-1])[1] and BEN not in self.log.members:
-            # What is on its way now may come to be in the log.
+        outbound = self.anna.machine.vault.outbound(TALK)
+        goes_on = outbound is not None and outbound.session.session_id == session
+        if goes_on and said and self.used[session] > place(said[-1])[1] and BEN not in self.log.members:
+            # What is on its way now may come to be in the log. (Of a session that has ended it is encrypted anew.)
             return None
         first = None
         for item in reversed(said):
