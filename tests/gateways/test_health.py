@@ -160,6 +160,7 @@ async def test_an_engine_that_runs_is_alive_and_ready(engine: Engine) -> None:
     assert [each["name"] for each in response.json()["checks"]] == [
         "log", "keyring", "readmodel messages", "readmodel inbox", "readmodel receipts", "readmodel directory",
         "readmodel attestations",
+        "readmodel media",
     ]  # fmt: skip
 
 

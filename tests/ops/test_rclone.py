@@ -379,7 +379,7 @@ async def test_one_that_does_not_end_when_it_is_asked_to_is_killed(
 ) -> None:
     monkeypatch.setattr(child, "STOP_MAX_S", 0.1)
     script = (
-        "trap '' TERM; head -c 300000 /dev/zero >&2; echo; echo 'Starting s3 server' >&2; while :; do sleep 1; done"
+        "trap '' TERM; head -c 300000 /dev/zero >&2; echo >&2; echo 'Starting s3 server' >&2; while :; do sleep 1; done"
     )
     _pretend(tmp_path / "bin", monkeypatch, script)
     async with Rclone.serving(tmp_path / "media") as server:
