@@ -33,7 +33,7 @@ from signet_client.events import (
 from signet_client.media.attachment import Attachment
 from signet_client.messages import Change, Message
 from signet_client.outbox import Sent
-from signet_client.store import Conversation, Marks, Outgoing
+from signet_client.records import Conversation, Marks, Outgoing
 
 if TYPE_CHECKING:
     from signet_client.client import Client, Tick

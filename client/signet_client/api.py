@@ -21,7 +21,7 @@ from signet_client.crypto.proofs import Statement
 from signet_client.errors import Refused, Unreachable
 from signet_client.identity import Identity
 from signet_client.media.transfer import Address
-from signet_client.store import Profile, UploadFile
+from signet_client.records import Profile, UploadFile
 
 ATTEMPTS_MAX: Final = 5
 RETRY_FIRST_S: Final = 0.2

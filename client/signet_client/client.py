@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import random
 import secrets
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,15 +25,11 @@ from signet_client.live import Live
 from signet_client.media.files import Files
 from signet_client.messages import Change, Message, encode_body, message_of
 from signet_client.outbox import Sent
-from signet_client.receiving import conversation_of
-from signet_client.store import Conversation, Held, Marks, Outgoing, Profile, Store, Upload
+from signet_client.questions import Questions, end
+from signet_client.records import Conversation, Held, Marks, Outgoing, Profile, Upload
+from signet_client.store import Store
 
 Tick = Literal["sent", "delivered", "read"]
-
-UNDELIVERED_SPREAD_S: Final = 1.0
-"""Within how long clients ask what is undelivered, after they were told to."""
-_LATER_MAX: Final = 1_000
-"""How many items are looked through for a change; so many don't come while one request is answered."""
 
 _LOG: Final = logging.getLogger("signet_client")
 
@@ -71,11 +66,10 @@ class Client:
             self._emit,
         )
         self._live.bring_files = self._files.bring_again
+        self._questions = Questions(store, profile.account, self._live, lambda: self._api)
         self._api_made: Api | None = None
         self._exchanging: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None
-        self._learning: asyncio.Task[None] | None = None
-        self._reading: asyncio.Task[None] | None = None
 
     # Making one
 
@@ -164,10 +158,9 @@ class Client:
         """Ends the connection and closes the store. What was not sent yet stays in the outbox."""
         await self._files.close(ClientClosed("the client was closed; the next start goes on with the file"))
         # The live path first: what still comes while it ends may begin the others.
-        await _end(self._running)
-        await _end(self._exchanging)
-        await _end(self._learning)
-        await _end(self._reading)
+        await end(self._running)
+        await end(self._exchanging)
+        await self._questions.close()
         for reader in self._readers:
             reader.end()
         if self._api_made is not None:
@@ -204,10 +197,7 @@ class Client:
             self._readers.remove(reader)
 
     def _emit(self, event: Event) -> None:
-        if self._live.received.unknown and self._learning is None:
-            self._learning = asyncio.create_task(self._learn())
-        if self._live.received.unsure and self._reading is None:
-            self._reading = asyncio.create_task(self._read_undelivered())
+        self._questions.look()
         for reader in tuple(self._readers):
             reader.put(event)
         for listener in self._listeners:
@@ -216,56 +206,6 @@ class Client:
             except Exception:
                 _LOG.exception("a listener failed")
 
-    async def _learn(self) -> None:
-        """Asks what the conversations are into which somebody has taken the account."""
-        try:
-            while self._live.received.unknown:
-                conversation = next(iter(self._live.received.unknown))
-                try:
-                    await self._ask_about(conversation)
-                except SignetError as error:
-                    _LOG.warning("can't ask about the conversation %s: %s", conversation, error)
-                    # The next welcome says it.
-                    self._live.received.unknown.discard(conversation)
-        finally:
-            self._learning = None
-
-    async def _read_undelivered(self) -> None:
-        """Asks what is undelivered where the server could not name all of it."""
-        try:
-            while self._live.received.unsure:
-                # In a large group many are told at once to ask.
-                await asyncio.sleep(random.uniform(0, UNDELIVERED_SPREAD_S))
-                for conversation, changes in list(self._live.received.unsure.items()):
-                    await self._read_undelivered_of(conversation, changes)
-        finally:
-            self._reading = None
-
-    async def _read_undelivered_of(self, conversation: str, changes: list[wire.Receipt]) -> None:
-        try:
-            seqs = await self._api.undelivered(conversation)
-        except SignetError as error:
-            _LOG.warning("can't ask what is undelivered in the conversation %s: %s", conversation, error)
-            # The next welcome says it.
-            self._live.received.unsure.pop(conversation, None)
-        else:
-            self._live.received.know_undelivered(conversation, seqs, changes)
-            self._live.flush()
-
-    async def _ask_about(self, conversation: str) -> wire.Overview:
-        """Asks the server what a conversation is and who is in it."""
-        while True:
-            shown = await self._api.conversation(conversation)
-            later = self._store.items(conversation, after=shown.overview.head, limit=_LATER_MAX)
-            if not any(isinstance(item, wire.Change) for item in later):
-                break
-            # A change has overtaken the answer, which knows nothing of it.
-        self._live.know(conversation_of(shown.overview))
-        if shown.members is not None and self.account not in self._store.members(conversation):
-            # Else the log says it, which a list of the server's is not to add anybody to.
-            self._store.put_members(conversation, shown.members)
-        return shown.overview
-
     @property
     def _api(self) -> Api:
         if self._api_made is None:
@@ -273,7 +213,7 @@ class Client:
         return self._api_made
 
     def _make_exchange(self) -> Exchange:
-        return Exchange(self._api, self._machine, self._store, self._live, self._ask_about)
+        return Exchange(self._api, self._machine, self._store, self._live, self._questions.about)
 
     async def _publish(self) -> None:
         """The keys of a device that was just registered, so that others can write to it before it ever connects. If it
@@ -413,7 +353,7 @@ class Client:
         holds an encrypted copy until it is there. It goes out also if the client is killed meanwhile."""
         self._files.check_running()
         if self.conversation(conversation) is None:
-            await self._ask_about(conversation)
+            await self._questions.about(conversation)
         return await self._files.post(
             conversation, Path(path), text=text, reply_to=reply_to, counts=counts, as_is=as_is
         )
@@ -471,7 +411,7 @@ class Client:
     async def members(self, conversation: str) -> dict[str, wire.Role]:
         """Who is in it now, as the server says; as far as is known here, where it can't be reached or says nothing."""
         try:
-            overview = await self._ask_about(conversation)
+            overview = await self._questions.about(conversation)
             if self.conversation(conversation) is not None and overview.role is not None:
                 await self.held(conversation, overview.head)
         except SignetError:
@@ -563,13 +503,6 @@ def _shown(held: Held) -> Message | Change:
 
 def _nothing(done: int, total: int) -> None:
     pass
-
-
-async def _end(task: asyncio.Task[None] | None) -> None:
-    if task is not None:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, SignetError):
-            await task
 
 
 def _look_at(task: asyncio.Task[None]) -> None:

@@ -12,7 +12,8 @@ from signet_client.identity import Identity
 from signet_client.media.attachment import attachment_of
 from signet_client.messages import Body, decode_body
 from signet_client.outbox import Sent
-from signet_client.store import Conversation, Marks, Outgoing, Profile, Store
+from signet_client.records import Conversation, Marks, Outgoing, Profile
+from signet_client.store import Store
 
 
 class Around(Protocol):

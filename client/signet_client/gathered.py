@@ -6,7 +6,7 @@ from signet_client import wire
 from signet_client.errors import Refused
 from signet_client.events import Event
 from signet_client.outbox import Sent, Waiting
-from signet_client.store import Batch
+from signet_client.records import Batch
 
 
 @dataclass(slots=True)

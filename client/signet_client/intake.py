@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from signet_client import wire
-from signet_client.store import Marks
+from signet_client.records import Marks
 
 AHEAD_MAX: Final = 1_000
 """How many items of a conversation may wait behind a hole; further ones are dropped: the fetch brings them too."""

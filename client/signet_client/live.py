@@ -28,9 +28,10 @@ from signet_client.login import hello_to
 from signet_client.outbox import Sent
 from signet_client.reading import Reading
 from signet_client.receiving import Receiving
+from signet_client.records import Batch, Conversation, Marks, Outgoing, Profile
 from signet_client.restored import go_back, kept_of
 from signet_client.sending import Sending
-from signet_client.store import Batch, Conversation, Marks, Outgoing, Profile, Store
+from signet_client.store import Store
 
 ANSWER_TIMEOUT_S: Final = 30.0
 """How long a message may be without an answer before the connection is given up for a new one."""

@@ -5,7 +5,7 @@ from typing import Final
 
 from signet_client import payloads, wire
 from signet_client.identity import Identity
-from signet_client.store import Marks, Profile
+from signet_client.records import Marks, Profile
 
 HELLO_BYTES: Final = 1_024
 """What a hello takes besides its cursors, generously."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from signet_client.store import Outgoing
+from signet_client.records import Outgoing
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,8 @@ from signet_client import events, wire
 from signet_client.gathered import Gathered
 from signet_client.intake import Intake
 from signet_client.reading import Reading
-from signet_client.store import Conversation, Marks, Profile, Store
+from signet_client.records import Conversation, Marks, Profile
+from signet_client.store import Store
 
 Settle = Callable[[str, wire.Message | None], None]
 

@@ -13,7 +13,8 @@ import msgspec
 from signet_client import events, payloads, wire
 from signet_client.identity import Identity
 from signet_client.messages import header_of, message_of
-from signet_client.store import Held, Marks, Outgoing, Profile, Store
+from signet_client.records import Held, Marks, Outgoing, Profile
+from signet_client.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from signet_client.backoff import backoff
 from signet_client.errors import Refused, SignetError
 from signet_client.gathered import Gathered
 from signet_client.outbox import Outbox, Sent, Waiting
-from signet_client.store import Outgoing
+from signet_client.records import Outgoing
 
 ENCRYPTED_BYTES: Final = 640
 """What an encrypted body takes beside four thirds of what it says, generously."""

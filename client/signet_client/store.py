@@ -7,94 +7,16 @@ what only one of them has. Items stand in it in their wire form, in order of seq
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from signet_client import wire
 from signet_client.crypto.box import Box
 from signet_client.errors import StoreFailed, StoreInUse
-
-SCHEMA_VERSION: Final = 4
-
-_SCHEMA: Final = """
-CREATE TABLE device (one INTEGER PRIMARY KEY CHECK (one = 1), profile TEXT NOT NULL, identity BLOB NOT NULL) STRICT;
-CREATE TABLE conversations (
-    conversation TEXT PRIMARY KEY, kind TEXT NOT NULL, protection TEXT NOT NULL, title TEXT, peer TEXT
-) STRICT;
-CREATE TABLE members (
-    conversation TEXT, account TEXT, role TEXT NOT NULL, PRIMARY KEY (conversation, account)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE marks (
-    conversation TEXT PRIMARY KEY, cursor INTEGER NOT NULL, read INTEGER NOT NULL,
-    tick_delivered INTEGER NOT NULL, tick_read INTEGER NOT NULL, undelivered TEXT NOT NULL
-) STRICT;
-CREATE TABLE items (
-    conversation TEXT, seq INTEGER, item BLOB NOT NULL, PRIMARY KEY (conversation, seq)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE outbox (
-    position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, conversation TEXT NOT NULL,
-    header TEXT NOT NULL, body TEXT NOT NULL, signature TEXT NOT NULL, refused TEXT
-) STRICT;
-CREATE TABLE names (account TEXT PRIMARY KEY, name TEXT NOT NULL) STRICT;
-"""
-
-_SINCE_2: Final = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE lost (
-    conversation TEXT, seq INTEGER, id TEXT, item BLOB NOT NULL, PRIMARY KEY (conversation, seq, item)
-) STRICT, WITHOUT ROWID;
-"""
-
-_SINCE_3: Final = """
-ALTER TABLE items ADD COLUMN clear BLOB;
-ALTER TABLE lost ADD COLUMN clear BLOB;
-ALTER TABLE outbox ADD COLUMN clear BLOB;
-ALTER TABLE outbox ADD COLUMN counts INTEGER NOT NULL DEFAULT 1;
-CREATE TABLE lists (account TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT;
-CREATE TABLE peers (
-    account TEXT, device TEXT, ed25519 TEXT NOT NULL, curve25519 TEXT NOT NULL, active INTEGER NOT NULL,
-    PRIMARY KEY (account, device)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE linked (account TEXT, device TEXT, ed25519 TEXT NOT NULL, PRIMARY KEY (account, device))
-STRICT, WITHOUT ROWID;
-CREATE TABLE olm_sessions (
-    account TEXT, curve25519 TEXT, session TEXT, pickle BLOB NOT NULL, used INTEGER NOT NULL,
-    PRIMARY KEY (account, curve25519, session)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE inbound_sessions (
-    conversation TEXT, session TEXT, account TEXT, device TEXT, ed25519 TEXT NOT NULL,
-    first_position INTEGER NOT NULL, pickle BLOB NOT NULL, PRIMARY KEY (conversation, session, account, device)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE outbound_sessions (
-    conversation TEXT PRIMARY KEY, session TEXT NOT NULL, pickle BLOB NOT NULL, made_at INTEGER NOT NULL,
-    messages INTEGER NOT NULL
-) STRICT;
-CREATE TABLE shares (
-    conversation TEXT, account TEXT, device TEXT, PRIMARY KEY (conversation, account, device)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE seen (
-    session TEXT, account TEXT, device TEXT, position INTEGER, conversation TEXT NOT NULL, seq INTEGER NOT NULL,
-    PRIMARY KEY (session, account, device, position)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE undecrypted (
-    conversation TEXT, seq INTEGER, session TEXT NOT NULL, reason TEXT NOT NULL, repaired INTEGER NOT NULL,
-    told INTEGER NOT NULL, PRIMARY KEY (conversation, seq)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE asked (
-    conversation TEXT, session TEXT, at INTEGER NOT NULL, PRIMARY KEY (conversation, session)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE mail (
-    number INTEGER PRIMARY KEY, transaction_id TEXT NOT NULL UNIQUE, type TEXT NOT NULL, messages TEXT NOT NULL
-) STRICT;
-"""
-
-_SINCE_4: Final = """
-CREATE TABLE uploads (position INTEGER PRIMARY KEY, message TEXT NOT NULL UNIQUE, upload BLOB NOT NULL) STRICT;
-CREATE TABLE uploaded (media TEXT PRIMARY KEY, file TEXT NOT NULL) STRICT, WITHOUT ROWID;
-"""
+from signet_client.records import Batch, Conversation, Held, Marks, Outgoing, Profile, Upload, UploadFile
+from signet_client.schema import SCHEMA, SCHEMA_VERSION
 
 _PUT_ITEM: Final = "INSERT INTO items VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _PUT_MARKS: Final = """INSERT INTO marks VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET cursor = excluded.cursor,
@@ -119,120 +41,9 @@ _MOST_RECENT: Final = """SELECT conversation FROM marks ORDER BY (SELECT json_ex
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 _DECODE_ITEM: Final = msgspec.json.Decoder(wire.Item).decode
-_DECODE_SEQS: Final = msgspec.json.Decoder(set[int]).decode
-
-
-class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose store it is."""
-
-    url: str
-    account: str
-    """Empty until the registration was answered."""
-    device: str
-    registration: str = ""
-    """The command id with which the account was registered: said again, it makes the same account."""
-
-
-class Conversation(msgspec.Struct, frozen=True, kw_only=True):
-    conversation: str
-    kind: wire.Kind
-    protection: wire.Protection
-    title: str | None
-    peer: str | None
-    """The other account of a direct conversation."""
-
-
-class Marks(msgspec.Struct, kw_only=True):
-    """How far things are in a conversation. They live in memory, are changed in place, and are stored by `commit`."""
-
-    cursor: int = 0
-    """Everything that the account may see up to this seq is in the store."""
-    read: int = 0
-    """What the person has read."""
-    tick_delivered: int = 0
-    tick_read: int = 0
-    undelivered: set[int] = set()
-    """Seqs, of anybody's messages, that some member could not decrypt."""
-
-
-class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
-    """A message on its way: the very bytes that are sent until the server answers. Where it is to be encrypted these
-    are empty until it goes out for the first time."""
-
-    id: str
-    conversation: str
-    header: str
-    body: str
-    signature: str
-    clear: str | None = None
-    """What is to be encrypted: a `messages.Body` as JSON. None: the body is what it says."""
-    counts: bool = True
-    refused: str | None = None
-    """The code with which the server refused it for good."""
-
-
-class UploadFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A sealed file that is to be uploaded."""
-
-    command: str
-    """The id under which it is reserved; `media` comes of it."""
-    media: str
-    kind: str
-    size: int
-    """Of the ciphertext, in bytes."""
-    digest: str
-    """Its SHA-256, unpadded base64."""
-
-
-class Upload(msgspec.Struct, frozen=True, kw_only=True):
-    """A message whose files are on their way: it comes into the outbox when they are there."""
-
-    message: str
-    """Its id to be."""
-    conversation: str
-    name: str
-    """What the file is called."""
-    clear: str
-    """A `messages.Body` as JSON: the keys of the files stand in it."""
-    counts: bool
-    files: list[UploadFile]
-
-
 _DECODE_UPLOAD: Final = msgspec.json.Decoder(Upload).decode
 _DECODE_FILE: Final = msgspec.json.Decoder(UploadFile).decode
-
-
-@dataclass(slots=True)
-class Batch:
-    """What one transaction stores."""
-
-    items: list[wire.Item] = field(default_factory=list)
-    clear: dict[tuple[str, int], str] = field(default_factory=dict)
-    """By conversation and seq: what those of the items that are encrypted say."""
-    marks: dict[str, Marks] = field(default_factory=dict)
-    retracted: list[tuple[str, int, int]] = field(default_factory=list)
-    """Conversation, message and retraction, where the retraction is no item."""
-    conversations: list[Conversation] = field(default_factory=list)
-    sent: list[str] = field(default_factory=list)
-    """Ids of outgoing messages that are items now."""
-    refused: list[tuple[str, str]] = field(default_factory=list)
-    """Ids and codes of outgoing messages that were refused for good."""
-    found: list[str] = field(default_factory=list)
-    """Ids of lost messages that have come again."""
-
-    def __bool__(self) -> bool:
-        changed = self.items or self.clear or self.retracted or self.marks or self.conversations
-        return bool(changed or self.sent or self.refused or self.found)
-
-
-class Held(NamedTuple):
-    """An item as it is in the store."""
-
-    item: wire.Item
-    clear: str | None
-    """What it says, where it is encrypted and could be decrypted."""
-    reason: str | None
-    """Why it could not."""
+_DECODE_SEQS: Final = msgspec.json.Decoder(set[int]).decode
 
 
 class Store:
@@ -272,7 +83,7 @@ class Store:
         self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
         self._db.execute("BEGIN EXCLUSIVE")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        for since, schema in enumerate((_SCHEMA, _SINCE_2, _SINCE_3, _SINCE_4)):
+        for since, schema in enumerate(SCHEMA):
             if version <= since:
                 for statement in schema.split(";"):
                     self._db.execute(statement)

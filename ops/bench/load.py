@@ -19,7 +19,7 @@ from ops.errors import OpsError
 from signet_client import payloads, wire
 from signet_client.api import Api
 from signet_client.identity import Identity
-from signet_client.store import Profile
+from signet_client.records import Profile
 
 Kind = Literal["double_tick", "direct"]
 PEOPLE: Final = 40

@@ -28,7 +28,7 @@ from signet_client.media.attachment import Attachment
 from signet_client.media.sealing import sealed_size
 from signet_client.media.transfer import Address
 from signet_client.payloads import to_base64
-from signet_client.store import UploadFile
+from signet_client.records import UploadFile
 
 MIB: Final = 64
 PIECE_BYTES: Final = 1 << 20

@@ -31,7 +31,8 @@ from signet_client.crypto.machine import ENCRYPTED, Machine, Read
 from signet_client.crypto.vault import Peer, Vault
 from signet_client.identity import Identity, key_beside
 from signet_client.messages import Body, decode_body
-from signet_client.store import Profile, Store
+from signet_client.records import Profile
+from signet_client.store import Store
 from tests.client.fake import ME, OTHER
 
 SERVER: Final = "signet.example"

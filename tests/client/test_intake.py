@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from signet_client import wire
 from signet_client.intake import AHEAD_MAX, FETCHES_MAX, Intake
-from signet_client.store import Marks
+from signet_client.records import Marks
 
 
 def change(seq: int, c: str = "c") -> wire.Change:

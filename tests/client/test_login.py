@@ -8,7 +8,7 @@ import pytest
 from signet_client import wire
 from signet_client.identity import Identity
 from signet_client.login import hello_to
-from signet_client.store import Marks, Profile
+from signet_client.records import Marks, Profile
 from tests.client.fake import ME
 
 TALKS = [str(UUID(int=number)) for number in range(10_000)]

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 import signet_client.backoff
-import signet_client.client
 import signet_client.connection
 import signet_client.link
 import signet_client.live
+import signet_client.questions
 from signet_client import (
     Client,
     ReadMarkMoved,
@@ -210,7 +210,7 @@ async def test_what_is_undelivered_is_told_in_changes_and_else_read(
     server: FakeServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I5: what is pushed while the pages are read counts, whether they know of it already or not."""
-    monkeypatch.setattr(signet_client.client, "UNDELIVERED_SPREAD_S", 3_600)
+    monkeypatch.setattr(signet_client.questions, "UNDELIVERED_SPREAD_S", 3_600)
     async with device(server, path) as client:
         await soon(client.caught_up())
         live = client._live.received

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import signet_client.store
-from signet_client import Client, Found, HistoryLost, Message, Received, wire
+from signet_client import Client, Found, HistoryLost, Message, Received, schema, wire
 from signet_client.events import Event
-from signet_client.store import SCHEMA_VERSION, Batch, Marks, Store
+from signet_client.records import Batch, Marks
+from signet_client.store import Store
 from tests.client.fake import OTHER, TALK, FakeServer, header
 from tests.client.scene import device, soon, texts
 
@@ -150,9 +150,9 @@ async def test_marks_that_were_ahead_of_the_messages_go_back_too(server: FakeSer
 def test_a_store_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "old.db"
     with closing(sqlite3.connect(path)) as db:
-        db.executescript(f"{signet_client.store._SCHEMA}; PRAGMA user_version = 1")
+        db.executescript(f"{schema.FIRST}; PRAGMA user_version = 1")
     store = Store(path, durable=False)
     assert (store.epoch(), store.lost(TALK)) == ("", [])
     store.close()
     with closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        assert db.execute("PRAGMA user_version").fetchone() == (schema.SCHEMA_VERSION,)

@@ -25,7 +25,7 @@ from ops.node import Node
 from ops.settings import load_settings
 from signet_client import Client
 from signet_client.payloads import to_base64
-from signet_client.store import UploadFile
+from signet_client.records import UploadFile
 from tests import postgres
 from tests.gateways.engine import Engine, Person, sqlite_engine
 from tests.gateways.uploads import put, reservation, upload

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import gateways.api.messages
-import signet_client.client
+import signet_client.questions
 from ops.bench.peer import Person, connect
 from ops.engine import engine
 from ops.node import Node
@@ -19,7 +19,7 @@ from signet_client import Client, Lost, ReadMarkMoved, Refused, payloads, wire
 from signet_client.api import Api, Changed
 from signet_client.identity import Identity
 from signet_client.messages import encode_body
-from signet_client.store import Profile
+from signet_client.records import Profile
 from tests.scenarios.stage import (
     WAIT_S,
     Diary,
@@ -69,7 +69,7 @@ async def test_an_author_knows_all_that_could_not_be_decrypted(
     node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I5: however much it is: pushed as it is named, else read page by page, live and on coming back."""
-    monkeypatch.setattr(signet_client.client, "UNDELIVERED_SPREAD_S", 0)
+    monkeypatch.setattr(signet_client.questions, "UNDELIVERED_SPREAD_S", 0)
     monkeypatch.setattr(gateways.api.messages, "UNDELIVERED_ITEMS", 100)
     async with people(node.url, tmp_path, "anna", "cleo") as (anna, cleo):
         ben, _ = await stranger(node.url)

@@ -20,7 +20,8 @@ from signet_client.crypto.asking import Asking
 from signet_client.crypto.machine import KeyRequest, Machine
 from signet_client.crypto.vault import Peer
 from signet_client.errors import Refused, SignetError, StoreFailed
-from signet_client.store import Conversation, Marks, Store
+from signet_client.records import Conversation, Marks
+from signet_client.store import Store
 
 T = TypeVar("T")
 

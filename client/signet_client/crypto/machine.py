@@ -18,7 +18,8 @@ from signet_client.crypto.olm import Olm, OlmFailed, Opened
 from signet_client.crypto.vault import Inbound, Parcel, Peer, Place, Vault, by_user
 from signet_client.identity import Identity
 from signet_client.messages import encode_body, header_of
-from signet_client.store import Profile, Store
+from signet_client.records import Profile
+from signet_client.store import Store
 
 _LOG: Final = logging.getLogger("signet_client")
 

@@ -21,7 +21,8 @@ from signet_client.media.transfer import Transfers
 from signet_client.media.uploads import Uploads
 from signet_client.messages import Message, encode_body
 from signet_client.outbox import Sent
-from signet_client.store import Outgoing, Store, Upload, UploadFile
+from signet_client.records import Outgoing, Upload, UploadFile
+from signet_client.store import Store
 
 _MEDIA: Final = UUID("5f0c2a34-61f5-4b0e-9a0c-5d1f6b1e7a04")
 ATTACHMENT_BYTES: Final = 2_000

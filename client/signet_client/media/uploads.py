@@ -23,7 +23,8 @@ from signet_client.media.attachment import attachment_of
 from signet_client.media.transfer import Address, AddressRefused, ObjectLost, Transfers
 from signet_client.messages import decode_body
 from signet_client.outbox import Sent
-from signet_client.store import Outgoing, Store, Upload, UploadFile
+from signet_client.records import Outgoing, Upload, UploadFile
+from signet_client.store import Store
 
 UPLOADS_MAX: Final = 2
 """How many files are uploaded at a time."""

@@ -25,7 +25,8 @@ from signet_client.events import Event
 from signet_client.identity import Identity, key_beside
 from signet_client.live import Live
 from signet_client.messages import decode_body
-from signet_client.store import Profile, Store
+from signet_client.records import Profile
+from signet_client.store import Store
 from tests.client.fake import PATIENCE_S, TALK
 
 SERVER: Final = "signet.example"

@@ -18,7 +18,7 @@ from signet_client.crypto.asking import ASK_AGAIN_S, Asking
 from signet_client.crypto.content import encrypted_of
 from signet_client.crypto.lists import KeysFound
 from signet_client.crypto.machine import FORWARDED, REQUEST, KeyRequest
-from signet_client.store import Batch
+from signet_client.records import Batch
 from tests.client.crypto.devices import (
     ANNA,
     BEN,

@@ -15,7 +15,7 @@ from signet_client.crypto.exchange import Exchange
 from signet_client.crypto.lists import KeysFound
 from signet_client.crypto.proofs import Statement
 from signet_client.errors import Refused, SignetError, Unreachable
-from signet_client.store import Batch, Conversation, Marks
+from signet_client.records import Batch, Conversation, Marks
 from tests.client.crypto.devices import (
     ANNA,
     BEN,

@@ -16,7 +16,7 @@ from signet_client.crypto.lists import KeysFound
 from signet_client.crypto.machine import KeyRequest
 from signet_client.gathered import Gathered
 from signet_client.reading import Reading
-from signet_client.store import Batch, Marks
+from signet_client.records import Batch, Marks
 from tests.client.crypto.devices import (
     ANNA,
     BEN,

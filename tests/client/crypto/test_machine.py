@@ -16,7 +16,7 @@ from signet_client.crypto import content
 from signet_client.crypto.machine import PARCEL_DEVICES_MAX, ROOM_KEY
 from signet_client.crypto.vault import Inbound, Peer
 from signet_client.messages import FORGED, encode_body
-from signet_client.store import Batch
+from signet_client.records import Batch
 from tests.client.crypto.devices import (
     ANNA,
     BEN,

@@ -12,7 +12,7 @@ from signet_client import wire
 from signet_client.crypto.content import encrypted_of
 from signet_client.crypto.megolm import AGE_MAX_S, MESSAGES_MAX
 from signet_client.messages import encode_body
-from signet_client.store import Conversation, Outgoing
+from signet_client.records import Conversation, Outgoing
 from tests.client.crypto.devices import ANNA, BEN, CLEO, Device, Line, introduced, listed, message, prepare, take
 from tests.client.fake import TALK
 

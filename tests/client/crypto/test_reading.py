@@ -17,7 +17,7 @@ from signet_client.crypto.vault import Inbound
 from signet_client.events import Decrypted, Event, Forged, Found, NotDecrypted
 from signet_client.gathered import Gathered
 from signet_client.reading import NAMED_MAX, Reading
-from signet_client.store import Batch
+from signet_client.records import Batch
 from tests.client.crypto.devices import (
     ANNA,
     BEN,

@@ -27,7 +27,9 @@ from signet_client.crypto.vault import (
 from signet_client.errors import StoreFailed
 from signet_client.identity import Identity, key_beside
 from signet_client.messages import encode_body
-from signet_client.store import _SCHEMA, _SINCE_2, SCHEMA_VERSION, Batch, Marks, Outgoing, Profile, Store
+from signet_client.records import Batch, Marks, Outgoing, Profile
+from signet_client.schema import FIRST, SCHEMA_VERSION, SINCE_2
+from signet_client.store import Store
 from tests.client.crypto.devices import (
     ANNA,
     BEN,
@@ -176,7 +178,7 @@ def test_a_store_of_version_2_is_taken_over(tmp_path: Path) -> None:
     item = wire.Message(c=TALK, seq=1, at=1, ordinal=1, own=1, header=payloads.encode_header(header), body=body)
     encode = msgspec.json.encode
     with sqlite3.connect(path) as db:
-        db.executescript(_SCHEMA + _SINCE_2)
+        db.executescript(FIRST + SINCE_2)
         db.execute("PRAGMA user_version = 2")
         sealed = identity.seal(key_beside(path, make=True))
         db.execute("INSERT INTO device VALUES (1, ?, ?)", (encode(profile).decode(), sealed))
@@ -210,7 +212,7 @@ def test_a_store_of_version_2_is_taken_over(tmp_path: Path) -> None:
 def test_a_device_of_a_store_of_version_2_encrypts(tmp_path: Path, ben: Device) -> None:
     path = tmp_path / f"{ANNA[:4]}-old.db"
     with sqlite3.connect(path) as db:
-        db.executescript(_SCHEMA + _SINCE_2)
+        db.executescript(FIRST + SINCE_2)
         db.execute("PRAGMA user_version = 2")
     db.close()
     anna = Device(tmp_path, ANNA, "old")

@@ -24,7 +24,8 @@ from signet_client.media.transfer import Address, AddressRefused, ObjectLost, Tr
 from signet_client.media.uploads import TRIES_MAX, Uploads
 from signet_client.messages import encode_body
 from signet_client.payloads import to_base64
-from signet_client.store import Outgoing, Store, Upload, UploadFile
+from signet_client.records import Outgoing, Upload, UploadFile
+from signet_client.store import Store
 from tests.client.fake import PATIENCE_S
 
 MEDIA = UUID("101106d6-8da2-59d5-9203-5191ebed6b7f")
