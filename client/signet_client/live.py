@@ -245,6 +245,8 @@ class Live:
         lost = go_back(self._store, self._offered_epoch, kept, self.received.marks, self._identity, self._profile)
         self._epoch = self._offered_epoch
         self._machine.forget_mail()
+        if self.exchange is not None:
+            self.exchange.server_restored()
         if kept:
             self.received.lost.update(self._store.lost_messages())
             self._sending.replace(lost.outbox)

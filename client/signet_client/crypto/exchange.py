@@ -100,6 +100,11 @@ class Exchange:
         self._stale.add(conversation)
         self.wake()
 
+    def server_restored(self) -> None:
+        """Its conversations may end before what was awaited in them: who is in them is asked anew."""
+        self._awaited.clear()
+        self.wake()
+
     def want_key(self, conversation: str, session: str, sender: str) -> None:
         self._keys_wanted[conversation, session] = sender
         self.wake()

@@ -279,6 +279,25 @@ async def test_who_came_or_went_is_taken_in_before_a_message_is_encrypted_anew(
         assert cleo.read(message(anna, "Hello", 3)) == "Hello"
 
 
+async def test_what_a_restored_server_has_lost_is_awaited_no_more(anna: Device, ben: Device, cleo: Device) -> None:
+    """The message was refused as stale, and the change behind it is in no backup."""
+    async with working(anna, ben, cleo) as desk:
+        desk.change("started", ANNA, BEN)
+        await desk.ready()
+        desk.members.add(CLEO)
+        desk.head = 7
+        desk.exchange.refused_as_stale(TALK)
+        desk.send()
+        await desk.until(lambda: bool(desk.wanted))
+        desk.members.remove(CLEO)
+        desk.head = 1
+        desk.exchange.server_restored()
+        await desk.ready()
+        assert desk.office.calls.count("about") == 2
+        take(ben, listed([anna]))
+        assert ben.read(message(anna, "Hello", 2)) == "Hello"
+
+
 async def test_what_changes_while_a_conversation_is_made_ready_is_not_passed_over(
     anna: Device, ben: Device, cleo: Device
 ) -> None:
