@@ -24,7 +24,8 @@ TOOLS = (
     ("mypy --strict", ["mypy"]),
     ("import contracts", ["lint-imports"]),
 )
-WORKERS = 2
+WORKERS = 3
+"""One more than two cores: the scenarios often wait for disks and for clients that wait."""
 GATED = ("domain", "commands", "projections")
 BRANCHES_PERCENT_MIN = 95
 

@@ -32,7 +32,7 @@ if importlib.util.find_spec("sniffio") is None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The scenarios come first: they take longest, and at the end two workers share best what is short."""
+    """The scenarios come first: they take longest, and at the end the workers share best what is short."""
     items.sort(key=lambda item: "scenarios" not in item.path.parts)
 
 
