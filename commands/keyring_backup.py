@@ -9,7 +9,7 @@ from typing import Final
 import apsw
 import msgspec
 
-from commands.sqlite_copy import copy_sqlite, sync_folder
+from commands.sqlite_copy import copy_sqlite, sync_path
 
 _NOTE: Final = ".backup.json"
 
@@ -36,7 +36,7 @@ def back_up(keyring: Path, target: Path, *, kept_at: Path | None = None) -> Back
         draft.unlink(missing_ok=True)
         keys = _copy(keyring, draft)
         draft.replace(target)
-        sync_folder(target.parent)
+        sync_path(target.parent)
     except (apsw.Error, OSError) as error:
         draft.unlink(missing_ok=True)
         raise BackupFailed(f"the keyring {keyring} could not be copied to {target}: {error}") from error

@@ -22,9 +22,9 @@ def copy_sqlite(source: Path, target: Path) -> None:
         os.fsync(file.fileno())
 
 
-def sync_folder(folder: Path) -> None:
-    """Which names it holds is on disk afterwards."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync_path(path: Path) -> None:
+    """What a file, or which names a folder, holds is on disk afterwards."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -16,7 +16,7 @@ import uvloop
 
 from commands.copying import CopyFailed, copy_log, digest_log
 from commands.keyring_backup import BackupFailed, back_up
-from commands.sqlite_copy import copy_sqlite, sync_folder
+from commands.sqlite_copy import copy_sqlite, sync_path
 from commands.stores import open_log, store_of
 from commands.stores.sqlite import path_of
 from domain.log import EventLog, StoreError
@@ -91,7 +91,7 @@ def backup(
         draft.mkdir(mode=0o700, parents=True)
         manifest = runner.run(_make(settings, server, draft, kept_at=target, with_keyring=not without_keyring))
         draft.replace(target)
-        sync_folder(target.parent)
+        sync_path(target.parent)
     made = Made(path=str(target), manifest=manifest)
     if json:
         print(msgspec.json.encode(made).decode())
@@ -129,7 +129,7 @@ async def _make(settings: Settings, server: ServerFile, draft: Path, *, kept_at:
     )  # fmt: skip
     _write(draft / SERVER, msgspec.structs.replace(server, url=None, pid=None))
     _write(draft / MANIFEST, manifest)
-    sync_folder(draft)
+    sync_path(draft)
     return manifest
 
 

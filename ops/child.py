@@ -47,15 +47,21 @@ async def start_child(
 
 async def end_child(process: asyncio.subprocess.Process, pid_file: Path) -> None:
     """Also where it has ended by itself."""
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), STOP_MAX_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+    await stop_process(process, STOP_MAX_S)
     _note(pid_file, None)
+
+
+async def stop_process(process: asyncio.subprocess.Process, patience_s: float) -> None:
+    """By SIGTERM, and by SIGKILL where that takes longer. Also where it has ended by itself."""
+    if process.returncode is not None:
+        return
+    with suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), patience_s)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
 
 
 async def next_line(stream: asyncio.StreamReader) -> str:
@@ -78,7 +84,7 @@ def end_leftover(pid_file: Path, sign: str) -> None:
     while sign in _command_line(pid) and time.monotonic() < deadline:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        time.sleep(0.02)
+        time.sleep(0.02)  # It is no child of ours: nothing tells when it is gone.
 
 
 def _note(pid_file: Path, pid: int | None) -> None:
@@ -109,7 +115,7 @@ def free_port() -> int:
 
 def is_free(port: int) -> bool:
     with socket.socket() as sock:
-        # As rclone does: connections of the one that died are no obstacle.
+        # As servers do: connections of the one that died are no obstacle.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind(("127.0.0.1", port))

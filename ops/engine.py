@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from ops.child import stop_process
 from ops.errors import OpsError
 from ops.settings import HOME, PREFIX
 
@@ -51,7 +52,7 @@ async def engine(
     try:
         yield EngineProcess(await _url_of(process), process)
     finally:
-        await _stop(process)
+        await stop_process(process, STOP_MAX_S)
 
 
 def cpu_of(pid: int) -> float:
@@ -68,17 +69,6 @@ async def _url_of(process: asyncio.subprocess.Process) -> str:
     if not line:
         raise OpsError("the engine did not come up; what it said stands above")
     return msgspec.json.decode(line, type=_Announced).url
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), STOP_MAX_S)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
 
 
 def family(pid: int) -> list[int]:

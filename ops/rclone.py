@@ -30,6 +30,7 @@ from typing import Final, Self
 
 import msgspec
 
+from commands.sqlite_copy import sync_path
 from gateways.media.objects import OBJECTS
 from gateways.media.place import Place
 from ops.child import end_child, end_leftover, free_port, is_free, next_line, start_child
@@ -135,7 +136,7 @@ class Rclone:
         thread. Raises OSError."""
         file = self._folder / BUCKET / key
         for path in (file, file.parent, file.parent.parent):
-            _sync(path)
+            sync_path(path)
 
     async def _begin(self) -> None:
         try:
@@ -150,7 +151,7 @@ class Rclone:
         bucket = self._folder / BUCKET
         for folder in (self._folder, bucket, *(bucket / name for name in FOLDERS)):
             folder.mkdir(exist_ok=True, mode=0o700)
-            _sync(folder.parent)
+            sync_path(folder.parent)
         end_leftover(self._pid_file, self._sign)
 
     async def _start(self) -> None:
@@ -277,11 +278,3 @@ def find_rclone() -> str:
             "store in the settings"
         )
     return program
-
-
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from commands.copying import CopyFailed, copy_log, digest_log
 from commands.ids import new_uuid
-from commands.sqlite_copy import copy_sqlite, sync_folder
+from commands.sqlite_copy import copy_sqlite, sync_path
 from commands.stores import open_log, store_of
 from commands.stores.sqlite import path_of
 from domain.log import START, EventLog, StoreError
@@ -110,7 +110,7 @@ async def _restore(backup: Path, manifest: Manifest, settings: Settings, folder:
     folder.write(ServerFile(name=server.name, epoch=new_uuid(), restored=restored))
     await _make_read_models(settings, bar)
     (settings.data / RESTORING).unlink()
-    sync_folder(settings.data)
+    sync_path(settings.data)
     return position
 
 
@@ -138,7 +138,7 @@ async def _begin(settings: Settings, manifest: Manifest) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(marker)
-    sync_folder(data)
+    sync_path(data)
 
 
 def _throw_away(place: Place, name: str) -> None:
@@ -207,7 +207,7 @@ def _put(source: Path, target: Path) -> None:
     for leftover in (f"{target.name}-wal", f"{target.name}-shm"):
         target.with_name(leftover).unlink(missing_ok=True)
     draft.replace(target)
-    sync_folder(target.parent)
+    sync_path(target.parent)
 
 
 def _read(backup: Path) -> Manifest:

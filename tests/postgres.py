@@ -7,10 +7,8 @@ tests do, it runs as `nobody`.
 import atexit
 import importlib.util
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -27,6 +25,8 @@ from typing import Any, Final
 import psutil
 import psycopg
 from psycopg import sql
+
+from ops.child import free_port
 
 VERSIONS: Final = {16: "pginstall", 18: "pginstall18"}
 """The folders of the wheel."""
@@ -56,7 +56,7 @@ class Server:
     def __init__(self, version: int) -> None:
         self.version = version
         self.folder = Path(mkdtemp(prefix=f"signet-postgres-{version}-", dir="/tmp"))
-        self.port = _free_port()
+        self.port = free_port()
         self._names = count(1)
         self._process: subprocess.Popen[str]
         self._reader: threading.Thread
@@ -115,7 +115,7 @@ class Server:
         given_up = time.monotonic() + DEATH_MAX_S
         while not all(map(_is_dead, ended)):
             assert time.monotonic() < given_up, "they live on after SIGKILL"
-            time.sleep(0.001)
+            time.sleep(0.001)  # Nobody's children now: nothing tells when they are gone.
 
     def freeze(self) -> None:
         """Connections stay open, and nobody answers, until `thaw` or `kill`."""
@@ -214,15 +214,3 @@ def _as_user() -> dict[str, Any]:
         return {"cwd": "/"}
     nobody = getpwnam("nobody")
     return {"cwd": "/", "user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-
-
-def _free_port() -> int:
-    """Below those that the system gives to clients, so that it is still free at a restart."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port

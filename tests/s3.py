@@ -4,9 +4,7 @@ Nothing watches over them, unlike the one of `ops/rclone.py`: what was killed st
 """
 
 import os
-import random
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +14,7 @@ from tempfile import mkdtemp
 from typing import Final, Self
 
 from gateways.media.place import Place
+from ops.child import free_port
 
 KEY: Final = "key"
 SECRET: Final = "correct-horse"
@@ -96,18 +95,6 @@ class Server:
         self._reader.join()
         assert self._process.stderr is not None
         self._process.stderr.close()
-
-
-def free_port() -> int:
-    """Below those that the system gives to clients, so that it is still free at a restart."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def _program() -> str:

@@ -4,6 +4,7 @@ import asyncio
 import statistics
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -127,14 +128,16 @@ def _show_history(measured: HistoryMeasured, *, json: bool) -> None:
     print(f"every row checked in {measured.check_s:g} s; an engine serves after {measured.start_s:g} s")
 
 
+def _with_spread(measured: dict[str, Any], name: str) -> str:
+    low, high = measured["spread"][name]
+    return f"{measured[name]:,g} ({low:,g} to {high:,g})"
+
+
 def _show_crypto(measured: dict[str, Any], *, json: bool) -> None:
     if json:
         print(msgspec.json.encode(measured).decode())
         return
-    spread = measured["spread"]
-
-    def figure(name: str) -> str:
-        return f"{measured[name]:,g} ({spread[name][0]:,g} to {spread[name][1]:,g})"
+    figure = partial(_with_spread, measured)
 
     print(f"encrypted and stored: {figure('client_messages_per_s')} messages a second")
     print(f"received, decrypted and stored: {figure('received_messages_per_s')} messages a second")
@@ -147,10 +150,7 @@ def _show_media(measured: dict[str, Any], *, json: bool) -> None:
     if json:
         print(msgspec.json.encode(measured).decode())
         return
-    spread = measured["spread"]
-
-    def figure(name: str) -> str:
-        return f"{measured[name]:,g} ({spread[name][0]:,g} to {spread[name][1]:,g})"
+    figure = partial(_with_spread, measured)
 
     for way in ("upload", "download"):
         client, engine_ = measured[f"client_{way}_cpu_s_per_gb"], measured[f"engine_{way}_cpu_s_per_gb"]

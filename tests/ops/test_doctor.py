@@ -22,6 +22,7 @@ from gateways.media.place import Place
 from gateways.media.s3 import Bucket
 from ops import checkup
 from ops.checkup import CHECKS, look
+from ops.child import free_port as free_port_of_nobody
 from ops.cli import command_line
 from ops.datafolder import KEYRING
 from ops.engine import engine
@@ -34,7 +35,6 @@ from signet_client import Client
 from tests import postgres
 from tests.commands.stores.appends import must_append, new_append, new_stream
 from tests.s3 import Server
-from tests.s3 import free_port as free_port_of_nobody
 
 
 @pytest.fixture(autouse=True)

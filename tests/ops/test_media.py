@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gateways.media.objects import ObjectStore, folder_of
+from ops.child import free_port
 from ops.cli import command_line
 from ops.errors import OpsError
 from ops.media.usage import Amount, Used
@@ -29,7 +30,7 @@ from signet_client.records import UploadFile
 from tests import postgres
 from tests.gateways.engine import Engine, Person, sqlite_engine
 from tests.gateways.uploads import put, reservation, upload
-from tests.s3 import Server, free_port
+from tests.s3 import Server
 
 STOP_MAX_S = 30
 SIZES = (1_000, 70_000, 200_000)

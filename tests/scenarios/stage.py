@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import os
 import random
-import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from domain.codec import CODEC
 from domain.codec import Event as StoredEvent
 from domain.entry import Sealed
 from domain.log import EventLog
+from ops.child import free_port
 from ops.node import Node
 from ops.settings import load_settings
 from signet_client import Change, Client, Event, Message, Received
@@ -35,16 +35,6 @@ def seed() -> int:
     chosen = int(os.environ.get("SIGNET_TEST_SEED") or random.randrange(1_000_000))
     print(f"SIGNET_TEST_SEED={chosen}")
     return chosen
-
-
-def free_port() -> int:
-    """A port that nobody has now. Not one of those that the kernel gives to clients: while the engine is down, one of
-    its clients could get it, and even be connected to itself."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            return port
 
 
 class Place:

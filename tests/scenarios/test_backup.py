@@ -21,6 +21,7 @@ from domain.codec import CODEC
 from domain.conversation import MessageSent
 from domain.log import START
 from ops.bench.historian import Historian
+from ops.child import free_port
 from ops.engine import engine
 from ops.settings import load_settings
 from ops.writing import write_side
@@ -29,7 +30,7 @@ from tests import postgres
 from tests.kurrentdb.double import Node
 from tests.ops.long_history import EVENTS, answer, data, made_once, signet
 from tests.scenarios.crowd import Crowd
-from tests.scenarios.stage import UNBOUNDED, WAIT_S, Heard, free_port, open_events, register, running, seed
+from tests.scenarios.stage import UNBOUNDED, WAIT_S, Heard, open_events, register, running, seed
 
 __all__ = ["data", "made_once"]
 

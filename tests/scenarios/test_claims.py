@@ -15,11 +15,12 @@ from nacl.signing import SigningKey
 from domain.codec import CODEC
 from domain.ids import AccountId, account_stream
 from domain.keys import OneTimeKeyClaimed
+from ops.child import free_port
 from ops.engine import EngineProcess, engine
 from signet_client.matrix import SIGNED_CURVE25519
 from tests.gateways.engine import SERVER, Clock, Engine, Person
 from tests.gateways.published import device_keys, fallback_key, one_time_keys, user
-from tests.scenarios.stage import UNBOUNDED, WAIT_S, free_port, open_events, seed
+from tests.scenarios.stage import UNBOUNDED, WAIT_S, open_events, seed
 
 KILLS: Final = 20
 CLAIMERS: Final = 6

@@ -9,10 +9,11 @@ from typing import Final
 
 import pytest
 
+from ops.child import free_port
 from tests.scenarios.crowd import Crowd
 from tests.scenarios.failing import FailingEngine, failing_engine
 from tests.scenarios.failpoints import Action, Point
-from tests.scenarios.stage import WAIT_S, free_port, register, running, seed
+from tests.scenarios.stage import WAIT_S, register, running, seed
 
 PEOPLE: Final = 6
 GROUPS: Final = (6, 4)

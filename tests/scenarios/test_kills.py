@@ -10,6 +10,7 @@ import pytest
 
 from domain.codec import CODEC, Event
 from domain.log import START
+from ops.child import free_port
 from ops.engine import EngineProcess, engine
 from projections.attestations import Attestations
 from projections.directory import Directory
@@ -19,7 +20,7 @@ from projections.readmodel import ReadModel
 from projections.receipts import Receipts
 from tests.scenarios.audit import Ledger, check_stored_once
 from tests.scenarios.crowd import Crowd
-from tests.scenarios.stage import UNBOUNDED, free_port, open_events, register, running, seed, unsealing
+from tests.scenarios.stage import UNBOUNDED, open_events, register, running, seed, unsealing
 
 PEOPLE: Final = 20
 KILLS: Final = 20

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from gateways.media.objects import folder_of
+from ops.child import free_port
 from ops.engine import engine
 from ops.node import Node
 from signet_client import Attachment, Client, ClientClosed, Found, Message, Refused, SendRefused, Uploading
@@ -22,7 +23,7 @@ from signet_client.media.pictures import BadFile, BadPicture
 from signet_client.media.sealing import Tampered
 from tests.client.media.samples import MARK, exif, gif, jpeg, picture, png, saved
 from tests.ops.long_history import answer
-from tests.scenarios.stage import UNBOUNDED, WAIT_S, Heard, Place, free_port, hold, people, register, reopen, running
+from tests.scenarios.stage import UNBOUNDED, WAIT_S, Heard, Place, hold, people, register, reopen, running
 
 SETTINGS: Final = {"log_level": "error", **UNBOUNDED}
 PDF: Final = b"%PDF-1.7\n" + MARK + os.urandom(200_000)

@@ -20,6 +20,7 @@ from nacl.signing import SigningKey
 from domain.codec import CODEC
 from domain.media import MediaDeleted, MediaStored
 from gateways.media.objects import folder_of
+from ops.child import free_port
 from ops.engine import EngineProcess, engine
 from signet_client import Client, Message
 from signet_client.payloads import to_base64
@@ -27,7 +28,7 @@ from tests.corpus import ROOT
 from tests.gateways.engine import SERVER, Clock, Engine, Person
 from tests.gateways.uploads import reservation, upload
 from tests.scenarios.courier import content
-from tests.scenarios.stage import UNBOUNDED, WAIT_S, Heard, Place, free_port, open_events, people, register, seed
+from tests.scenarios.stage import UNBOUNDED, WAIT_S, Heard, Place, open_events, people, register, seed
 
 KILLS: Final = 15
 """While files are sent; five more while unused ones are swept."""

@@ -13,9 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
+from ops.child import free_port
 from ops.settings import HOME
 from projections.inbox import Inbox
-from tests.scenarios.stage import free_port, hold, people, reopen, running, texts
+from tests.scenarios.stage import hold, people, reopen, running, texts
 
 PATIENCE_S = 60
 

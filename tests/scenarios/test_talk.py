@@ -13,6 +13,7 @@ import pytest
 import gateways.api.messages
 import signet_client.questions
 from ops.bench.peer import Person, connect
+from ops.child import free_port
 from ops.engine import engine
 from ops.node import Node
 from signet_client import Client, Lost, ReadMarkMoved, Refused, payloads, wire
@@ -25,7 +26,6 @@ from tests.scenarios.stage import (
     Diary,
     Heard,
     Place,
-    free_port,
     hold,
     people,
     register,

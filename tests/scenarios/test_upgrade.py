@@ -13,6 +13,7 @@ import pytest
 
 from commands.stores import open_log
 from ops.bench.historian import Historian
+from ops.child import free_port
 from ops.engine import EngineProcess, engine
 from ops.settings import load_settings
 from ops.writing import write_side
@@ -21,7 +22,7 @@ from projections.catalogue import Build, Catalogue
 from projections.sqlite import SqliteDatabase
 from signet_client import Client, SignetError
 from tests.ops.long_history import answer
-from tests.scenarios.stage import UNBOUNDED, WAIT_S, free_port, register, running
+from tests.scenarios.stage import UNBOUNDED, WAIT_S, register, running
 from tests.scenarios.upgraded import NewInbox
 
 EVENTS: Final = 20_000

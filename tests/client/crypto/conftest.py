@@ -1,11 +1,12 @@
 """Devices that know nothing of each other yet."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.client.crypto.devices import ANNA, BEN, CLEO, Device
+import signet_client.reading
+from tests.client.crypto.devices import ANNA, BEN, CLEO, LATE_S, Device
 
 
 def _device(folder: Path, account: str) -> Iterator[Device]:
@@ -27,3 +28,14 @@ def ben(tmp_path: Path) -> Iterator[Device]:
 @pytest.fixture
 def cleo(tmp_path: Path) -> Iterator[Device]:
     yield from _device(tmp_path, CLEO)
+
+
+@pytest.fixture
+def grace(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """How long a key may be late; as long as a test takes, until it says otherwise."""
+
+    def set_to(seconds: float) -> None:
+        monkeypatch.setattr(signet_client.reading, "KEY_GRACE_S", seconds)
+
+    set_to(LATE_S)
+    return set_to

@@ -33,6 +33,8 @@ SERVER: Final = "signet.example"
 ANNA: Final = "aaaaaaaa-1111-4111-8111-111111111111"
 BEN: Final = "bbbbbbbb-2222-4222-8222-222222222222"
 CLEO: Final = "cccccccc-3333-4333-8333-333333333333"
+LATE_S: Final = 3_600.0
+"""A grace for keys that no test sees the end of."""
 
 _numbers = itertools.count(1)
 """Of mail, which grow over all mailboxes."""

@@ -5,8 +5,12 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pwd import getpwnam
 from typing import Any, cast
 
 import pytest
@@ -307,11 +311,26 @@ def test_only_files_can_be_sent(tmp_path: Path) -> None:
         examine(tmp_path / "pipe", as_is=True)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(path: Path) -> None:
-    path.touch(mode=0)
-    with pytest.raises(BadFile, match="Permission denied"):
-        examine(path)
+@contextmanager
+def not_as_root() -> Iterator[None]:
+    """Root may read everything."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_a_file_that_may_not_be_read() -> None:
+    # Only root may enter the folders that pytest makes for it.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        path = Path(folder, "locked")
+        path.touch(mode=0)
+        with not_as_root(), pytest.raises(BadFile, match="Permission denied"):
+            examine(path)
 
 
 def test_a_file_that_is_gone_meanwhile(path: Path) -> None:

@@ -21,8 +21,9 @@ import pytest
 from gateways.media.objects import Address, ObjectStore, ObjectsUnavailable, Settled
 from gateways.media.place import Place
 from gateways.media.s3 import Bucket
+from ops.child import free_port
 from signet_client.payloads import to_base64
-from tests.s3 import Server, free_port
+from tests.s3 import Server
 
 WAIT_S: Final = 30
 MEDIA: Final = "0f0e0d0c-0b0a-4908-8706-050403020100"
@@ -354,41 +355,42 @@ async def test_what_does_not_come_to_the_disk_is_not_settled(shared: Server) -> 
         await store.discard(MEDIA)
 
 
+class Held:
+    """Holds what is copied before it comes to the disk."""
+
+    def __init__(self) -> None:
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, key: str) -> None:
+        self.reached.set()
+        assert self.go_on.wait(WAIT_S)
+
+
 async def test_whoever_goes_away_while_it_is_settled_leaves_it_settled(shared: Server) -> None:
-    copied, go_on = threading.Event(), threading.Event()
-
-    def hold(_: str) -> None:
-        copied.set()
-        assert go_on.wait(WAIT_S)
-
-    async with opened(shared.place, hold) as store:
+    held = Held()
+    async with opened(shared.place, held) as store:
         await upload(store)
         settling = asyncio.create_task(store.settle(MEDIA, len(TEXT)))
-        await until(copied.is_set)
+        await until(held.reached.is_set)
         settling.cancel()
         discarding = asyncio.create_task(store.discard(MEDIA))
         await asyncio.wait([settling])
         assert settling.cancelled()
         assert await store.head(MEDIA) == len(TEXT)
-        go_on.set()
+        held.go_on.set()
         await discarding
         assert await store.head(MEDIA) is None
 
 
 async def test_closing_waits_for_what_is_settled_and_reads_no_further(shared: Server) -> None:
-    copied, go_on = threading.Event(), threading.Event()
-
-    def hold(_: str) -> None:
-        copied.set()
-        assert go_on.wait(WAIT_S)
-
-    async with opened(shared.place, hold) as store:
+    held = Held()
+    async with opened(shared.place, held) as store:
         await upload(store)
         settling = asyncio.create_task(store.settle(MEDIA, len(TEXT)))
-        await until(copied.is_set)
+        await until(held.reached.is_set)
         closing_it = asyncio.create_task(store.close())
         await asyncio.sleep(0)
-        go_on.set()
+        held.go_on.set()
         await closing_it
         with pytest.raises(ObjectsUnavailable, match="the engine stops"):
             await settling
