@@ -26,6 +26,10 @@ sys.tracebacklimit = 100
 # three tell who made a future that nobody awaited.
 setattr(asyncio.constants, "DEBUG_STACK_DEPTH", 3)  # noqa: B010 - a constant of its
 
+# To start a server as another user Python forks, and with that gRPC's handlers would run in the child: where a thread
+# was in gRPC at that moment, the child has died before it became PostgreSQL.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 # httpcore looks for it anew at each request, in every folder of the path.
 if importlib.util.find_spec("sniffio") is None:
     sys.modules["sniffio"] = None  # type: ignore[assignment]
