@@ -1,8 +1,8 @@
 """The lock files: what makes them (`python -m ops.locks [--upgrade]`), and a check that they fit, without a network.
 
-`requirements.lock` holds what the engine needs, `requirements-dev.lock` the same releases and the tools beside them.
-Both carry hashes and no address of any registry. Their first line holds a digest of the requirements that they were
-made from.
+`requirements.lock` holds what the engine needs, `requirements-analytics.lock` the same releases and what the analytics
+need beside them, `requirements-dev.lock` these and the tools. They carry hashes and no address of any registry. Their
+first line holds a digest of the requirements that they were made from.
 """
 
 import hashlib
@@ -11,11 +11,15 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_LOCK = "requirements.lock"
+ANALYTICS_LOCK = "requirements-analytics.lock"
 DEV_LOCK = "requirements-dev.lock"
+LOCKS = (RUN_LOCK, ANALYTICS_LOCK, DEV_LOCK)
+"""Each holds the releases of the one before it."""
 
 _COMPILE = (
     *(sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--quiet"),
@@ -26,23 +30,27 @@ _COMPILE = (
 
 
 def make(upgrade: bool) -> None:
-    """Resolve both locks anew. Releases that are locked already stay, unless `upgrade` asks for newer ones."""
+    """Resolve the locks anew. Releases that are locked already stay, unless `upgrade` asks for newer ones."""
     extra = ["--upgrade"] if upgrade else []
     _compile(RUN_LOCK, *extra)
-    _compile(DEV_LOCK, "--group", "dev", "--constraint", RUN_LOCK, *extra)
+    _compile(ANALYTICS_LOCK, "--group", "analytics", "--constraint", RUN_LOCK, *extra)
+    _compile(DEV_LOCK, "--group", "dev", "--constraint", ANALYTICS_LOCK, *extra)
 
 
 def check(root: Path = ROOT) -> list[str]:
     """What is wrong with the locks, one sentence each."""
-    texts = {name: (root / name).read_text() for name in (RUN_LOCK, DEV_LOCK)}
+    texts = {name: (root / name).read_text() for name in LOCKS}
     wrong = [f"{name} holds an address" for name, text in texts.items() if re.search(r"://|^-", text, re.MULTILINE)]
     wrong += [
         f"{name} was not made from these requirements: run .venv/bin/python -m ops.locks"
         for name, text in texts.items()
         if text.splitlines()[:1] != [_first_line(root)]
     ]
-    if not _pins(texts[RUN_LOCK]) <= _pins(texts[DEV_LOCK]):
-        wrong.append(f"{DEV_LOCK} lacks releases of {RUN_LOCK}: run .venv/bin/python -m ops.locks")
+    wrong += [
+        f"{upper} lacks releases of {lower}: run .venv/bin/python -m ops.locks"
+        for lower, upper in pairwise(LOCKS)
+        if not _pins(texts[lower]) <= _pins(texts[upper])
+    ]
     return wrong
 
 

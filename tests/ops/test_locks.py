@@ -11,7 +11,7 @@ from ops import locks
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     (tmp_path / "client").mkdir()
-    for name in (locks.RUN_LOCK, locks.DEV_LOCK, "pyproject.toml", "client/pyproject.toml"):
+    for name in (*locks.LOCKS, "pyproject.toml", "client/pyproject.toml"):
         shutil.copy(locks.ROOT / name, tmp_path / name)
     return tmp_path
 
@@ -37,7 +37,7 @@ def test_an_address_is_found(checkout: Path, line: str) -> None:
 @pytest.mark.parametrize("project", ["pyproject.toml", "client/pyproject.toml"])
 def test_requirements_that_are_newer_than_the_locks_are_found(checkout: Path, project: str) -> None:
     edit(checkout / project, '"msgspec"', '"msgspec>=0.20"')
-    assert len(locks.check(checkout)) == 2
+    assert len(locks.check(checkout)) == 3
 
 
 def test_settings_of_tools_and_versions_of_ours_do_not_matter(checkout: Path) -> None:
@@ -46,8 +46,20 @@ def test_settings_of_tools_and_versions_of_ours_do_not_matter(checkout: Path) ->
     assert locks.check(checkout) == []
 
 
-def test_a_release_that_differs_between_the_locks_is_found(checkout: Path) -> None:
-    edit(checkout / locks.RUN_LOCK, "\nuvicorn==", "\nuvicorn==9.")
-    assert locks.check(checkout) == [
-        "requirements-dev.lock lacks releases of requirements.lock: run .venv/bin/python -m ops.locks"
-    ]
+@pytest.mark.parametrize(
+    ("changed", "pin", "lower", "upper"),
+    [
+        ("requirements.lock", "\nuvicorn==", "requirements.lock", "requirements-analytics.lock"),
+        ("requirements-analytics.lock", "\nchdb==", "requirements-analytics.lock", "requirements-dev.lock"),
+    ],
+)
+def test_a_release_that_differs_between_the_locks_is_found(
+    checkout: Path, changed: str, pin: str, lower: str, upper: str
+) -> None:
+    edit(checkout / changed, pin, f"{pin}9.")
+    assert locks.check(checkout) == [f"{upper} lacks releases of {lower}: run .venv/bin/python -m ops.locks"]
+
+
+def test_the_analytics_are_in_no_lock_of_the_engine() -> None:
+    engine = (locks.ROOT / locks.RUN_LOCK).read_text()
+    assert not any(f"\n{name}==" in engine for name in ("chdb", "pandas", "pyarrow", "plotly"))
