@@ -11,7 +11,8 @@ import pytest
 from ops import bootstrap
 from ops.locks import ROOT
 
-PARTS = ("signet", "ops/__init__.py", "ops/bootstrap.py", *bootstrap.PROJECTS, *bootstrap.LOCKS.values())
+CODE = ("signet", "ops/__init__.py", "ops/bootstrap.py", "ops/installing.py")
+PARTS = (*CODE, *bootstrap.PROJECTS, *bootstrap.LOCKS.values())
 
 
 @pytest.fixture
@@ -43,19 +44,37 @@ def test_a_set_up_environment_is_used_as_it_is(checkout: Path) -> None:
     assert not bootstrap.is_ready(checkout, "dev")
 
 
-def test_the_tools_bring_the_engine_along(checkout: Path) -> None:
+@pytest.mark.parametrize(
+    ("made", "ready"),
+    [("run", ["run"]), ("analytics", ["run", "analytics"]), ("dev", ["run", "analytics", "dev"])],
+)
+def test_a_level_brings_those_below_it_along(checkout: Path, made: str, ready: list[str]) -> None:
     install_python(checkout)
-    bootstrap.write_stamp(checkout, "dev")
-    assert bootstrap.is_ready(checkout, "run")
-    assert bootstrap.is_ready(checkout, "dev")
+    bootstrap.write_stamp(checkout, made)
+    assert [level for level in bootstrap.LOCKS if bootstrap.is_ready(checkout, level)] == ready
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
-def test_a_changed_lock_asks_for_an_update(checkout: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("changed", "ready"),
+    [
+        ("requirements.lock", []),
+        ("requirements-analytics.lock", ["run"]),
+        ("requirements-dev.lock", ["run", "analytics"]),
+    ],
+)
+def test_a_changed_lock_asks_for_an_update_of_its_level_and_those_above(
+    checkout: Path, changed: str, ready: list[str]
+) -> None:
     install_python(checkout)
-    bootstrap.write_stamp(checkout, "dev")
-    (checkout / name).write_text("")
-    assert not bootstrap.is_ready(checkout, "dev")
+    for level in bootstrap.LOCKS:
+        bootstrap.write_stamp(checkout, level)
+    (checkout / changed).write_text("")
+    assert [level for level in bootstrap.LOCKS if bootstrap.is_ready(checkout, level)] == ready
+
+
+def test_verbs_name_levels_that_there_are() -> None:
+    assert bootstrap.VERB_LEVELS["test"] == "dev"
+    assert set(bootstrap.VERB_LEVELS.values()) <= set(bootstrap.LOCKS)
 
 
 def test_requirements_ask_for_an_update_and_settings_of_tools_do_not(checkout: Path) -> None:
