@@ -63,6 +63,12 @@ class History:
         self.media: dict[MediaId, Media] = {}
         self._made = 0
 
+    def postpone(self, us: int) -> None:
+        """The last event occurred so much later, as an importer may claim."""
+        last = self.events[-1]
+        entry = msgspec.structs.replace(last.entry, occ=last.entry.at + us)
+        self.events[-1] = msgspec.structs.replace(last, entry=entry)
+
     # Accounts
 
     def register(self, name: str, device: DeviceId = PHONE) -> AccountId:
