@@ -34,6 +34,11 @@ VERBS = (
     Verb("accounts", "ops.history.listing:accounts", "List the accounts with their ids, or find some."),
     Verb("replay", "ops.history.replay:replay", "Print the history of a conversation or an account, for auditors."),
     Verb("statistics", "ops.history.statistics:statistics", "Messages by day and member, and who answers whom."),
+    Verb(
+        "analytics",
+        "ops.analytics.verb:app",
+        "Ask ClickHouse about messages, people and delays; it ties out with the log.",
+    ),
     Verb("doctor", "ops.doctor:doctor", "Check what the engine needs, and say what to do where something is amiss."),
     Verb("media", "ops.media.verb:app", "Pictures and other files: who has how much, and is it all there."),
     Verb("keyring", "ops.keyring:app", "The keys that seal personal texts: back them up, and check them."),

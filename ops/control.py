@@ -74,7 +74,7 @@ async def serve(folder: Path, verbs: Mapping[str, ControlVerb]) -> AsyncIterator
             writer.close()
 
     path = folder / FILE_NAME
-    server = await asyncio.start_unix_server(talk, sock=_bind(path), limit=LINE_BYTES_MAX)
+    server = await asyncio.start_unix_server(talk, sock=bind(path), limit=LINE_BYTES_MAX)
     try:
         yield
     finally:
@@ -117,7 +117,7 @@ def ask(folder: Path, verb: str, arguments: msgspec.Struct, result: type[T]) -> 
     request = _Request(verb=verb, arguments=msgspec.Raw(msgspec.json.encode(arguments)))
     with socket.socket(socket.AF_UNIX) as sock:
         try:
-            with _address(folder / FILE_NAME) as address:
+            with address_of(folder / FILE_NAME) as address:
                 sock.connect(address)
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise NoEngine(f"no engine runs on {folder}") from error
@@ -137,22 +137,23 @@ def ask(folder: Path, verb: str, arguments: msgspec.Struct, result: type[T]) -> 
     return msgspec.json.decode(answer.result, type=result)
 
 
-def _bind(path: Path) -> socket.socket:
+def bind(path: Path) -> socket.socket:
+    """For this user alone. Raises OpsError."""
     path.unlink(missing_ok=True)  # that of an engine which was killed
     sock = socket.socket(socket.AF_UNIX)
     try:
-        with _address(path) as address:
+        with address_of(path) as address:
             sock.bind(address)
         # Before `listen`, so that nobody can connect in between.
         path.chmod(0o600)
     except OSError as error:
         sock.close()
-        raise OpsError(f"the control socket {path} can't be made: {error}. Name another folder by --data.") from error
+        raise OpsError(f"the socket {path} can't be made: {error}. Name another folder by --data.") from error
     return sock
 
 
 @contextmanager
-def _address(path: Path) -> Iterator[str]:
+def address_of(path: Path) -> Iterator[str]:
     """The path as the address of a socket, also where it is longer than one may be (Linux only)."""
     if len(os.fsencode(path)) <= _ADDRESS_BYTES_MAX:
         yield str(path)

@@ -9,6 +9,7 @@ keyring.db      the keys that seal personal texts: back it up apart from the log
 keyring.backup.json   where its last backup lies
 control.sock    where the running engine is asked for changes; for the folder's owner alone
 snapshots.db    the writer's states, so that they are not read from the log's beginning; may be thrown away
+analytics/      the tables of `signet analytics`, where they are embedded; may be thrown away
 media/          pictures and other files, as ciphertext, and the S3 server that serves them; not in `signet backup`
 restoring.json  while `signet restore` is at work, or was broken off
 rebuild-*.lock  held by whoever rebuilds a read model
@@ -29,6 +30,7 @@ from ops.errors import OpsError
 KEYRING: Final = "keyring.db"
 MAILBOX: Final = "mailbox.db"
 MEDIA: Final = "media"
+ANALYTICS: Final = "analytics"
 DEFAULT_NAME: Final = "localhost"
 DISK_MIN_BYTES: Final = 64_000_000
 """With less room the log may be full within minutes."""

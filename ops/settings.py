@@ -24,14 +24,14 @@ from pydantic_settings import (
 from gateways.limits import LimitSettings, Rate
 from gateways.media.place import Place
 from gateways.services import MediaLimits
-from ops.datafolder import MEDIA
+from ops.datafolder import ANALYTICS, MEDIA
 from ops.errors import OpsError
 
 PREFIX: Final = "SIGNET_"
 FILE_NAME: Final = "signet.toml"
 KURRENTDB_MESSAGE_BYTES_MAX: Final = 262_144
 """It takes 1 MiB in an append, and a message may be twice as long as an event."""
-_SECRET: Final = ("events", "readmodels", "media", "metrics_token")
+_SECRET: Final = ("events", "readmodels", "media", "analytics", "metrics_token")
 """Settings that hold passwords or are some: what was given is not told."""
 _NOT_SETTINGS: Final = ("SIGNET_TEST_", "SIGNET_DATA")
 HOME: Final = Path(__file__).resolve().parent.parent
@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     """How long an address for an upload or a download holds."""
     media_grace_s: float = Field(default=604_800, ge=0, le=31_536_000)
     """How long media may be named by no message before they are swept."""
+    analytics: str = ""
+    """The URL of a ClickHouse server for `signet analytics`: http[s]://user:password@host:port/database, see
+    docs/analytics.md. Empty: an embedded one in the data folder."""
     metrics_token: str | None = Field(default=None, min_length=16, max_length=256)
     """What Prometheus shows as its bearer token at /metrics. Default: only who asks from this machine gets them, and
     nobody where there is a public_url."""
@@ -138,6 +141,13 @@ class Settings(BaseSettings):
     def _a_url(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("it begins with http:// or https://")
+        return value
+
+    @field_validator("analytics")
+    @classmethod
+    def _a_clickhouse(cls, value: str) -> str:
+        if value and not (value.startswith(("http://", "https://")) and urlsplit(value).hostname):
+            raise ValueError("it is ClickHouse's HTTP interface: http://user:password@host:8123/database")
         return value
 
     @field_validator("media")
@@ -252,6 +262,10 @@ class Settings(BaseSettings):
     def readmodels_shown(self) -> str:
         """The same without the password."""
         return _without_password(self.readmodels) or str(self.readmodels_place)
+
+    @property
+    def analytics_shown(self) -> str:
+        return _without_password(self.analytics) or f"embedded, in {self.data / ANALYTICS}"
 
     @property
     def has_no_log(self) -> bool:

@@ -38,7 +38,7 @@ PASSWORD: Final = "correct horse"
 """Of both."""
 
 NAMED: Final = os.environ.get("SIGNET_TEST_CLICKHOUSE")
-"""A server to test on instead: `clickhouse://user:password@host:port`, or the same with http or https."""
+"""A server to test on instead: `http[s]://user:password@host:port`."""
 
 owns_server: Final = pytest.mark.skipif(NAMED is not None, reason="the server of SIGNET_TEST_CLICKHOUSE isn't killed")
 """For tests that kill or freeze one, or ask `READER`."""
@@ -75,7 +75,7 @@ sys.exit(result.error_message())
 _CONFIG: Final = """<clickhouse>
     <listen_host>127.0.0.1</listen_host>
     <http_port>{port}</http_port>
-    <path>data</path>
+    <path>{folder}/data</path>
     <users_config>users.xml</users_config>
     <log-level>information</log-level>
     <logger><console>1</console></logger>
@@ -128,7 +128,7 @@ class Server:
     def __init__(self) -> None:
         self.folder = Path(mkdtemp(prefix="signet-clickhouse-", dir="/tmp"))
         self.port = free_port()
-        (self.folder / "config.xml").write_text(_CONFIG.format(port=self.port))
+        (self.folder / "config.xml").write_text(_CONFIG.format(port=self.port, folder=self.folder))
         (self.folder / "users.xml").write_text(_USERS)
         self._process: subprocess.Popen[str]
         self._reader: threading.Thread
@@ -145,7 +145,11 @@ class Server:
         return self._process.pid
 
     def url(self, database: str = "default", *, user: str = ENGINE, password: str = PASSWORD) -> str:
-        return f"clickhouse://{user}:{quote(password)}@127.0.0.1:{self.port}/{database}"
+        return f"http://{user}:{quote(password)}@127.0.0.1:{self.port}/{database}"
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
 
     def restart(self) -> None:
         """On the same port and folder, after `kill` or for the first time; returns when it answers."""
@@ -212,13 +216,13 @@ def execute(url: str, statement: str) -> str:
     """What the server answers, in TabSeparated unless the statement says otherwise. Raises RuntimeError with what it
     says where it refuses, OSError where it can't be reached."""
     parts = urlsplit(url)
-    scheme = "https" if parts.scheme == "https" or parts.port == 8443 else "http"
     headers = {
         "X-ClickHouse-User": unquote(parts.username or "default"),
         "X-ClickHouse-Key": unquote(parts.password or ""),
         "X-ClickHouse-Database": parts.path.strip("/") or "default",
     }
-    address = f"{scheme}://{parts.hostname}:{parts.port or (8443 if scheme == 'https' else 8123)}/"
+    port = parts.port or (8443 if parts.scheme == "https" else 8123)
+    address = f"{parts.scheme}://{parts.hostname}:{port}/"
     try:
         with urlopen(Request(address, statement.encode(), headers), timeout=STATEMENT_TIMEOUT_S) as response:
             answer: bytes = response.read()

@@ -155,9 +155,9 @@ def test_queries_run_beside_each_other(url: str, client: Client) -> None:
 
 
 def test_who_has_a_wrong_password_is_refused(url: str) -> None:
-    user, server = url.removeprefix("clickhouse://").split("@")
+    user, server = url.removeprefix("http://").split("@")
     with pytest.raises(DatabaseError) as raised:
-        connect(f"clickhouse://{user.split(':')[0]}:wrong@{server}")
+        connect(f"http://{user.split(':')[0]}:wrong@{server}")
     assert raised.value.code == 516
 
 

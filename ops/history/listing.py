@@ -34,7 +34,7 @@ _CONVERSATIONS_OF: Final = """
 SELECT c.conversation, c.kind, c.head, c.at FROM members m JOIN conversations c ON c.conversation = m.conversation
 WHERE m.account = ? AND c.conversation > ? ORDER BY c.conversation LIMIT ?
 """
-_TITLE: Final = "SELECT key, box FROM titles WHERE conversation = ? ORDER BY seq DESC LIMIT 1"
+TITLE: Final = "SELECT key, box FROM titles WHERE conversation = ? ORDER BY seq DESC LIMIT 1"
 _MEMBERS: Final = "SELECT account FROM members WHERE conversation = ? AND role IS NOT NULL ORDER BY account"
 _ACCOUNTS: Final = "SELECT account, name_key, name FROM accounts WHERE account > ? ORDER BY account LIMIT ?"
 NAME: Final = "SELECT name_key, name FROM accounts WHERE account = ?"
@@ -146,7 +146,7 @@ def _conversations(unseal: Unseal, inbox: Database, directory: Database, of: str
         return inbox.query(_CONVERSATIONS_OF, (of, after, _PAGE))
 
     for conversation, kind, head, at in _paged(page):
-        title = inbox.query_one(_TITLE, (conversation,))
+        title = inbox.query_one(TITLE, (conversation,))
         members = [account for (account,) in inbox.query(_MEMBERS, (conversation,))]
         found = directory.query_each(NAME, [(account,) for account in members])
         yield Listed(

@@ -51,7 +51,7 @@ VERBS = {name.__name__: ControlVerb(Sum, name) for name in (add, refuse, fail, h
 @asynccontextmanager
 async def talking(folder: Path) -> AsyncIterator[Any]:
     """Sends lines as they are, and gives the answers."""
-    with control._address(folder / control.FILE_NAME) as address:
+    with control.address_of(folder / control.FILE_NAME) as address:
         reader, writer = await asyncio.open_unix_connection(address)
 
     async def say(line: bytes) -> Any:
@@ -136,7 +136,7 @@ async def test_a_stop_ends_whoever_was_let_in_at_the_last_moment(tmp_path: Path,
 
 
 async def test_a_stop_before_the_request_is_read(tmp_path: Path) -> None:
-    with control._bind(tmp_path / control.FILE_NAME) as bound:
+    with control.bind(tmp_path / control.FILE_NAME) as bound:
         bound.listen()
         waiting = asyncio.create_task(asked(tmp_path, "add"))
         connection, _ = await asyncio.to_thread(bound.accept)
@@ -149,7 +149,7 @@ async def test_a_stop_before_the_request_is_read(tmp_path: Path) -> None:
 async def test_where_no_engine_runs(tmp_path: Path) -> None:
     with pytest.raises(NoEngine, match="no engine runs"):
         await asked(tmp_path, "add")
-    bound = control._bind(tmp_path / control.FILE_NAME)  # as one that was killed leaves it
+    bound = control.bind(tmp_path / control.FILE_NAME)  # as one that was killed leaves it
     bound.close()
     with pytest.raises(NoEngine):
         await asked(tmp_path, "add")

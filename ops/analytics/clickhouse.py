@@ -1,0 +1,179 @@
+"""A connection to ClickHouse by clickhouse-connect: to a server, or to chDB in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+import msgspec
+
+from ops.analytics.rawsql import guard
+from ops.analytics.warehouse import Answer, Parameters, WarehouseError, WarehouseUnavailable, decode_answer
+from projections.analytics.tables import TABLES
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+DATABASE: Final = "signet"
+"""Where no other one is named."""
+_INSERT_ID: Final = "signet-insert-"
+"""How the ids of queries begin that insert."""
+_INSERTING: Final = """
+SELECT count() FROM system.processes WHERE startsWith(query_id, {prefix:String}) AND is_cancelled = 0
+"""
+
+_ANSWERS: Final[dict[str, Any]] = {
+    "output_format_json_quote_64bit_integers": 0,
+    "output_format_json_quote_denormals": 0,
+    "join_use_nulls": 0,
+}
+_SETTINGS: Final[dict[str, Any]] = {
+    **_ANSWERS,
+    # What is inserted is one block, and one part: it is there as a whole or not at all.
+    "async_insert": 0,
+    "max_insert_block_size": 1_048_576,
+    "min_insert_block_size_rows": 1_048_576,
+    "min_insert_block_size_bytes": 0,
+    "input_format_parallel_parsing": 0,
+}
+_SETTLE_EVERY_S: Final = 0.1
+CONNECT_MAX_S: Final = 10
+ANSWER_MAX_S: Final = 600
+"""The longest that a query or an insert may take."""
+
+
+READABLE: Final = (*TABLES, "loads")
+"""The tables that raw SQL may name."""
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a server, and a database on it."""
+
+    host: str
+    port: int
+    secure: bool
+    user: str
+    password: str
+    database: str
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """That of the setting `analytics`."""
+        parts = urlsplit(url)
+        secure = parts.scheme == "https"
+        return cls(
+            host=parts.hostname or "", port=parts.port or (8443 if secure else 8123), secure=secure,
+            user=unquote(parts.username or "default"), password=unquote(parts.password or ""),
+            database=parts.path.strip("/") or DATABASE,
+        )  # fmt: skip
+
+
+class ClickHouse:
+    """Gives answers as ClickHouse wrote them, in JSONCompact: the keeper hands them on as they are."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @classmethod
+    def embedded(cls, folder: Path) -> Self:
+        """chDB has one folder open in a process, and any number of such connections to it."""
+        return cls(_embedded(folder, _SETTINGS))
+
+    @classmethod
+    def server(cls, address: Address) -> Self:
+        """Raises WarehouseError."""
+        return cls(_server(address, _SETTINGS))
+
+    def make(self, database: str) -> None:
+        """Where there is none."""
+        with _explained():
+            self._client.command(f"CREATE DATABASE IF NOT EXISTS `{database}`", use_database=False)
+
+    def use(self, database: str) -> None:
+        """For whatever is asked from here on."""
+        self._client.database = database
+
+    def command(self, sql: str) -> None:
+        with _explained():
+            self._client.command(sql)
+
+    def insert(self, table: str, columns: Sequence[str], rows: bytes) -> None:
+        with _explained():
+            # Bytes the client would send once more where the connection breaks, though they may be there already; a
+            # file it can't.
+            self._client.raw_insert(
+                table, columns, BytesIO(rows), {"query_id": f"{_INSERT_ID}{uuid4()}"}, "JSONCompactEachRow"
+            )
+
+    def settle(self) -> None:
+        given_up = time.monotonic() + ANSWER_MAX_S
+        while self.select(_INSERTING, {"prefix": _INSERT_ID}).data != [[0]]:
+            if time.monotonic() > given_up:
+                raise WarehouseUnavailable(
+                    "ClickHouse is still at an insert of an earlier load: system.processes tells which; then load again"
+                )
+            time.sleep(_SETTLE_EVERY_S)
+
+    def select(self, sql: str, parameters: Parameters | None = None) -> Answer:
+        return decode_answer(self.select_raw(sql, parameters))
+
+    def select_raw(self, sql: str, parameters: Parameters | None = None) -> bytes:
+        with _explained():
+            return self._client.raw_query(sql, dict(parameters or {}), fmt="JSONCompact")
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def ask_embedded(folder: Path, sql: str) -> Answer:
+    """Raw SQL on the folder that this process has open. Raises Refused, WarehouseError."""
+    with closing(_embedded(folder, {**_ANSWERS, **guard.READ_ONLY})) as client:
+        client.database = DATABASE
+        checked = guard.check(sql, database=DATABASE, tables=READABLE, ask=guard.ask_by(client))
+        return guard.read(client, checked)
+
+
+def ask_server(address: Address, sql: str) -> Answer:
+    """As `ask_embedded`."""
+    # The server may be of a release that can't tell how it reads the text, so an embedded one does.
+    with guard.ask_in_memory() as ask:
+        checked = guard.check(sql, database=address.database, tables=READABLE, ask=ask)
+    with closing(_server(address, {**_ANSWERS, **guard.READ_ONLY})) as client:
+        client.database = address.database
+        return guard.read(client, checked)
+
+
+def _embedded(folder: Path, settings: Mapping[str, Any]) -> Client:
+    from clickhouse_connect import get_client
+
+    return get_client(interface="chdb", path=str(folder), settings=dict(settings))
+
+
+def _server(address: Address, settings: Mapping[str, Any]) -> Client:
+    from clickhouse_connect import get_client
+
+    with _explained():
+        return get_client(
+            host=address.host, port=address.port, secure=address.secure, username=address.user,
+            password=address.password, settings=dict(settings), autogenerate_session_id=False,
+            connect_timeout=CONNECT_MAX_S, send_receive_timeout=ANSWER_MAX_S, query_retries=0,
+        )  # fmt: skip
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Errors of clickhouse-connect as ours."""
+    from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+
+    try:
+        yield
+    except OperationalError as error:
+        raise WarehouseUnavailable(f"ClickHouse can't be reached: {error}") from error
+    except ClickHouseError as error:
+        raise WarehouseError(str(error), getattr(error, "code", None) or 0) from error
