@@ -5,6 +5,7 @@ import typer
 from ops.analytics.asking import query, sql, tables
 from ops.analytics.checking import status, verify
 from ops.analytics.loading import load
+from ops.analytics.reporting.report import report
 
 HELP = """Ask ClickHouse about messages, people, delays and groups; and show that its figures are the log's.
 
@@ -14,5 +15,5 @@ docs/analytics.md has the tables, and questions with their answers.
 """
 
 app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="markdown")
-for verb in (load, status, verify, query, sql, tables):
+for verb in (load, status, verify, query, sql, tables, report):
     app.command()(verb)
