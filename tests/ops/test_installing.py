@@ -66,7 +66,11 @@ class Checkout(NamedTuple):
         return path
 
 
-@pytest.fixture(params=["uv", "pip"])
+each_installer = pytest.mark.parametrize("checkout", ["uv", "pip"], indirect=True)
+"""Where the two differ; what is decided before either is called, the faster one shows."""
+
+
+@pytest.fixture(params=["uv"])
 def checkout(request: pytest.FixtureRequest, tmp_path: Path) -> Checkout:
     """One that has no `.venv` yet."""
     home = tmp_path / "checkout"
@@ -100,6 +104,7 @@ def test_a_verb_brings_its_level_and_no_more(checkout: Checkout) -> None:
 
 
 @pytest.mark.slow
+@each_installer
 def test_the_analytics_are_added_to_what_is_there(checkout: Checkout) -> None:
     checkout.set_up("up")
     before = checkout.module("engine").stat()
@@ -112,6 +117,7 @@ def test_the_analytics_are_added_to_what_is_there(checkout: Checkout) -> None:
 
 
 @pytest.mark.slow
+@each_installer
 def test_without_network_the_analytics_fail_and_the_engine_goes_on(checkout: Checkout) -> None:
     checkout.set_up("up")
     (wheel,) = (checkout.home / "wheels").glob("database-*")
@@ -154,6 +160,7 @@ def test_an_engine_starts_though_the_analytics_could_not_be_updated(checkout: Ch
 
 
 @pytest.mark.slow
+@each_installer
 def test_what_no_lock_names_any_more_goes(checkout: Checkout) -> None:
     checkout.set_up("analytics")
     engine = (checkout.home / bootstrap.LOCKS["run"]).read_text()
@@ -164,6 +171,7 @@ def test_what_no_lock_names_any_more_goes(checkout: Checkout) -> None:
 
 
 @pytest.mark.slow
+@each_installer
 def test_what_a_killed_installer_left_is_completed(checkout: Checkout) -> None:
     checkout.set_up("up")
     stamp = bootstrap.stamp_path(checkout.home).read_text()

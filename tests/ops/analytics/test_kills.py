@@ -22,7 +22,7 @@ from tests.ops.analytics.loads import command, load, log_of, verify
 from tests.ops.imports import import_files
 from tests.projections.histories import History, play
 
-KILLS = 8
+KILLS = 6
 INSERTS = 9
 STEPS = 2_500
 CORPUS_EVENTS = 264_847
