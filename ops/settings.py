@@ -146,7 +146,7 @@ class Settings(BaseSettings):
     @field_validator("analytics")
     @classmethod
     def _a_clickhouse(cls, value: str) -> str:
-        if value and not (value.startswith(("http://", "https://")) and urlsplit(value).hostname):
+        if value and not (value.startswith(("http://", "https://")) and _has_address(value)):
             raise ValueError("it is ClickHouse's HTTP interface: http://user:password@host:8123/database")
         return value
 
@@ -300,6 +300,14 @@ def load_settings(data: Path | None = None, **given: Any) -> Settings:
 def data_folder(data: Path | None) -> Path:
     """The data folder that is meant: what was given, else SIGNET_DATA, else `.data` in the checkout."""
     return (data or Path(os.environ.get("SIGNET_DATA") or HOME / ".data")).expanduser().absolute()
+
+
+def _has_address(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # no port can be that
+        return False
 
 
 def _without_password(url: str) -> str:

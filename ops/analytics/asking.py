@@ -23,6 +23,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object"
 NamesOption = Annotated[
     bool, typer.Option("--names", help="Names and titles beside the ids: unsealed by the keyring, not in ClickHouse")
 ]
+_WIDE: Final = 1_000
 SHOWN_MAX: Final = 200
 """Rows; --json gives all."""
 
@@ -134,7 +135,8 @@ def _show(settings: Settings, answer: Answer, position: int, *, names: bool, jso
         told = Answered(position=position, columns=answer.names, types=types, rows=answer.data)
         print(msgspec.json.encode(told).decode())
         return
-    Console().print(table_of(answer, short_ids=names))
+    # What is read by a program must not be folded to the width of some terminal.
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table_of(answer, short_ids=names))
     if len(answer.data) > SHOWN_MAX:
         print(f"and {len(answer.data) - SHOWN_MAX:,} more rows; --json gives all")
 

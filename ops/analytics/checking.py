@@ -1,6 +1,7 @@
 """`signet analytics status` and `verify`: how far the tables are, and whether they are what the log says."""
 
 import asyncio
+from contextlib import closing
 from typing import Annotated, Final
 
 import msgspec
@@ -12,6 +13,7 @@ from rich.progress import Progress
 from rich.table import Column, Table
 
 from ops.analytics.opening import loaded, opened_log, settings_of
+from ops.analytics.place import connect
 from ops.analytics.verifier import Verified, Verifier
 from ops.options import DataOption
 from ops.progress import progress_bar
@@ -22,7 +24,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object"
 SHOWN_MAX: Final = 20
 
 _PARTS: Final = """
-SELECT table, sum(rows), sum(bytes_on_disk), sum(data_uncompressed_bytes) FROM system.parts
+SELECT table, sum(bytes_on_disk), sum(data_uncompressed_bytes) FROM system.parts
 WHERE active AND database = currentDatabase() GROUP BY table
 """
 _LOADED_AT: Final = "SELECT max(loaded_at) FROM loads"
@@ -54,7 +56,7 @@ def status(data: DataOption = None, json: JsonOption = False) -> None:
     Examples: `signet analytics status` · `signet analytics status --json`
     """
     settings = settings_of(data)
-    found = asyncio.run(_status(settings))
+    found = _status(settings)
     if json:
         print(msgspec.json.encode(found).decode())
         return
@@ -70,9 +72,13 @@ def status(data: DataOption = None, json: JsonOption = False) -> None:
     Console().print(table)
 
 
-async def _status(settings: Settings) -> Status:
+async def _head(settings: Settings) -> int:
     async with opened_log(settings) as log:
-        head = await log.head()
+        return await log.head()
+
+
+def _status(settings: Settings) -> Status:
+    head = asyncio.run(_head(settings))
     with loaded(settings) as (warehouse, mark):
         parts = {name: sizes for name, *sizes in warehouse.select(_PARTS).data}
         [[loaded_at]] = warehouse.select(_LOADED_AT).data
@@ -80,9 +86,12 @@ async def _status(settings: Settings) -> Status:
             clickhouse=settings.analytics_shown, position=mark.position, head=head, events=mark.events,
             loaded_at=loaded_at.partition(".")[0],
             tables={
-                name: TableStatus(rows=rows, bytes=size, uncompressed_bytes=uncompressed)
+                name: TableStatus(
+                    rows=warehouse.select(f"SELECT count() FROM {name}").data[0][0], bytes=size,
+                    uncompressed_bytes=uncompressed,
+                )
                 for name in TABLES
-                for rows, size, uncompressed in [parts.get(name, (0, 0, 0))]
+                for size, uncompressed in [parts.get(name, (0, 0))]
             },
         )  # fmt: skip
 
@@ -105,7 +114,7 @@ def verify(data: DataOption = None, json: JsonOption = False) -> None:
 
 async def _verify(settings: Settings, bar: Progress) -> Verified:
     task = bar.add_task("verifying", total=None)
-    with loaded(settings) as (warehouse, _):
+    with closing(connect(settings, "reader")) as warehouse:
         async with opened_log(settings) as log:
             verifier = Verifier(
                 log,

@@ -14,6 +14,7 @@ from uuid import uuid4
 import msgspec
 
 from ops.analytics.rawsql import guard
+from ops.analytics.rawsql.limits import in_words
 from ops.analytics.warehouse import Answer, Parameters, WarehouseError, WarehouseUnavailable, decode_answer
 from projections.analytics.tables import TABLES
 
@@ -42,6 +43,11 @@ _SETTINGS: Final[dict[str, Any]] = {
     "min_insert_block_size_bytes": 0,
     "input_format_parallel_parsing": 0,
 }
+_READONLY: Final = 164
+_NO_SETTINGS: Final = (
+    "ClickHouse does not let this user change settings or write. To ask, a user needs SELECT on the database (and no "
+    "readonly = 1, which forbids settings); to load, one needs to write"
+)
 _SETTLE_EVERY_S: Final = 0.1
 CONNECT_MAX_S: Final = 10
 ANSWER_MAX_S: Final = 600
@@ -70,7 +76,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             host=parts.hostname or "", port=parts.port or (8443 if secure else 8123), secure=secure,
             user=unquote(parts.username or "default"), password=unquote(parts.password or ""),
-            database=parts.path.strip("/") or DATABASE,
+            database=unquote(parts.path.strip("/")) or DATABASE,
         )  # fmt: skip
 
 
@@ -79,6 +85,8 @@ class ClickHouse:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self.upto: int | None = None
+        """The position up to which the tables are read; None: all that is there."""
 
     @classmethod
     def embedded(cls, folder: Path) -> Self:
@@ -86,14 +94,18 @@ class ClickHouse:
         return cls(_embedded(folder, _SETTINGS))
 
     @classmethod
-    def server(cls, address: Address) -> Self:
+    def server(cls, address: Address, *, inserts: bool) -> Self:
         """Raises WarehouseError."""
-        return cls(_server(address, _SETTINGS))
+        return cls(_server(address, _SETTINGS if inserts else _ANSWERS))
 
     def make(self, database: str) -> None:
         """Where there is none."""
         with _explained():
             self._client.command(f"CREATE DATABASE IF NOT EXISTS `{database}`", use_database=False)
+
+    @property
+    def _insert_id(self) -> str:
+        return f"{_INSERT_ID}{self._client.database}-"
 
     def use(self, database: str) -> None:
         """For whatever is asked from here on."""
@@ -108,12 +120,18 @@ class ClickHouse:
             # Bytes the client would send once more where the connection breaks, though they may be there already; a
             # file it can't.
             self._client.raw_insert(
-                table, columns, BytesIO(rows), {"query_id": f"{_INSERT_ID}{uuid4()}"}, "JSONCompactEachRow"
+                table, columns, BytesIO(rows), {"query_id": f"{self._insert_id}{uuid4()}"}, "JSONCompactEachRow"
             )
+
+    def read_upto(self, position: int) -> None:
+        with _explained():
+            for name, value in _only(position).items():
+                self._client.set_client_setting(name, value)
+        self.upto = position
 
     def settle(self) -> None:
         given_up = time.monotonic() + ANSWER_MAX_S
-        while self.select(_INSERTING, {"prefix": _INSERT_ID}).data != [[0]]:
+        while self.select(_INSERTING, {"prefix": self._insert_id}).data != [[0]]:
             if time.monotonic() > given_up:
                 raise WarehouseUnavailable(
                     "ClickHouse is still at an insert of an earlier load: system.processes tells which; then load again"
@@ -131,22 +149,30 @@ class ClickHouse:
         self._client.close()
 
 
-def ask_embedded(folder: Path, sql: str) -> Answer:
+def ask_embedded(folder: Path, sql: str, upto: int | None) -> Answer:
     """Raw SQL on the folder that this process has open. Raises Refused, WarehouseError."""
-    with closing(_embedded(folder, {**_ANSWERS, **guard.READ_ONLY})) as client:
+    with closing(_embedded(folder, {**_ANSWERS, **_only(upto), **guard.READ_ONLY})) as client:
         client.database = DATABASE
         checked = guard.check(sql, database=DATABASE, tables=READABLE, ask=guard.ask_by(client))
         return guard.read(client, checked)
 
 
-def ask_server(address: Address, sql: str) -> Answer:
+def ask_server(address: Address, sql: str, upto: int | None) -> Answer:
     """As `ask_embedded`."""
     # The server may be of a release that can't tell how it reads the text, so an embedded one does.
     with guard.ask_in_memory() as ask:
         checked = guard.check(sql, database=address.database, tables=READABLE, ask=ask)
-    with closing(_server(address, {**_ANSWERS, **guard.READ_ONLY})) as client:
+    with closing(_server(address, {**_ANSWERS, **_only(upto), **guard.READ_ONLY})) as client:
         client.database = address.database
         return guard.read(client, checked)
+
+
+def _only(upto: int | None) -> dict[str, Any]:
+    """The setting by which ClickHouse reads no rows beyond a position, wherever a query names a table."""
+    if upto is None:
+        return {}
+    filters = ", ".join(f"'{name}': 'position <= {upto}'" for name in READABLE)
+    return {"additional_table_filters": f"{{{filters}}}"}
 
 
 def _embedded(folder: Path, settings: Mapping[str, Any]) -> Client:
@@ -174,6 +200,9 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        raise WarehouseUnavailable(f"ClickHouse can't be reached: {error}") from error
+        raise WarehouseUnavailable(f"ClickHouse can't be reached: {error.__cause__ or error}") from error
     except ClickHouseError as error:
-        raise WarehouseError(str(error), getattr(error, "code", None) or 0) from error
+        told = in_words(error)
+        if told.code == _READONLY or "is readonly" in str(told):
+            raise WarehouseError(_NO_SETTINGS, _READONLY) from error
+        raise told from error

@@ -27,6 +27,10 @@ class Insert(msgspec.Struct, frozen=True, tag=True):
     rows: bytes
 
 
+class ReadUpto(msgspec.Struct, frozen=True, tag=True):
+    position: int
+
+
 class Select(msgspec.Struct, frozen=True, tag=True):
     sql: str
     parameters: dict[str, Any]
@@ -47,7 +51,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     code: int = 0
 
 
-Request = Hello | Command | Insert | Select | Ask
+Request = Hello | Command | Insert | ReadUpto | Select | Ask
 Reply = Done | Failed
 
 _encode: Final = msgspec.msgpack.Encoder().encode

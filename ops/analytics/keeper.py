@@ -22,10 +22,10 @@ import msgspec
 from ops import control
 from ops.analytics import frames
 from ops.analytics.clickhouse import DATABASE, ClickHouse, ask_embedded
+from ops.analytics.place import STORE
 from ops.analytics.warehouse import WarehouseError
 from ops.errors import OpsError
 
-STORE: Final = "chdb"
 _LOCK: Final = "keeper.lock"
 ASK_MAX_S: Final = 60.0
 ASK_BYTES_MAX: Final = 6 * 2**30
@@ -41,6 +41,7 @@ class Keeper:
         self._turn = threading.Condition()
         self._connected = 0
         self._anybody_came = False
+        self._ended = False
         self._loading = threading.Lock()
 
     def serve(self, listener: socket.socket) -> None:
@@ -49,14 +50,19 @@ class Keeper:
         with self._turn:
             self._turn.wait_for(lambda: self._anybody_came, FIRST_MAX_S)
             self._turn.wait_for(lambda: not self._connected)
-            # Whoever connects from here on is not answered, and asks the next one.
-            listener.close()
+            self._ended = True
+        # Also for the thread that waits in `accept`, which would else let one more in.
+        listener.shutdown(socket.SHUT_RDWR)
 
     def _accept(self, listener: socket.socket) -> None:
-        while True:
-            with suppress(OSError):
+        with suppress(OSError):  # it is shut down
+            while True:
                 connected, _ = listener.accept()
                 with self._turn:
+                    if self._ended:
+                        # Whoever comes now is not answered, and asks the next keeper.
+                        connected.close()
+                        return
                     self._connected += 1
                     self._anybody_came = True
                     self._turn.notify_all()
@@ -102,11 +108,14 @@ class Keeper:
                 case frames.Insert(table=table, columns=columns, rows=rows):
                     clickhouse.insert(table, columns, rows)
                     return frames.Done()
+                case frames.ReadUpto(position=position):
+                    clickhouse.read_upto(position)
+                    return frames.Done()
                 case frames.Select(sql=sql, parameters=parameters):
                     return frames.Done(clickhouse.select_raw(sql, parameters))
                 case frames.Ask(sql=sql):
                     with watched():
-                        return frames.Done(msgspec.json.encode(ask_embedded(self._store, sql)))
+                        return frames.Done(msgspec.json.encode(ask_embedded(self._store, sql, clickhouse.upto)))
                 case frames.Hello():
                     return frames.Failed("it was said already who asks")
                 case _:

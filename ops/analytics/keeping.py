@@ -25,8 +25,11 @@ class Kept:
 
     def __init__(self, folder: Path, role: frames.Role) -> None:
         """Starts the keeper where it has to; a loader waits for the one before it. Raises WarehouseUnavailable."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._connection = _connect(folder, role)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._connection = _connect(folder, role)
+        except OSError as error:
+            raise WarehouseUnavailable(f"{folder} can't be used: {error}. Ask as the user that loads.") from error
 
     def command(self, sql: str) -> None:
         self._ask(frames.Command(sql))
@@ -36,6 +39,9 @@ class Kept:
 
     def settle(self) -> None:
         """Nothing to do: the keeper lets a loader in when the one before it is through."""
+
+    def read_upto(self, position: int) -> None:
+        self._ask(frames.ReadUpto(position))
 
     def select(self, sql: str, parameters: Parameters | None = None) -> Answer:
         return decode_answer(self._ask(frames.Select(sql, dict(parameters or {}))))
@@ -60,7 +66,7 @@ def _connect(folder: Path, role: frames.Role) -> Connection:
     given_up = time.monotonic() + START_MAX_S
     keeper: subprocess.Popen[bytes] | None = None
     while time.monotonic() < given_up:
-        connection = _try_to_connect(folder, role)
+        connection = _try_to_connect(folder, role, given_up)
         if connection is not None:
             return connection
         # One that ended well found another one at work, which may be ending: then it is tried again.
@@ -71,12 +77,12 @@ def _connect(folder: Path, role: frames.Role) -> Connection:
         time.sleep(_LOOK_EVERY_S)
     said = (folder / _LOG).read_text(errors="replace").strip().rpartition("\n")[2]
     raise WarehouseUnavailable(
-        f"the embedded ClickHouse in {folder} does not open: {said or 'nothing was said'}. Where nothing else helps, "
-        f"delete the folder and load anew: signet analytics load"
+        f"the embedded ClickHouse in {folder} does not open: {said or 'nothing was said'}. Is there room on the "
+        "disk? Where nothing else helps, make it anew from the log: signet analytics load --anew"
     )
 
 
-def _try_to_connect(folder: Path, role: frames.Role) -> Connection | None:
+def _try_to_connect(folder: Path, role: frames.Role, given_up: float) -> Connection | None:
     sock = socket(AF_UNIX)
     try:
         with address_of(folder / frames.SOCKET) as address:
@@ -86,7 +92,14 @@ def _try_to_connect(folder: Path, role: frames.Role) -> Connection | None:
         return None
     connection = Connection(sock.detach())
     try:
-        _exchange(connection, frames.Hello(role))
+        frames.send(connection, frames.Hello(role))
+        if not connection.poll(max(0, given_up - time.monotonic())):
+            connection.close()
+            raise WarehouseUnavailable(
+                f"the process of the embedded ClickHouse in {folder} does not answer: `ps` shows it as "
+                "ops.analytics.keeper; end it, and call the same again"
+            )
+        frames.receive_reply(connection)
     except (EOFError, OSError):
         connection.close()
         return None

@@ -1,6 +1,7 @@
 """Loads the log's events into the tables, exactly once.
 
-1. Nothing that an earlier load inserted can come any more (`Warehouse.settle`).
+1. The tables are those of this log and this data folder, and nothing that an earlier load inserted can come any more
+   (`Warehouse.settle`).
 2. What it left of a block that is not marked is deleted.
 3. A block of events is read after the mark, and made into rows.
 4. Its rows are inserted, table by table, and then the mark. While that goes on the next block is read.
@@ -52,42 +53,61 @@ class Loader:
         warehouse: Warehouse,
         on_block: OnBlock = lambda mark: None,
         *,
+        name: str = "",
+        check_room: Callable[[], None] = lambda: None,
         block_max: int = BLOCK_MAX,
         kept_max: int = KEPT_MAX,
     ) -> None:
-        """`on_block` hears of each mark that is written; `block_max` counts events; `kept_max`: see `Fold`."""
+        """`on_block` hears of each mark that is written; `name`: of the data folder that loads; `check_room` raises
+        where there is none for another block; `block_max` counts events; `kept_max`: see `Fold`."""
         self._log = log
         self._warehouse = warehouse
         self._on_block = on_block
+        self._name = name
+        self._check_room = check_room
         self._block_max = block_max
         self._fold = Fold(Recall(warehouse, self._settle), kept_max=kept_max)
         self._encode = msgspec.json.Encoder().encode_lines
         self._thread = ThreadPoolExecutor(1)
         self._inserting: Future[None] | None = None
-        self.mark = Mark()
+        self.mark = Mark(loader=name)
         self.deleted = 0
         """Rows of a load that was broken off."""
 
     async def begin(self, *, anew: bool = False) -> None:
         """`anew`: with empty tables. Raises OpsError, WarehouseError, StoreUnavailable."""
+        await asyncio.to_thread(self._prepare, anew)
+        await check_log(self._log, self.mark)
+        self.deleted = await asyncio.to_thread(delete_beyond, self._warehouse, self.mark.position)
+
+    def _prepare(self, anew: bool) -> None:
         self._warehouse.settle()
         if anew:
             drop_tables(self._warehouse)
         make_tables(self._warehouse)
-        self.mark = read_mark(self._warehouse) or Mark()
-        await check_log(self._log, self.mark)
-        self.deleted = delete_beyond(self._warehouse, self.mark.position)
+        found = read_mark(self._warehouse) or Mark()
+        if found.events and found.loader != self._name:
+            raise OpsError(
+                "these tables are loaded by another data folder, and two loaders would double every row. Let that one "
+                "do it, or take them over, made anew from the log: signet analytics load --anew"
+            )
+        self.mark = msgspec.structs.replace(found, loader=self._name)
 
     async def load(self) -> None:
         """All that the log has by now. Raises WarehouseError, StoreUnavailable."""
         mark = self.mark
         while block := await self._read(mark.position):
-            rows = self._fold.rows(block)
+            self._check_room()
+            # Beside the loop, which hears of signals meanwhile.
+            rows = await asyncio.to_thread(self._fold.rows, block)
             last = block[-1]
-            mark = Mark(last.position, last.stream, last.version, _id_of(last), mark.events + len(block))
-            self._settle()
+            mark = msgspec.structs.replace(
+                mark, position=last.position, stream=last.stream, version=last.version, event=_id_of(last),
+                events=mark.events + len(block),
+            )  # fmt: skip
+            await asyncio.to_thread(self._settle)
             self._inserting = self._thread.submit(self._insert, rows, mark)
-        self._settle()
+        await asyncio.to_thread(self._settle)
 
     async def follow(self) -> None:
         """Loads what comes, until cancelled. Raises as `load`."""
@@ -96,6 +116,11 @@ class Loader:
                 await anext(news)
             await self.load()
             await asyncio.sleep(PAUSE_S)
+
+    @property
+    def unreadable(self) -> int:
+        """Events that this release can't decode, of those that were loaded."""
+        return self._fold.unreadable
 
     def close(self) -> None:
         self._thread.shutdown()
@@ -123,6 +148,8 @@ class Loader:
         for kind, its_rows in by_table.items():
             table = TABLE_OF[kind]
             self._warehouse.insert(table.name, columns_of(table), self._encode(its_rows))
+        if (read_mark(self._warehouse) or Mark()).position != self.mark.position:
+            raise OpsError("somebody else loads these tables at the same time; verify them: signet analytics verify")
         write_mark(self._warehouse, mark)
         self.mark = mark
         self._on_block(mark)

@@ -1,12 +1,13 @@
 """`signet analytics load`."""
 
 import asyncio
+import os
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -16,15 +17,18 @@ from rich.progress import Progress, TaskID
 from domain.log import EventLog, StoreUnavailable
 from ops.analytics.loader import Loader, OnBlock
 from ops.analytics.opening import opened_log, settings_of
-from ops.analytics.place import only_loader
+from ops.analytics.place import loader_name, only_loader
 from ops.analytics.schema import Mark
 from ops.analytics.warehouse import WarehouseUnavailable
+from ops.datafolder import DISK_MIN_BYTES, free_bytes
+from ops.errors import OpsError
 from ops.garbage import calm_garbage_collector
 from ops.options import DataOption
 from ops.progress import progress_bar
 from ops.settings import Settings
 from projections.feed import retry_delays
 
+ROOM_MIN_BYTES: Final = 2 * DISK_MIN_BYTES
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object")]
 
 
@@ -37,6 +41,8 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """By this load."""
     deleted_rows: int
     """Of a load that was broken off before; they were loaded anew."""
+    unreadable: int
+    """Events that this release does not know, of those that were added: they are in the table `events` alone."""
     seconds: float
     """What it took to load what was there at first."""
     events_per_s: int
@@ -97,6 +103,7 @@ class _Work:
             added = loader.mark.events - before
             return Loaded(
                 position=loader.mark.position, events=loader.mark.events, added=added, deleted_rows=loader.deleted,
+                unreadable=loader.unreadable,
                 seconds=round(seconds, 3), events_per_s=round(added / seconds),
             )  # fmt: skip
 
@@ -116,11 +123,23 @@ class _Work:
     @asynccontextmanager
     async def _loader(self, *, anew: bool = False) -> AsyncIterator[Loader]:
         with (
-            only_loader(self._settings) as warehouse,
-            closing(Loader(self._log, warehouse, self._on_block)) as loader,
+            only_loader(self._settings, anew=anew) as warehouse,
+            closing(
+                Loader(
+                    self._log, warehouse, self._on_block, name=loader_name(self._settings), check_room=self._check_room
+                )
+            ) as loader,
         ):
             await loader.begin(anew=anew)
             yield loader
+
+    def _check_room(self) -> None:
+        """The log may be on the same disk, and needs it more."""
+        if not self._settings.analytics and free_bytes(self._settings.data) < ROOM_MIN_BYTES:
+            raise OpsError(
+                f"there is too little room on the disk of {self._settings.data} to load more: less than "
+                f"{ROOM_MIN_BYTES // 10**6} MB. What is loaded stays; make room, and load again."
+            )
 
 
 def _upto(loaded: Loaded, mark: Mark) -> Loaded:
@@ -138,9 +157,16 @@ def _advance(bar: Progress, task: TaskID, mark: Mark) -> None:
 
 @contextmanager
 def _told_to_stop() -> Iterator[asyncio.Event]:
+    """The first signal lets the block end that is under way; the second ends this process, which loses nothing."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def told(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
     for each in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(each, stop.set)
+        loop.add_signal_handler(each, told, each)
     try:
         yield stop
     finally:
@@ -160,8 +186,13 @@ async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
 
 
 def _told(loaded: Loaded) -> str:
+    unknown = (
+        f"\n{loaded.unreadable:,} events are of a newer release, or damaged: they are in the table `events` alone"
+        if loaded.unreadable
+        else ""
+    )
     again = f"; {loaded.deleted_rows:,} rows of a load that was broken off were replaced" if loaded.deleted_rows else ""
     return (
         f"{loaded.added:,} events loaded in {loaded.seconds:.1f} s ({loaded.events_per_s:,} a second){again}\n"
-        f"the tables hold {loaded.events:,} events, up to position {loaded.position:,}"
+        f"the tables hold {loaded.events:,} events, up to position {loaded.position:,}{unknown}"
     )

@@ -1,13 +1,15 @@
 """How the verbs of `signet analytics` come to the log and to ClickHouse."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 from commands.stores import open_log
 from domain.log import EventLog, StoreError
+from ops.analytics.loader import check_log
 from ops.analytics.place import connect
-from ops.analytics.schema import Mark, read_mark
+from ops.analytics.schema import Mark, check_tables, read_mark
 from ops.analytics.warehouse import Warehouse
 from ops.datafolder import read_server_file
 from ops.errors import OpsError
@@ -37,9 +39,17 @@ async def opened_log(settings: Settings) -> AsyncIterator[EventLog]:
 
 @contextmanager
 def loaded(settings: Settings) -> Iterator[tuple[Warehouse, Mark]]:
-    """The tables, and how far they are loaded. Raises OpsError where nothing is."""
+    """The tables as they are loaded, and how far. Raises OpsError where nothing is, or they are of another log."""
     with closing(connect(settings, "reader")) as warehouse:
         mark = read_mark(warehouse)
         if mark is None or not mark.events:
             raise OpsError(f"nothing is loaded yet: ./signet analytics load --data {settings.data}")
+        check_tables(warehouse)
+        asyncio.run(_check_log(settings, mark))
+        warehouse.read_upto(mark.position)
         yield warehouse, mark
+
+
+async def _check_log(settings: Settings, mark: Mark) -> None:
+    async with opened_log(settings) as log:
+        await check_log(log, mark)

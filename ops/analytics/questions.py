@@ -71,30 +71,31 @@ def _date(text: str, name: str) -> str:
 _READERS: Final = {
     "UInt32": _number,
     "String": _text,
-    "Date": _date,
+    "Date32": _date,
 }
 
-FROM: Final = Parameter("from", "Date", "1971-01-01", "the first day, YYYY-MM-DD")
-TO: Final = Parameter("to", "Date", str(date(2100, 1, 1)), "the last day, YYYY-MM-DD")
+FROM: Final = Parameter("from", "Date32", "1900-01-01", "the first day, YYYY-MM-DD")
+TO: Final = Parameter("to", "Date32", "2299-12-31", "the last day, YYYY-MM-DD")
 ZONE: Final = Parameter("zone", "String", "UTC", "a time zone, as Europe/Berlin")
 CONVERSATION: Final = Parameter("conversation", "String", "", "a conversation's id: of this one alone")
 LIMIT: Final = Parameter("limit", "UInt32", 20, "how many rows, at least 1")
 
 _SPAN: Final = (FROM, TO, ZONE, CONVERSATION)
-_DAY: Final = "toDate(at, {zone:String})"
-_DAYS: Final = f"{_DAY} BETWEEN {{from:Date}} AND {{to:Date}}"
-_WHERE: Final = f"{_DAYS} AND ({{conversation:String}} = '' OR conversation = toUUIDOrZero({{conversation:String}}))"
+_DAY: Final = "toDate32(at, {zone:String})"
+_DAYS: Final = f"{_DAY} BETWEEN {{from:Date32}} AND {{to:Date32}}"
+_CONVERSATION: Final = "({conversation:String} = '' OR conversation = toUUIDOrZero({conversation:String}))"
+_WHERE: Final = f"{_DAYS} AND {_CONVERSATION}"
 _SENT: Final = f"FROM messages WHERE counts AND {_WHERE}"
 
 
 def _delays(column: str) -> str:
-    where = _WHERE.replace("toDate(at,", "toDate(recorded_at,")
+    where = _WHERE.replace("toDate32(at,", "toDate32(recorded_at,")
     quantile = "round(quantileTDigestArray({level})({column}) / 1000, 3)"
     parts = ", ".join(
         f"{quantile.format(level=level, column=column)} AS p{int(level * 100)}_s" for level in (0.5, 0.9, 0.99)
     )
     return (
-        f"SELECT toDate(recorded_at, {{zone:String}}) AS day, sum(length({column})) AS messages, {parts}, "
+        f"SELECT toDate32(recorded_at, {{zone:String}}) AS day, sum(length({column})) AS messages, {parts}, "
         f"round(max(arrayMax({column})) / 1000, 3) AS longest_s FROM receipts "
         f"WHERE notEmpty({column}) AND {where} GROUP BY day ORDER BY day"
     )
@@ -130,14 +131,15 @@ QUESTIONS: Final = {
             about="How many messages were written, and by how many people, in each hour of the day.",
             parameters=_SPAN,
             sql=f"SELECT toHour(at, {{zone:String}}) AS hour, count() AS messages, uniqExact(author) AS people, "
-            f"round(count() / uniqExact({_DAY}), 1) AS messages_a_day {_SENT} GROUP BY hour ORDER BY hour",
+            f"round(count() / (SELECT uniqExact({_DAY}) {_SENT}), 1) AS messages_a_day {_SENT} "
+            "GROUP BY hour ORDER BY hour",
         ),
         Question(
             name="messages-by-weekday-and-hour",
             about="How many messages were written in each hour of the week; weekday 1 is Monday.",
             parameters=_SPAN,
             sql=f"SELECT toDayOfWeek({_DAY}) AS weekday, toHour(at, {{zone:String}}) AS hour, count() AS messages, "
-            f"round(count() / uniqExact({_DAY}), 1) AS messages_a_day {_SENT} "
+            f"round(count() / (SELECT uniqExact({_DAY}) {_SENT}), 1) AS messages_a_day {_SENT} "
             "GROUP BY weekday, hour ORDER BY weekday, hour",
         ),
         Question(
@@ -145,8 +147,11 @@ QUESTIONS: Final = {
             about="How many people wrote on each day, within the 7 and within the 30 days that end with it.",
             parameters=_SPAN,
             sql=f"""
-            WITH wrote AS (SELECT DISTINCT {_DAY} AS day, author {_SENT}),
-                days AS (SELECT DISTINCT day FROM wrote)
+            WITH wrote AS (
+                    SELECT DISTINCT {_DAY} AS day, author FROM messages
+                    WHERE counts AND {_DAY} BETWEEN {{from:Date32}} - 29 AND {{to:Date32}} AND {_CONVERSATION}
+                ),
+                days AS (SELECT DISTINCT day FROM wrote WHERE day >= {{from:Date32}})
             SELECT days.day AS day, uniqExactIf(author, age = 0) AS within_1_day,
                 uniqExactIf(author, age < 7) AS within_7_days, uniqExact(author) AS within_30_days
             FROM (SELECT arrayJoin(range(30)) AS age, author, day + age AS reached FROM wrote) AS lasting
@@ -159,7 +164,8 @@ QUESTIONS: Final = {
             about="The conversations with the most messages: by how many people, from when to when.",
             parameters=(FROM, TO, ZONE, LIMIT),
             sql=f"""
-            SELECT conversation, kind, messages, people, first_at, last_at FROM (
+            SELECT conversation, kind, messages, people, toTimeZone(first_at, {{zone:String}}) AS first_at,
+                toTimeZone(last_at, {{zone:String}}) AS last_at FROM (
                 SELECT conversation, count() AS messages, uniqExact(author) AS people, min(at) AS first_at,
                     max(at) AS last_at
                 FROM messages WHERE counts AND {_DAYS}
@@ -223,7 +229,8 @@ QUESTIONS: Final = {
             sql=f"""
             WITH largest AS (
                 SELECT conversation FROM membership
-                WHERE change != 'role' AND conversation IN (SELECT conversation FROM conversations WHERE kind = 'group')
+                WHERE change != 'role' AND {_WHERE}
+                    AND conversation IN (SELECT conversation FROM conversations WHERE kind = 'group')
                 GROUP BY conversation ORDER BY max(members) DESC, conversation LIMIT {{limit:UInt32}}
             )
             SELECT conversation, {_DAY} AS day, argMax(members, (position, number)) AS members,
@@ -255,7 +262,7 @@ QUESTIONS: Final = {
             about="How many events of each type the log holds, and how many of them came on its busiest day.",
             parameters=(FROM, TO, ZONE),
             sql=f"SELECT type, sum(n) AS events, max(n) AS on_busiest_day FROM (SELECT type, {_DAY} AS day, "
-            f"count() AS n FROM events WHERE day BETWEEN {{from:Date}} AND {{to:Date}} GROUP BY type, day) "
+            f"count() AS n FROM events WHERE day BETWEEN {{from:Date32}} AND {{to:Date32}} GROUP BY type, day) "
             "GROUP BY type ORDER BY events DESC, type",
         ),
     )

@@ -21,11 +21,20 @@ FROM membership WHERE conversation IN {ids:Array(UUID)}
 GROUP BY conversation, account ORDER BY conversation, max((position, number))
 """
 _MARKS: Final = """
-SELECT conversation, account, device, max(delivered), max(read), groupArrayArray(undecryptable),
-    groupArrayArray(repaired)
-FROM receipts WHERE conversation IN {ids:Array(UUID)}
-GROUP BY conversation, account, device
+SELECT conversation, account, device, max(delivered), max(read) FROM receipts
+WHERE conversation IN {ids:Array(UUID)} AND (conversation, account) NOT IN (
+    SELECT conversation, account FROM receipts
+    WHERE conversation IN {ids:Array(UUID)} AND (notEmpty(undecryptable) OR notEmpty(repaired))
+) GROUP BY conversation, account, device
 """
+_STATEMENTS: Final = """
+SELECT conversation, account, device, delivered, read, undecryptable, repaired FROM receipts
+WHERE conversation IN {ids:Array(UUID)} AND (conversation, account) IN (
+    SELECT conversation, account FROM receipts
+    WHERE conversation IN {ids:Array(UUID)} AND (notEmpty(undecryptable) OR notEmpty(repaired))
+) ORDER BY position, number
+"""
+"""Of those that ever named seqs: it matters what came before what."""
 _LAST: Final = """
 SELECT conversation, max(seq) FROM messages WHERE conversation IN {ids:Array(UUID)} AND counts
 GROUP BY conversation
@@ -67,8 +76,10 @@ class Recall:
             found[conversation].recipient(account).since = since
             if role != "none":
                 found[conversation].members[account] = role
-        for conversation, account, device, delivered, read, undecryptable, repaired in self._of(_MARKS, ids):
-            found[conversation].recipient(account).advance(device, delivered, read, undecryptable, repaired)
+        for conversation, account, device, delivered, read in self._of(_MARKS, ids):
+            found[conversation].recipient(account).advance(device, delivered, read)
+        for conversation, account, *stated in self._of(_STATEMENTS, ids):
+            found[conversation].recipient(account).advance(*stated)
         for conversation, last in self._of(_LAST, ids):
             found[conversation].sent.known_from = last + 1
 

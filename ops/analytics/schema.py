@@ -1,7 +1,8 @@
 """The tables in ClickHouse, and up to which position of the log they are loaded.
 
-`loads` has a row for each block of events whose rows are in the tables; the last one counts. Rows of later positions
-are half a block, of a load that was broken off: they are deleted before the next one begins.
+`loads` gets a row with each block of events whose rows are in the tables; the last one counts, and is what is kept.
+Rows of later positions are half a block, of a load that was broken off: nobody is shown them, and they are deleted
+before the next load begins.
 """
 
 from typing import Final
@@ -20,10 +21,13 @@ CREATE TABLE IF NOT EXISTS loads (
     position UInt64 COMMENT 'All events of the log up to this position are in the tables.',
     stream String COMMENT 'Of the event at it.', version UInt32 COMMENT 'The same.', event String COMMENT 'Its id.',
     events UInt64 COMMENT 'How many events that are.', schema UInt32 COMMENT 'Of the tables.',
+    loader String COMMENT 'Of which data folder.',
     loaded_at DateTime64(6, 'UTC') DEFAULT now64(6)
 ) ENGINE = ReplacingMergeTree(position) ORDER BY schema SETTINGS {_DURABLE}
 """
-_MARK: Final = "SELECT position, stream, version, event, events, schema FROM loads ORDER BY position DESC LIMIT 1"
+_MARK: Final = (
+    "SELECT position, stream, version, event, events, schema, loader FROM loads ORDER BY position DESC LIMIT 1"
+)
 _UNKNOWN_TABLE: Final = (60, 81)
 """ClickHouse's numbers for: no such table, no such database."""
 
@@ -37,10 +41,20 @@ class Mark(msgspec.Struct, frozen=True, array_like=True):
     event: str = ""
     events: int = 0
     schema: int = SCHEMA
+    loader: str = ""
+    """Which data folder loads these tables."""
+
+
+_EXISTING: Final = "SELECT name FROM system.tables WHERE database = currentDatabase()"
 
 
 def make_tables(warehouse: Warehouse) -> None:
-    """Where there are none."""
+    """Where there are none. Raises OpsError where some are missing."""
+    if ["loads"] in warehouse.select(_EXISTING).data:
+        check_tables(warehouse)
+        return
+    # What a deletion left that was broken off, perhaps of another release.
+    drop_tables(warehouse)
     for table in TABLES.values():
         warehouse.command(definition(table))
     warehouse.command(_LOADS)
@@ -50,6 +64,16 @@ def drop_tables(warehouse: Warehouse) -> None:
     """`loads` first: without it nothing counts that is in the others."""
     for name in ("loads", *TABLES):
         warehouse.command(f"DROP TABLE IF EXISTS {name} SYNC")
+
+
+def check_tables(warehouse: Warehouse) -> None:
+    """Whether all are there that a mark tells of. Raises OpsError."""
+    existing = {name for [name] in warehouse.select(_EXISTING).data}
+    if missing := TABLES.keys() - existing:
+        raise OpsError(
+            f"ClickHouse lacks the tables {', '.join(sorted(missing))}, which somebody has deleted; make all anew from "
+            "the log: signet analytics load --anew"
+        )
 
 
 def read_mark(warehouse: Warehouse) -> Mark | None:

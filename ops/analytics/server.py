@@ -15,7 +15,7 @@ class Server(ClickHouse):
         """`url`: that of the setting `analytics`. A loader makes the database where there is none. Raises
         WarehouseError."""
         address = Address.parse(url)
-        server = cls.server(address)
+        server = cls.server(address, inserts=role == "loader")
         server.address = address
         if role == "loader":
             server.make(address.database)
@@ -23,4 +23,4 @@ class Server(ClickHouse):
         return server
 
     def ask(self, sql: str) -> Answer:
-        return ask_server(self.address, sql)
+        return ask_server(self.address, sql, self.upto)

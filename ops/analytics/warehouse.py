@@ -59,6 +59,11 @@ class Warehouse(Protocol):
         """Returns when nothing can come any more that somebody inserted who is gone. Raises WarehouseError."""
         ...
 
+    def read_upto(self, position: int) -> None:
+        """From here on the tables are read up to this position alone: beyond it may be half a block. Raises
+        WarehouseError."""
+        ...
+
     def select(self, sql: str, parameters: Parameters | None = None) -> Answer:
         """Times come as texts, `2005-02-08 09:30:00`. Raises WarehouseError."""
         ...

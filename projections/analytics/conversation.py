@@ -74,6 +74,8 @@ class Recipient(msgspec.Struct, gc=False):
     """The delivered mark of each."""
     exceptions: dict[str, tuple[set[int], set[int]]] = {}
     """Of the devices that ever named any: the seqs that they could not decrypt, and those that they could later."""
+    again: set[int] = set()
+    """Seqs that were delivered before a device named them: they don't come a second time."""
 
     @property
     def delivered(self) -> int:
@@ -95,15 +97,20 @@ class Recipient(msgspec.Struct, gc=False):
         }
 
     def advance(
-        self, device: str, delivered: int, read: int, named: Collection[int], repaired: Collection[int]
-    ) -> None:
-        """Folds what a device states; in whatever order, as `domain.receipts.advance`."""
+        self, device: str, delivered: int, read: int, named: Collection[int] = (), repaired: Collection[int] = ()
+    ) -> tuple[set[int], set[int]]:
+        """Folds what a device states, as `domain.receipts.advance`. Gives the seqs that came only now, though some
+        device was past them before, and those that are still undelivered."""
+        before, missing = self.delivered, self.undelivered()
         self.devices[device] = max(self.devices.get(device, 0), delivered)
         self.read = max(self.read, read)
         if named or repaired:
-            before = self.exceptions.setdefault(device, (set(), set()))
-            before[0].update(named)
-            before[1].update(repaired)
+            excepted = self.exceptions.setdefault(device, (set(), set()))
+            excepted[0].update(named)
+            excepted[1].update(repaired)
+        still = self.undelivered()
+        self.again.update(seq for seq in still - missing if seq <= before)
+        return missing - still - self.again, still
 
 
 class Conversation(msgspec.Struct):
@@ -121,15 +128,16 @@ class Conversation(msgspec.Struct):
     def advance(self, receipt: Receipt, now: int) -> tuple[list[int], list[int]]:
         """Folds what a device states: the delays of delivery and of reading that this ends, in milliseconds."""
         recipient = self.recipient(receipt.account)
-        delivered, read, missing = recipient.delivered, recipient.read, recipient.undelivered()
-        recipient.advance(receipt.device, receipt.delivered, receipt.read, receipt.undecryptable, receipt.repaired)
-        still_missing = recipient.undelivered()
+        delivered, read = recipient.delivered, recipient.read
+        late, undelivered = recipient.advance(
+            receipt.device, receipt.delivered, receipt.read, receipt.undecryptable, receipt.repaired
+        )
         delivery = [
             _ms(at, now)
             for seq, at in self._waiting(recipient, delivered, recipient.delivered, receipt.account)
-            if seq not in still_missing
+            if seq not in undelivered
         ]
-        for seq in sorted(missing - still_missing):
+        for seq in sorted(late):
             at = self.sent.time_of(seq, but=receipt.account)
             if at is not None and seq > recipient.since:
                 delivery.append(_ms(at, now))

@@ -231,7 +231,10 @@ class Fold:
             if recorded.topic == _RECEIPTS and entry is not None:
                 subject = recorded.stream[-_SUBJECT_CHARS:]
                 conversation = self._conversation(subject)
-                begins = min(conversation.recipient(each.account).waits_from() for each in entry.e.receipts)
+                begins = min(
+                    min((conversation.recipient(each.account).waits_from(), *each.undecryptable, *each.repaired))
+                    for each in entry.e.receipts
+                )
                 first[subject] = min(begins, first.get(subject, begins))
         for subject, begins in first.items():
             known_from = self._conversation(subject).sent.known_from

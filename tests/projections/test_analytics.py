@@ -137,6 +137,7 @@ def _delays(history: History) -> Iterator[tuple[list[int], list[int]]]:
     marks: defaultdict[tuple[str, AccountId], defaultdict[str, Marks]] = defaultdict(lambda: defaultdict(Marks))
     sent: defaultdict[str, dict[int, tuple[AccountId, int]]] = defaultdict(dict)
     since: dict[tuple[str, AccountId], int] = {}
+    came: defaultdict[tuple[str, AccountId], set[int]] = defaultdict(set)
     here: set[tuple[str, AccountId]] = set()
     for event in history.events:
         fact, of, seq = event.entry.e, event.stream.partition("-")[2], event.version + 1
@@ -160,10 +161,12 @@ def _delays(history: History) -> Iterator[tuple[list[int], list[int]]]:
                         for at, one in sent[of].items()
                         if one[0] != receipt.account and at > since[of, receipt.account]
                     }
-                    delivered, read = _delivered(devices, waiting), _read(devices, waiting)
+                    read, before = _read(devices, waiting), came[of, receipt.account]
                     advance(devices[receipt.device], receipt)
+                    now = _delivered(devices, sent[of])
+                    first, came[of, receipt.account] = (now - before) & waiting.keys(), before | now
                     yield (
-                        sorted(_ms(event, waiting[at]) for at in _delivered(devices, waiting) - delivered),
+                        sorted(_ms(event, waiting[at]) for at in first),
                         sorted(_ms(event, waiting[at]) for at in _read(devices, waiting) - read),
                     )
             case _:
@@ -198,6 +201,24 @@ def test_a_second_device_and_history_from_before_make_no_delay() -> None:
     must(history.receive(group, ann, delivered=4, read=4))
     counts = [(len(row.delivery_ms), len(row.reading_ms)) for row in of_kind(rows_of(history), ReceiptRow)]
     assert counts == [(1, 0), (0, 1), (1, 1), (0, 0)]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 99])
+def test_what_was_delivered_before_it_was_named_does_not_come_again(batch: int) -> None:
+    """Wherever a batch begins: a statement may be about seqs before all marks."""
+    history, past = History(), Rows()
+    ann, ben = history.register("ann"), history.register("ben")
+    chat = history.direct(ann, ben)
+    for _ in range(5):
+        history.send(chat, ann)
+    must(history.receive(chat, ben, delivered=6, read=6, undecryptable=(4,)))
+    must(history.receive(chat, ben, delivered=6, undecryptable=(3,)))
+    must(history.receive(chat, ben, delivered=6, repaired=(3, 4)))
+    events = recorded(history.events)
+    for first in range(0, len(events), batch):
+        past.rows += Fold(past).rows(events[first : first + batch])
+    assert [len(row.delivery_ms) for row in of_kind(past.rows, ReceiptRow)] == [4, 0, 1]
+    assert past.rows == rows_of(history)
 
 
 def test_what_a_message_answers_is_kept_where_nothing_is_protected() -> None:

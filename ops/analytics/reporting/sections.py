@@ -5,7 +5,6 @@ from typing import Final
 import msgspec
 import plotly.graph_objects as go
 
-from ops.analytics.questions import QUESTIONS, Question
 from ops.analytics.reporting import seen
 from ops.analytics.reporting.labels import Labels
 from ops.analytics.warehouse import Answer
@@ -21,10 +20,6 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     see: seen.See
     limit: int | None = None
     """How many rows, where the question takes that."""
-
-    @property
-    def asks(self) -> Question:
-        return QUESTIONS[self.question]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ops.analytics.loader import Loader
-from ops.analytics.place import only_loader
+from ops.analytics.place import loader_name, only_loader
 from ops.analytics.warehouse import Answer, Parameters, Warehouse
 from ops.settings import Settings
 from tests.ops.analytics.loads import log_of
@@ -23,6 +23,7 @@ class Telling:
         self.command = warehouse.command
         self.settle = warehouse.settle
         self.ask = warehouse.ask
+        self.read_upto = warehouse.read_upto
         self.close = warehouse.close
 
     def insert(self, table: str, columns: Sequence[str], rows: bytes) -> None:
@@ -37,7 +38,9 @@ async def main(settings: Settings) -> None:
     async with log_of(settings) as log:
         with (
             only_loader(settings) as warehouse,
-            closing(Loader(log, Telling(warehouse), block_max=BLOCK, kept_max=KEPT)) as loader,
+            closing(
+                Loader(log, Telling(warehouse), name=loader_name(settings), block_max=BLOCK, kept_max=KEPT)
+            ) as loader,
         ):
             await loader.begin()
             await loader.load()

@@ -7,7 +7,7 @@ from commands.stores import open_log
 from domain.codec import Event
 from domain.log import EventLog
 from ops.analytics.loader import BLOCK_MAX, Loader
-from ops.analytics.place import connect, only_loader
+from ops.analytics.place import connect, loader_name, only_loader
 from ops.analytics.schema import Mark
 from ops.analytics.verifier import Verified, Verifier
 from ops.settings import Settings
@@ -31,7 +31,7 @@ async def load(
 ) -> Mark:
     with (
         only_loader(settings) as warehouse,
-        closing(Loader(log, warehouse, block_max=block_max, kept_max=kept_max)) as loader,
+        closing(Loader(log, warehouse, name=loader_name(settings), block_max=block_max, kept_max=kept_max)) as loader,
     ):
         await loader.begin(anew=anew)
         await loader.load()

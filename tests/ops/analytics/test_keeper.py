@@ -8,12 +8,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ops.analytics.keeper import STORE
-from ops.analytics.place import connect, folder_of
+from ops.analytics import keeping
+from ops.analytics.place import STORE, connect, folder_of
 from ops.analytics.warehouse import Warehouse, WarehouseError, WarehouseUnavailable
 from ops.errors import OpsError
 from ops.settings import Settings
-from tests.clickhouse import Server, new_database, owns_server, shared
+from tests.clickhouse import READER, Server, new_database, owns_server, shared
 from tests.ops.analytics.loads import load, log_of
 from tests.projections.histories import History
 
@@ -83,8 +83,19 @@ def test_a_store_that_can_not_be_opened_is_told_with_the_remedy(tmp_path: Path) 
     settings = Settings(data=tmp_path)
     folder_of(settings).mkdir()
     (folder_of(settings) / STORE).write_text("no folder")
-    with pytest.raises(WarehouseUnavailable, match=r"does not open: .*delete the folder"):
+    with pytest.raises(WarehouseUnavailable, match=r"does not open: .*load --anew"):
         connect(settings, "reader")
+
+
+def test_one_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(data=tmp_path)
+    with closing(connect(settings, "reader")):
+        [keeper] = keepers(settings)
+        keeper.suspend()
+        monkeypatch.setattr(keeping, "START_MAX_S", 0.5)
+        with pytest.raises(WarehouseUnavailable, match="does not answer"):
+            connect(settings, "reader")
+        keeper.kill()
 
 
 async def loaded(settings: Settings) -> None:
@@ -132,6 +143,13 @@ def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_a_wrong_password_is_told(tmp_path: Path) -> None:
     with pytest.raises(WarehouseError, match=r"[Aa]uthentication failed"):
         connect(Settings(data=tmp_path, analytics=shared().url(password="wrong")), "reader")
+
+
+@owns_server
+def test_a_user_who_may_change_no_setting_is_told_what_is_needed(tmp_path: Path) -> None:
+    reader = Settings(data=tmp_path, analytics=shared().url(user=READER))
+    with pytest.raises(WarehouseError, match="a user needs SELECT on the database"):
+        connect(reader, "reader").read_upto(1)
 
 
 @owns_server

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from domain.log import START
 from ops.analytics.loader import Loader
-from ops.analytics.place import connect, only_loader
+from ops.analytics.place import connect, loader_name, only_loader
 from ops.analytics.schema import Mark, delete_beyond, drop_tables, read_mark
 from ops.analytics.verifier import Difference
 from ops.errors import OpsError
 from ops.settings import Settings
 from projections.analytics.tables import TABLES
+from tests.clickhouse import new_database
 from tests.kurrentdb.double import Node as Double
 from tests.ops.analytics.loads import command, load, log_of, verify
 from tests.postgres import shared
@@ -106,7 +107,7 @@ async def test_half_a_block_of_a_load_that_was_broken_off_is_loaded_anew(setting
     async with log_of(settings, events) as log:
         await load(settings, log, block_max=5)
         command(settings, f"ALTER TABLE loads DELETE WHERE position > {events[6].position} SETTINGS mutations_sync = 1")
-        with only_loader(settings) as warehouse, closing(Loader(log, warehouse)) as loader:
+        with only_loader(settings) as warehouse, closing(Loader(log, warehouse, name=loader_name(settings))) as loader:
             await loader.begin()
             assert loader.mark.position < loader.deleted
             await loader.load()
@@ -177,6 +178,44 @@ async def test_tables_of_another_release_are_refused(settings: Settings) -> None
         assert (await load(settings, log, anew=True)) == mark
 
 
+@pytest.mark.parametrize("table", ["receipts", "messages"])
+async def test_a_table_that_was_deleted_is_missed(settings: Settings, table: str) -> None:
+    """Made anew it would be empty."""
+    async with log_of(settings, chat().events) as log:
+        await load(settings, log)
+        command(settings, f"DROP TABLE {table} SYNC")
+        for work in (load, verify):
+            with pytest.raises(OpsError, match=f"lacks the tables {table}"):
+                await work(settings, log)
+        await load(settings, log, anew=True)
+        assert (await verify(settings, log)).equal
+
+
+async def test_two_data_folders_do_not_load_the_same_tables(tmp_path: Path) -> None:
+    """I14: each row would be there twice."""
+    with new_database() as url:
+        here, there = (Settings(data=tmp_path / name, analytics=url) for name in ("here", "there"))
+        here.data.mkdir()
+        async with log_of(here, chat().events) as log:
+            await load(here, log)
+            there.data.mkdir()
+            with pytest.raises(OpsError, match="loaded by another data folder"):
+                await load(there, log)
+            assert (await verify(there, log)).equal
+            await load(there, log, anew=True)
+            with pytest.raises(OpsError, match="loaded by another data folder"):
+                await load(here, log)
+
+
+async def test_what_the_mark_says_is_compared_too(settings: Settings) -> None:
+    async with log_of(settings, chat().events) as log:
+        await load(settings, log)
+        command(settings, "ALTER TABLE loads UPDATE events = 7 WHERE 1 SETTINGS mutations_sync = 1")
+        found = await verify(settings, log)
+        assert (found.equal, found.events) == (False, len(chat().events))
+        assert [each.table for each in found.differences] == ["loads"]
+
+
 async def test_tables_that_were_deleted_in_part_are_made_anew(settings: Settings) -> None:
     """As `--anew` leaves them where it is killed."""
     async with log_of(settings, chat().events) as log:
@@ -189,7 +228,7 @@ async def test_tables_that_were_deleted_in_part_are_made_anew(settings: Settings
 
 async def test_nothing_is_loaded_before_there_is_anything(settings: Settings) -> None:
     async with log_of(settings) as log:
-        assert await load(settings, log) == Mark(position=START)
+        assert (await load(settings, log)).position == START
         with only_loader(settings) as warehouse:
             assert read_mark(warehouse) == Mark()
             assert delete_beyond(warehouse, START) == 0
@@ -207,7 +246,10 @@ async def test_it_follows_the_log(settings: Settings) -> None:
 
     loop = asyncio.get_running_loop()
     async with log_of(settings, events[:3]) as log:
-        with only_loader(settings) as warehouse, closing(Loader(log, warehouse, look)) as loader:
+        with (
+            only_loader(settings) as warehouse,
+            closing(Loader(log, warehouse, look, name=loader_name(settings))) as loader,
+        ):
             await loader.begin()
             await loader.load()
             following = asyncio.ensure_future(loader.follow())

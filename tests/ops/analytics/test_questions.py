@@ -1,12 +1,16 @@
 """The ready questions, against counts that are made from the raw logs by other code."""
 
+import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
 import pytest
 
+from domain.codec import Event
 from ops.analytics.names import Names, with_names
+from ops.analytics.opening import loaded
 from ops.analytics.place import connect
 from ops.analytics.questions import QUESTIONS
 from ops.analytics.warehouse import Answer
@@ -14,7 +18,7 @@ from ops.errors import OpsError
 from ops.settings import Settings
 from tests.corpus import DAYS
 from tests.ops.analytics import rawlogs
-from tests.ops.analytics.loads import load, log_of
+from tests.ops.analytics.loads import command, load, log_of
 from tests.projections.histories import START_AT, History
 
 LATE = [file for file in DAYS if file.name >= "2007-10"]
@@ -101,6 +105,60 @@ async def test_active_people_are_counted_over_days(settings: Settings) -> None:
     async with log_of(settings, history.events) as log:
         await load(settings, log)
     assert [row[1:] for row in ask(settings, "active-people").data] == [[1, 1, 1], [1, 2, 2], [1, 2, 3], [1, 1, 2]]
+
+
+async def test_active_people_of_a_span_may_have_written_before_it(settings: Settings) -> None:
+    history = History()
+    ann, ben = (history.register(name) for name in ("ann", "ben"))
+    chat = history.direct(ann, ben)
+    for who, days in ((ann, 0), (ben, 3)):
+        history.send(chat, who)
+        history.postpone(days * 86_400_000_000)
+    async with log_of(settings, history.events) as log:
+        await load(settings, log)
+    assert ask(settings, "active-people", **{"from": "2023-11-15"}).data == [["2023-11-17", 1, 2, 2]]
+
+
+async def test_the_size_of_a_small_group_is_told_beside_larger_ones(settings: Settings) -> None:
+    history = History()
+    ann, ben, cem = (history.register(name) for name in ("ann", "ben", "cem"))
+    history.group(ann, ben, cem)
+    small = history.group(ann, ben)
+    async with log_of(settings, history.events) as log:
+        await load(settings, log)
+    rows = ask(settings, "group-sizes", conversation=small, limit="1").data
+    assert [(row[0], row[2]) for row in rows] == [(small, 2)]
+
+
+@pytest.mark.parametrize("year", [1905, 1969, 2120, 2290])
+async def test_days_of_any_century_are_told(settings: Settings, year: int) -> None:
+    """An importer may claim them."""
+    history = History()
+    ann, ben = (history.register(name) for name in ("ann", "ben"))
+    chat = history.direct(ann, ben)
+    history.send(chat, ann)
+    history.postpone(round((year - 2023) * 365.2425 * 86_400_000_000))
+    async with log_of(settings, history.events) as log:
+        await load(settings, log)
+    [[day, messages, *_]] = ask(settings, "messages-by-day").data
+    assert (day[:4], messages) == (str(year), 1)
+
+
+def test_rows_beyond_what_is_loaded_are_shown_to_nobody(settings: Settings) -> None:
+    """I14: as a load that was broken off leaves them, the figures are of the position that is named."""
+    history = History()
+    ann, ben = (history.register(name) for name in ("ann", "ben"))
+    history.send(history.direct(ann, ben), ann)
+    asyncio.run(load_events(settings, history.events))
+    command(settings, "INSERT INTO messages SELECT * REPLACE (position + 1000 AS position) FROM messages")
+    with loaded(settings) as (warehouse, _):
+        assert warehouse.select(QUESTIONS["totals"].sql, QUESTIONS["totals"].values({})).data[0][0] == 1
+        assert warehouse.ask("SELECT count() FROM messages").data == [[1]]
+
+
+async def load_events(settings: Settings, events: Sequence[Event]) -> None:
+    async with log_of(settings, events) as log:
+        await load(settings, log)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,8 @@ def test_people_are_shown_tables(server: Path, capsys: pytest.CaptureFixture[str
         assert "all of the log" in capsys.readouterr().out
         query("messages-by-day", data=server)
         assert "1,024" in capsys.readouterr().out
+        query("busiest-conversations", data=server)
+        assert "dea6be41-df9c-5cd0-9f7e-c204c105785f" in capsys.readouterr().out, "whole, for a pipe"
         by_hand.command("DELETE FROM messages WHERE seq < 100")
         with pytest.raises(typer.Exit):
             verify(data=server)
