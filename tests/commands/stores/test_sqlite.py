@@ -232,6 +232,8 @@ async def test_a_lost_table(log: SqliteLog, path: Path) -> None:
 
 # The write-ahead log
 
+APPENDS_MAX = 500
+
 
 def wal_bytes(path: Path) -> int:
     wal = path.with_name("log.db-wal")
@@ -242,11 +244,15 @@ async def test_the_write_ahead_log_stays_small_under_a_writer_that_never_rests(
     log: SqliteLog, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adapter, "WAL_PAGES_MAX", 40)
-    stream, version, sizes = new_stream(), -1, []
-    for _ in range(60):
+    stream, version, size, used_again = new_stream(), -1, 0, 0
+    # How far the writer gets while a checkpoint syncs, the disk decides; then it begins at the front again.
+    for _ in range(APPENDS_MAX):
         version = (await must_append(log, new_append(stream, expected=version, events=300))).version
-        sizes.append(wal_bytes(path))
-    assert sizes[-1] <= 2 * sizes[10]
+        before, size = size, wal_bytes(path)
+        used_again = used_again + 1 if size <= before else 0
+        if used_again == 20:
+            break
+    assert used_again == 20, "it grows with every append"
     assert len(await log.read_stream(stream, limit=1_000_000)) == version + 1
 
 
