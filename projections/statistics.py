@@ -7,12 +7,11 @@ a seq. docs/read-models.md is about this model.
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from domain.codec import Event
 from domain.conversation import MessageSent
+from projections.answered import answered_seq
 from projections.readmodel import ReadModel, Table
 
 DAY_US: Final = 86_400_000_000
@@ -45,15 +44,6 @@ ANSWERS: Final = "SELECT answering, answered, times FROM answers WHERE conversat
 _AUTHOR: Final = "SELECT author FROM authors WHERE conversation = ? AND seq = ?"
 
 
-class _About(msgspec.Struct, frozen=True):
-    """What is needed of a message's header. A client may have put anything there before the field had a meaning."""
-
-    b: Any = None
-
-
-_about: Final = msgspec.json.Decoder(_About).decode
-
-
 class Statistics(ReadModel):
     name = "statistics"
     version = 1
@@ -76,9 +66,8 @@ class Statistics(ReadModel):
             at = event.entry.at if event.entry.occ is None else event.entry.occ
             days[conversation, at // DAY_US, fact.by] += 1
             authors.append((conversation, seq, fact.by))
-            about = _about(fact.header).b
-            # Else it would matter which later messages are in the same batch.
-            if type(about) is int and 0 < about < seq:
+            about = answered_seq(fact.header, seq)
+            if about is not None:
                 answers.append((conversation, fact.by, about))
         self.db.executemany(_ADD_AUTHOR, sorted(authors))
         self.db.executemany(_ADD_DAY, [(*key, count) for key, count in sorted(days.items())])
