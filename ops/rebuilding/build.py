@@ -4,16 +4,15 @@ It may be killed at any moment: the build goes on where it stopped. Nobody waits
 another process.
 """
 
-import fcntl
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from commands.stores import open_log
 from domain.log import EventLog, StoreError
+from ops.alone import alone
 from ops.errors import OpsError
 from ops.rebuilding.desk import TakeOver, take_over
 from ops.settings import Settings
@@ -201,18 +200,11 @@ def _next(serving: Serving, version: int) -> Build:
     return Build(version)
 
 
-@contextmanager
-def _alone(data: Path, name: str) -> Iterator[None]:
+def _alone(data: Path, name: str) -> AbstractContextManager[None]:
     """Two of them would fill the same build."""
-    lock = os.open(data / f"rebuild-{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OpsError(f"{name!r} is being rebuilt by another process already; wait for its end") from error
-        yield
-    finally:
-        os.close(lock)
+    return alone(
+        data / f"rebuild-{name}.lock", f"{name!r} is being rebuilt by another process already; wait for its end"
+    )
 
 
 @contextmanager
