@@ -23,7 +23,7 @@ from domain.log import EventLog, StoreError
 from gateways.media.objects import OBJECTS
 from ops.datafolder import KEYRING, MEDIA, ServerFile, read_server_file
 from ops.errors import OpsError
-from ops.options import DataOption
+from ops.options import DataOption, JsonOption
 from ops.progress import progress_bar
 from ops.rclone import BUCKET
 from ops.settings import Settings, load_settings
@@ -61,7 +61,7 @@ def backup(
         bool, typer.Option("--without-keyring", help="Leave out the keys: they have a backup of their own")
     ] = False,
     data: DataOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Copy a server into a new folder, also while its engine runs, which is not held up.
 

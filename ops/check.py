@@ -17,7 +17,7 @@ from domain.ids import ConversationId, conversation_stream
 from domain.log import EventLog, StoreError
 from ops.datafolder import read_server_file
 from ops.errors import OpsError
-from ops.options import DataOption
+from ops.options import DataOption, JsonOption
 from ops.parking import check_model
 from ops.progress import progress_bar
 from ops.settings import Settings, load_settings
@@ -74,7 +74,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def check(
     names: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(MODELS)} [default: all]")] = None,
     data: DataOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Compare every row of the read models with what the log says, also while the engine runs: it is not disturbed.
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 import typer
@@ -12,7 +11,7 @@ from rich.text import Text
 from ops.checkup import look
 from ops.errors import OpsError
 from ops.findings import Finding
-from ops.options import DataOption
+from ops.options import DataOption, JsonOption
 from ops.settings import load_settings
 
 _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "bold red")}
@@ -20,7 +19,7 @@ _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", 
 
 def doctor(
     data: DataOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Check what the engine needs, beside a running one or before the first start: Python and SQLite, the data folder
     with its rights, the disk and its fsync, open files, log and keyring, name, port, clock, who reaches it, and media.

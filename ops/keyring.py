@@ -19,7 +19,7 @@ from domain.errors import KeyringUnavailable
 from domain.log import START, EventLog, StoreError
 from ops.datafolder import KEYRING, DataFolder
 from ops.errors import OpsError
-from ops.options import DataOption
+from ops.options import DataOption, JsonOption
 from ops.settings import Settings, data_folder, load_settings
 
 _PAGE = 1_000
@@ -58,7 +58,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 def backup(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A new file, on another disk at best")],
     data: DataOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Copy the keyring into a new file, whole, also while the engine runs.
 
@@ -76,7 +76,7 @@ def backup(
 @app.command()
 def check(
     data: DataOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Read the whole log, and see whether every sealed text can be read with the key that it names.
 

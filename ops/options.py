@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object")]
 DataOption = Annotated[
     Path | None,
     typer.Option("--data", help="Folder of the server [default: SIGNET_DATA, else `.data` in the checkout]"),

@@ -15,7 +15,7 @@ from domain.log import StoreError
 from ops.control import NoEngine, ask
 from ops.datafolder import read_server_file
 from ops.errors import OpsError
-from ops.options import DataOption
+from ops.options import DataOption, JsonOption
 from ops.parking import Outcome, ParkingDesk, Which, check_model, desk_without_engine
 from ops.settings import Settings, load_settings
 from ops.terminal import printable
@@ -42,7 +42,6 @@ ModelOption = Annotated[
     str | None,
     typer.Option("--model", help=f"Only in this read model: {', '.join(MODELS)}"),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object")]
 StreamArgument = Annotated[str, typer.Argument(help="The stream's name, as `list` shows it: conversation-<uuid>")]
 
 

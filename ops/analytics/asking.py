@@ -14,12 +14,11 @@ from ops.analytics.opening import loaded, settings_of
 from ops.analytics.questions import QUESTIONS, Question
 from ops.analytics.warehouse import Answer
 from ops.errors import OpsError
-from ops.options import DataOption
+from ops.options import DataOption, JsonOption
 from ops.settings import Settings
 from ops.terminal import printable
 from projections.analytics.tables import TABLES
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object")]
 NamesOption = Annotated[
     bool, typer.Option("--names", help="Names and titles beside the ids: unsealed by the keyring, not in ClickHouse")
 ]

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import closing
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 import typer
@@ -15,12 +15,11 @@ from rich.table import Column, Table
 from ops.analytics.opening import loaded, opened_log, settings_of
 from ops.analytics.place import connect
 from ops.analytics.verifier import Verified, Verifier
-from ops.options import DataOption
+from ops.options import DataOption, JsonOption
 from ops.progress import progress_bar
 from ops.settings import Settings
 from projections.analytics.tables import TABLES
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object")]
 SHOWN_MAX: Final = 20
 
 _PARTS: Final = """

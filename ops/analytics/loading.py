@@ -23,13 +23,12 @@ from ops.analytics.warehouse import WarehouseUnavailable
 from ops.datafolder import DISK_MIN_BYTES, free_bytes
 from ops.errors import OpsError
 from ops.garbage import calm_garbage_collector
-from ops.options import DataOption
+from ops.options import DataOption, JsonOption
 from ops.progress import progress_bar
 from ops.settings import Settings
 from projections.feed import retry_delays
 
 ROOM_MIN_BYTES: Final = 2 * DISK_MIN_BYTES
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object")]
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):

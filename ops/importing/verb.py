@@ -17,7 +17,7 @@ from ops.garbage import calm_garbage_collector
 from ops.importing.files import DayLog, day_logs
 from ops.importing.importer import Counts
 from ops.importing.run import Imported, import_logs
-from ops.options import DataOption
+from ops.options import DataOption, JsonOption
 from ops.progress import progress_bar
 from ops.rebuilding.build import Progressed
 from ops.settings import Settings, load_settings
@@ -39,7 +39,7 @@ def irc(
         str, typer.Option(help="The channel that they are of; it becomes the group's title")
     ] = "#ubuntu",
     data: DataOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Import the logs of an IRC channel, as Ubuntu's are: the channel becomes a group, and each nick an account.
 

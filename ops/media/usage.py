@@ -1,17 +1,16 @@
 """`signet media usage`: who has how much there."""
 
 import asyncio
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-import typer
 from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Column, Table
 
 from ops.media.reading import Reading, Whole, reading
-from ops.options import DataOption
+from ops.options import DataOption, JsonOption
 from ops.terminal import printable
 
 _USAGE: Final = """
@@ -21,8 +20,6 @@ SELECT account, phase, shown, COUNT(*), SUM(size) FROM (
 ) AS used GROUP BY account, phase, shown
 """
 _COLUMNS: Final = ("stored", "unnamed", "reserved", "expired")
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object")]
 
 
 class Amount(msgspec.Struct, kw_only=True):

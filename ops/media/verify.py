@@ -16,9 +16,8 @@ from gateways.media.objects import ObjectStore
 from gateways.media.place import Place
 from ops.datafolder import MEDIA
 from ops.media.reading import Reading, Whole, reading
-from ops.media.usage import JsonOption
 from ops.media.verifier import NAMED_MAX, Fault, Folder, Objects, Stray, Verifier
-from ops.options import DataOption
+from ops.options import DataOption, JsonOption
 from ops.progress import progress_bar
 from ops.rclone import BUCKET
 from ops.settings import Settings

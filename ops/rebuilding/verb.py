@@ -19,7 +19,7 @@ from rich.table import Table
 
 from ops.datafolder import read_server_file
 from ops.errors import OpsError
-from ops.options import DataOption
+from ops.options import DataOption, JsonOption
 from ops.parking import check_model
 from ops.progress import progress_bar
 from ops.rebuilding.build import OnProgress, Progressed, Rebuilt, drop_earlier, go_back, rebuild
@@ -28,8 +28,6 @@ from ops.settings import Settings, load_settings
 from projections.models import MODELS
 
 _Work = Callable[[Settings, str, OnProgress], Coroutine[Any, Any, Rebuilt]]
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object")]
 
 
 def rebuild_verb(
