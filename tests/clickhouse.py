@@ -41,7 +41,7 @@ NAMED: Final = os.environ.get("SIGNET_TEST_CLICKHOUSE")
 """A server to test on instead: `http[s]://user:password@host:port`."""
 
 owns_server: Final = pytest.mark.skipif(NAMED is not None, reason="the server of SIGNET_TEST_CLICKHOUSE isn't killed")
-"""For tests that kill or freeze one, or ask `READER`."""
+"""For tests that kill or freeze one, or ask `READER`: what somebody lends us is not killed, and has no such user."""
 
 START_TIMEOUT_S: Final = 60
 STATEMENT_TIMEOUT_S: Final = 60

@@ -8,10 +8,7 @@ from contextlib import closing, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
-from urllib.parse import unquote, urlsplit
 from uuid import uuid4
-
-import msgspec
 
 from ops.analytics.rawsql import guard
 from ops.analytics.rawsql.limits import in_words
@@ -29,13 +26,13 @@ _INSERTING: Final = """
 SELECT count() FROM system.processes WHERE startsWith(query_id, {prefix:String}) AND is_cancelled = 0
 """
 
-_ANSWERS: Final[dict[str, Any]] = {
+ANSWERS: Final[dict[str, Any]] = {
     "output_format_json_quote_64bit_integers": 0,
     "output_format_json_quote_denormals": 0,
     "join_use_nulls": 0,
 }
-_SETTINGS: Final[dict[str, Any]] = {
-    **_ANSWERS,
+SETTINGS: Final[dict[str, Any]] = {
+    **ANSWERS,
     # What is inserted is one block, and one part: it is there as a whole or not at all.
     "async_insert": 0,
     "max_insert_block_size": 1_048_576,
@@ -58,28 +55,6 @@ READABLE: Final = (*TABLES, "loads")
 """The tables that raw SQL may name."""
 
 
-class Address(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a server, and a database on it."""
-
-    host: str
-    port: int
-    secure: bool
-    user: str
-    password: str
-    database: str
-
-    @classmethod
-    def parse(cls, url: str) -> Address:
-        """That of the setting `analytics`."""
-        parts = urlsplit(url)
-        secure = parts.scheme == "https"
-        return cls(
-            host=parts.hostname or "", port=parts.port or (8443 if secure else 8123), secure=secure,
-            user=unquote(parts.username or "default"), password=unquote(parts.password or ""),
-            database=unquote(parts.path.strip("/")) or DATABASE,
-        )  # fmt: skip
-
-
 class ClickHouse:
     """Gives answers as ClickHouse wrote them, in JSONCompact: the keeper hands them on as they are."""
 
@@ -91,16 +66,11 @@ class ClickHouse:
     @classmethod
     def embedded(cls, folder: Path) -> Self:
         """chDB has one folder open in a process, and any number of such connections to it."""
-        return cls(_embedded(folder, _SETTINGS))
-
-    @classmethod
-    def server(cls, address: Address, *, inserts: bool) -> Self:
-        """Raises WarehouseError."""
-        return cls(_server(address, _SETTINGS if inserts else _ANSWERS))
+        return cls(_embedded(folder, SETTINGS))
 
     def make(self, database: str) -> None:
         """Where there is none."""
-        with _explained():
+        with explained():
             self._client.command(f"CREATE DATABASE IF NOT EXISTS `{database}`", use_database=False)
 
     @property
@@ -112,11 +82,11 @@ class ClickHouse:
         self._client.database = database
 
     def command(self, sql: str) -> None:
-        with _explained():
+        with explained():
             self._client.command(sql)
 
     def insert(self, table: str, columns: Sequence[str], rows: bytes) -> None:
-        with _explained():
+        with explained():
             # Bytes the client would send once more where the connection breaks, though they may be there already; a
             # file it can't.
             self._client.raw_insert(
@@ -124,8 +94,8 @@ class ClickHouse:
             )
 
     def read_upto(self, position: int) -> None:
-        with _explained():
-            for name, value in _only(position).items():
+        with explained():
+            for name, value in only_upto(position).items():
                 self._client.set_client_setting(name, value)
         self.upto = position
 
@@ -136,13 +106,13 @@ class ClickHouse:
                 raise WarehouseUnavailable(
                     "ClickHouse is still at an insert of an earlier load: system.processes tells which; then load again"
                 )
-            time.sleep(_SETTLE_EVERY_S)
+            time.sleep(_SETTLE_EVERY_S)  # ClickHouse tells nobody when a query of another connection ends.
 
     def select(self, sql: str, parameters: Parameters | None = None) -> Answer:
         return decode_answer(self.select_raw(sql, parameters))
 
     def select_raw(self, sql: str, parameters: Parameters | None = None) -> bytes:
-        with _explained():
+        with explained():
             return self._client.raw_query(sql, dict(parameters or {}), fmt="JSONCompact")
 
     def close(self) -> None:
@@ -151,23 +121,13 @@ class ClickHouse:
 
 def ask_embedded(folder: Path, sql: str, upto: int | None) -> Answer:
     """Raw SQL on the folder that this process has open. Raises Refused, WarehouseError."""
-    with closing(_embedded(folder, {**_ANSWERS, **_only(upto), **guard.READ_ONLY})) as client:
+    with closing(_embedded(folder, {**ANSWERS, **only_upto(upto), **guard.READ_ONLY})) as client:
         client.database = DATABASE
         checked = guard.check(sql, database=DATABASE, tables=READABLE, ask=guard.ask_by(client))
         return guard.read(client, checked)
 
 
-def ask_server(address: Address, sql: str, upto: int | None) -> Answer:
-    """As `ask_embedded`."""
-    # The server may be of a release that can't tell how it reads the text, so an embedded one does.
-    with guard.ask_in_memory() as ask:
-        checked = guard.check(sql, database=address.database, tables=READABLE, ask=ask)
-    with closing(_server(address, {**_ANSWERS, **_only(upto), **guard.READ_ONLY})) as client:
-        client.database = address.database
-        return guard.read(client, checked)
-
-
-def _only(upto: int | None) -> dict[str, Any]:
+def only_upto(upto: int | None) -> dict[str, Any]:
     """The setting by which ClickHouse reads no rows beyond a position, wherever a query names a table."""
     if upto is None:
         return {}
@@ -181,19 +141,8 @@ def _embedded(folder: Path, settings: Mapping[str, Any]) -> Client:
     return get_client(interface="chdb", path=str(folder), settings=dict(settings))
 
 
-def _server(address: Address, settings: Mapping[str, Any]) -> Client:
-    from clickhouse_connect import get_client
-
-    with _explained():
-        return get_client(
-            host=address.host, port=address.port, secure=address.secure, username=address.user,
-            password=address.password, settings=dict(settings), autogenerate_session_id=False,
-            connect_timeout=CONNECT_MAX_S, send_receive_timeout=ANSWER_MAX_S, query_retries=0,
-        )  # fmt: skip
-
-
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """Errors of clickhouse-connect as ours."""
     from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 

@@ -4,7 +4,6 @@ chDB lets one process open a folder, so this one does it for all who ask, each b
 own. It begins when somebody asks, and ends when nobody is connected any more: nothing is left to be stopped.
 """
 
-import fcntl
 import os
 import signal
 import socket
@@ -20,6 +19,7 @@ from typing import Final, assert_never
 import msgspec
 
 from ops import control
+from ops.alone import Taken, alone
 from ops.analytics import frames
 from ops.analytics.clickhouse import DATABASE, ClickHouse, ask_embedded
 from ops.analytics.place import STORE
@@ -153,14 +153,14 @@ def _resident_bytes() -> int:
 
 def main(folder: Path) -> None:
     """Returns at once where there is a keeper already."""
-    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Opened before anybody connects: that it can't be opened is told on stderr.
-    with closing(ClickHouse.embedded(folder / STORE)) as clickhouse, control.bind(folder / frames.SOCKET) as listener:
+    with (
+        suppress(Taken),
+        alone(folder / _LOCK, "there is a keeper already"),
+        # Before anybody connects: that it can't be opened is told on stderr.
+        closing(ClickHouse.embedded(folder / STORE)) as clickhouse,
+        control.bind(folder / frames.SOCKET) as listener,
+    ):
         clickhouse.make(DATABASE)
         listener.listen()
         Keeper(folder).serve(listener)

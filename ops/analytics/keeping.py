@@ -74,7 +74,7 @@ def _connect(folder: Path, role: frames.Role) -> Connection:
             keeper = _start(folder)
         elif keeper.poll() is not None:
             break
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(_LOOK_EVERY_S)  # Nothing tells when a socket begins to be listened to.
     said = (folder / _LOG).read_text(errors="replace").strip().rpartition("\n")[2]
     raise WarehouseUnavailable(
         f"the embedded ClickHouse in {folder} does not open: {said or 'nothing was said'}. Is there room on the "

@@ -58,8 +58,9 @@ class Loader:
         block_max: int = BLOCK_MAX,
         kept_max: int = KEPT_MAX,
     ) -> None:
-        """`on_block` hears of each mark that is written; `name`: of the data folder that loads; `check_room` raises
-        where there is none for another block; `block_max` counts events; `kept_max`: see `Fold`."""
+        """`on_block` hears of the mark that is found, and of each that is written; `name`: of the data folder that
+        loads; `check_room` raises where there is none for another block; `block_max` counts events; `kept_max`: see
+        `Fold`."""
         self._log = log
         self._warehouse = warehouse
         self._on_block = on_block
@@ -79,6 +80,7 @@ class Loader:
         await asyncio.to_thread(self._prepare, anew)
         await check_log(self._log, self.mark)
         self.deleted = await asyncio.to_thread(delete_beyond, self._warehouse, self.mark.position)
+        self._on_block(self.mark)
 
     def _prepare(self, anew: bool) -> None:
         self._warehouse.settle()

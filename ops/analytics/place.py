@@ -1,7 +1,5 @@
 """Where the ClickHouse is: embedded in the data folder, or a server by URL."""
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -9,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from commands.ids import new_uuid
+from ops.alone import alone
 from ops.analytics import frames
 from ops.analytics.warehouse import Warehouse, WarehouseUnavailable
 from ops.datafolder import ANALYTICS
@@ -28,25 +27,22 @@ def folder_of(settings: Settings) -> Path:
 def only_loader(settings: Settings, *, anew: bool = False) -> Iterator[Warehouse]:
     """A loader's connection, held by one process of the data folder at a time; `anew`: also where what is embedded
     can't be opened any more, and so is thrown away. Raises OpsError where another one loads, WarehouseError."""
+    taken = f"another `signet analytics load` of {settings.data} is at work; where it follows, there is nothing to do"
+    with (
+        alone(made_folder(settings) / _LOCK, taken),
+        closing(_connect_anew(settings) if anew else connect(settings, "loader")) as warehouse,
+    ):
+        yield warehouse
+
+
+def made_folder(settings: Settings) -> Path:
+    """The folder, made where there is none. Raises OpsError."""
     folder = folder_of(settings)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise OpsError(f"{folder} can't be used: {error}. Load as the user that the engine runs as.") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
-        raise OpsError(
-            f"another `signet analytics load` of {settings.data} is at work; where it follows the log, there is nothing"
-            " to do"
-        ) from error
-    try:
-        with closing(_connect_anew(settings) if anew else connect(settings, "loader")) as warehouse:
-            yield warehouse
-    finally:
-        os.close(lock)
+        raise OpsError(f"{folder} can't be made: {error}. Try as the user that the engine runs as.") from error
+    return folder
 
 
 def _connect_anew(settings: Settings) -> Warehouse:
@@ -74,7 +70,7 @@ def connect(settings: Settings, role: frames.Role) -> Warehouse:
     if settings.analytics:
         from ops.analytics.server import Server
 
-        return Server.connect(settings.analytics, role)
+        return Server(settings.analytics, role)
     from ops.analytics.keeping import Kept
 
     return Kept(folder_of(settings), role)

@@ -3,7 +3,7 @@
 Days and hours are of the time zone that `zone` names. A message counts where its `counts` is true, by its `at`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -20,6 +20,15 @@ class Parameter(msgspec.Struct, frozen=True):
     """ClickHouse's."""
     default: Any
     about: str
+    parse: Callable[[str], Any]
+    """Raises ValueError, KeyError."""
+
+    def read(self, text: str) -> Any:
+        """Raises OpsError."""
+        try:
+            return self.parse(text)
+        except (ValueError, KeyError) as error:
+            raise OpsError(f"{self.name} = {text!r}: {self.about}") from error
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,47 +47,36 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
                 raise OpsError(
                     f"{self.name} has no parameter {name!r}; it has {', '.join(known)}: signet analytics query --help"
                 )
-        return {name: read(each, given[name]) if name in given else each.default for name, each in known.items()}
+        return {name: each.read(given[name]) if name in given else each.default for name, each in known.items()}
 
 
-def read(parameter: Parameter, text: str) -> Any:
-    """Raises OpsError."""
-    try:
-        return _READERS[parameter.type](text, parameter.name)
-    except (ValueError, KeyError) as error:
-        raise OpsError(f"{parameter.name} = {text!r}: {parameter.about}") from error
-
-
-def _number(text: str, name: str) -> int:
+def _number(text: str) -> int:
     number = int(text)
-    if not 1 <= number <= 1_000_000:
+    if not 1 <= number <= LIMIT_MAX:
         raise ValueError(number)
     return number
 
 
-def _text(text: str, name: str) -> str:
-    if name == "zone":
-        ZoneInfo(text)
-    if name == "conversation" and not is_uuid(text):
+def _zone(text: str) -> str:
+    return ZoneInfo(text).key
+
+
+def _conversation(text: str) -> str:
+    if not is_uuid(text):
         raise ValueError(text)
     return text
 
 
-def _date(text: str, name: str) -> str:
+def _day(text: str) -> str:
     return str(date.fromisoformat(text))
 
 
-_READERS: Final = {
-    "UInt32": _number,
-    "String": _text,
-    "Date32": _date,
-}
-
-FROM: Final = Parameter("from", "Date32", "1900-01-01", "the first day, YYYY-MM-DD")
-TO: Final = Parameter("to", "Date32", "2299-12-31", "the last day, YYYY-MM-DD")
-ZONE: Final = Parameter("zone", "String", "UTC", "a time zone, as Europe/Berlin")
-CONVERSATION: Final = Parameter("conversation", "String", "", "a conversation's id: of this one alone")
-LIMIT: Final = Parameter("limit", "UInt32", 20, "how many rows, at least 1")
+LIMIT_MAX: Final = 1_000_000
+FROM: Final = Parameter("from", "Date32", "1900-01-01", "the first day, YYYY-MM-DD", _day)
+TO: Final = Parameter("to", "Date32", "2299-12-31", "the last day, YYYY-MM-DD", _day)
+ZONE: Final = Parameter("zone", "String", "UTC", "a time zone, as Europe/Berlin", _zone)
+CONVERSATION: Final = Parameter("conversation", "String", "", "a conversation's id: of this one alone", _conversation)
+LIMIT: Final = Parameter("limit", "UInt32", 20, f"how many rows, at least 1 and at most {LIMIT_MAX:,}", _number)
 
 _SPAN: Final = (FROM, TO, ZONE, CONVERSATION)
 _DAY: Final = "toDate32(at, {zone:String})"
@@ -102,7 +100,7 @@ def _delays(column: str) -> str:
 
 
 _ANSWERS: Final = f"""
-(SELECT conversation, seq, author AS answering, at AS answered_at, recorded_at, answers FROM messages
+(SELECT conversation, author AS answering, at AS answered_at, answers FROM messages
  WHERE counts AND answers > 0 AND {_WHERE}) AS answer
 JOIN (SELECT conversation, seq AS answers, author AS answered, at AS asked_at FROM messages WHERE counts) AS question
 USING (conversation, answers)

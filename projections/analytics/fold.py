@@ -33,6 +33,7 @@ from projections.analytics.tables import (
     RetractionRow,
     Row,
 )
+from projections.answered import answered_seq
 
 KEPT_MAX: Final = 4_000_000
 """Rows that were made, or recalled, since all was let go: a message takes 16 bytes, a recipient about 300."""
@@ -75,17 +76,29 @@ class NoPast:
         return ()
 
 
-class _About(msgspec.Struct, frozen=True):
-    """What is needed of a message's header. A client may have put anything there."""
-
-    b: Any = None
-
-
-_about: Final = msgspec.json.Decoder(_About).decode
 _SUBJECT_CHARS: Final = 36
 _OF_CONVERSATIONS: Final = ("conversation-", "receipts-")
 _START: Final = "ConversationStarted"
 _RECEIPTS: Final = "ReceiptsAdvanced"
+
+
+class _Happened(msgspec.Struct, frozen=True, gc=False):
+    """Where an event stands, and when it happened."""
+
+    position: int
+    subject: str
+    seq: int
+    at: int
+    recorded_at: int
+
+
+def _happened(recorded: RecordedEvent, entry: Entry[Any] | None) -> _Happened:
+    if entry is None:
+        at = recorded_at = 0
+    else:
+        recorded_at = entry.at
+        at = recorded_at if entry.occ is None else entry.occ
+    return _Happened(recorded.position, recorded.stream[-_SUBJECT_CHARS:], recorded.version + 1, at, recorded_at)
 
 
 class Fold:
@@ -108,9 +121,10 @@ class Fold:
         self._recall(batch, entries)
         rows: list[Row] = []
         for recorded, entry in zip(batch, entries, strict=True):
-            rows.append(_event_row(recorded, entry))
+            event = _happened(recorded, entry)
+            rows.append(_event_row(recorded, event))
             if entry is not None:
-                rows += self._rows_of(recorded, entry)
+                rows += self._rows_of(event, entry.e)
         self._kept += len(rows)
         if self._kept_max is not None and self._kept > self._kept_max:
             self._conversations.clear()
@@ -124,88 +138,72 @@ class Fold:
             self.unreadable += 1
             return None
 
-    def _rows_of(self, recorded: RecordedEvent, entry: Entry[Any]) -> Iterable[Row]:
-        subject = recorded.stream[-_SUBJECT_CHARS:]
-        match entry.e:
+    def _rows_of(self, event: _Happened, fact: Any) -> Iterable[Row]:
+        match fact:
             case MessageSent():
-                return (self._message(recorded, entry, subject),)
+                return (self._message(event, fact),)
             case ReceiptsAdvanced():
-                return self._receipts(recorded, entry, subject)
-            case ConversationStarted() as started:
-                self._conversations[subject] = Conversation(protection=started.protection)
+                return self._receipts(event, fact)
+            case ConversationStarted():
+                self._conversations[event.subject] = Conversation(protection=fact.protection)
                 about = ConversationRow(
-                    recorded.position, subject, at_of(entry), entry.at, started.by, started.kind, started.protection
+                    event.position, event.subject, event.at, event.recorded_at, fact.by, fact.kind, fact.protection
                 )
-                return (about, *self._joined(recorded, entry, subject, started.by, started.members))
-            case MembersAdded() as added:
-                return self._joined(recorded, entry, subject, added.by, dict.fromkeys(added.accounts, "member"))
-            case MemberLeft() as left:
-                return self._gone(recorded, entry, subject, left.by, left.by, "left")
-            case MemberRemoved() as removed:
-                return self._gone(recorded, entry, subject, removed.by, removed.account, "removed")
-            case RoleChanged() as changed:
-                return self._role(recorded, entry, subject, changed)
-            case MessageRetracted() as retracted:
+                return (about, *self._joined(event, fact.by, fact.members))
+            case MembersAdded():
+                return self._joined(event, fact.by, dict.fromkeys(fact.accounts, "member"))
+            case MemberLeft():
+                return self._gone(event, fact.by, fact.by, "left")
+            case MemberRemoved():
+                return self._gone(event, fact.by, fact.account, "removed")
+            case RoleChanged():
+                return self._role(event, fact)
+            case MessageRetracted():
                 return (
                     RetractionRow(
-                        recorded.position, subject, retracted.target, at_of(entry), entry.at, retracted.by,
-                        retracted.author,
+                        event.position, event.subject, fact.target, event.at, event.recorded_at, fact.by, fact.author
                     ),
-                )  # fmt: skip
+                )
             case _:
-                return _device_rows(recorded, entry, subject)
+                return _device_rows(event, fact)
 
-    def _message(self, recorded: RecordedEvent, entry: Entry[MessageSent], subject: str) -> MessageRow:
-        fact, seq = entry.e, recorded.version + 1
-        conversation = self._conversation(subject)
-        answers = 0
+    def _message(self, event: _Happened, fact: MessageSent) -> MessageRow:
+        conversation = self._conversation(event.subject)
         if fact.counts:
-            conversation.sent.add(seq, entry.at, fact.by)
-        if conversation.protection == "none" and _may_answer(fact.header):
-            about = _about(fact.header).b
-            answers = about if type(about) is int and 0 < about < seq else 0
+            conversation.sent.add(event.seq, event.recorded_at, fact.by)
+        answers = answered_seq(fact.header, event.seq) if conversation.protection == "none" else None
         return MessageRow(
-            recorded.position, subject, seq, at_of(entry), entry.at, fact.by, fact.device, fact.counts,
-            len(fact.body.box), len(fact.media), answers,
+            event.position, event.subject, event.seq, event.at, event.recorded_at, fact.by, fact.device, fact.counts,
+            len(fact.body.box), len(fact.media), answers or 0,
         )  # fmt: skip
 
-    def _receipts(self, recorded: RecordedEvent, entry: Entry[ReceiptsAdvanced], subject: str) -> Iterator[ReceiptRow]:
-        conversation = self._conversation(subject)
-        for number, receipt in enumerate(entry.e.receipts):
-            delivery, reading = conversation.advance(receipt, entry.at)
+    def _receipts(self, event: _Happened, fact: ReceiptsAdvanced) -> Iterator[ReceiptRow]:
+        conversation = self._conversation(event.subject)
+        for number, receipt in enumerate(fact.receipts):
+            delivery, reading = conversation.advance(receipt, event.recorded_at)
             yield ReceiptRow(
-                recorded.position, number, subject, receipt.account, receipt.device, entry.at, receipt.delivered,
-                receipt.read, receipt.undecryptable, receipt.repaired, delivery, reading,
+                event.position, number, event.subject, receipt.account, receipt.device, event.recorded_at,
+                receipt.delivered, receipt.read, receipt.undecryptable, receipt.repaired, delivery, reading,
             )  # fmt: skip
 
-    def _joined(
-        self, recorded: RecordedEvent, entry: Entry[Any], subject: str, by: str, accounts: Mapping[Any, Role]
-    ) -> Iterator[MembershipRow]:
-        conversation = self._conversation(subject)
-        number = 0
-        for account, role in accounts.items():
-            if account not in conversation.members:
-                conversation.recipient(account).since = recorded.version + 1
-                conversation.members[account] = role
-                yield _membership(recorded, entry, subject, number, conversation, account, by, "joined", role)
-                number += 1
+    def _joined(self, event: _Happened, by: str, accounts: Mapping[Any, Role]) -> Iterator[MembershipRow]:
+        conversation = self._conversation(event.subject)
+        newcomers = [account for account in accounts if account not in conversation.members]
+        for number, account in enumerate(newcomers):
+            conversation.recipient(account).since = event.seq
+            conversation.members[account] = role = accounts[account]
+            yield _membership(event, conversation, number, account=account, by=by, change="joined", role=role)
 
-    def _gone(
-        self, recorded: RecordedEvent, entry: Entry[Any], subject: str, by: str, account: str, change: str
-    ) -> Iterator[MembershipRow]:
-        conversation = self._conversation(subject)
+    def _gone(self, event: _Happened, by: str, account: str, change: str) -> Iterator[MembershipRow]:
+        conversation = self._conversation(event.subject)
         if conversation.members.pop(account, None) is not None:
-            yield _membership(recorded, entry, subject, 0, conversation, account, by, change, "none")
+            yield _membership(event, conversation, 0, account=account, by=by, change=change, role="none")
 
-    def _role(
-        self, recorded: RecordedEvent, entry: Entry[Any], subject: str, changed: RoleChanged
-    ) -> Iterator[MembershipRow]:
-        conversation = self._conversation(subject)
-        if conversation.members.get(changed.account, changed.role) != changed.role:
-            conversation.members[changed.account] = changed.role
-            yield _membership(
-                recorded, entry, subject, 0, conversation, changed.account, changed.by, "role", changed.role
-            )
+    def _role(self, event: _Happened, fact: RoleChanged) -> Iterator[MembershipRow]:
+        conversation = self._conversation(event.subject)
+        if conversation.members.get(fact.account, fact.role) != fact.role:
+            conversation.members[fact.account] = fact.role
+            yield _membership(event, conversation, 0, account=fact.account, by=fact.by, change="role", role=fact.role)
 
     def _conversation(self, subject: str) -> Conversation:
         known = self._conversations.get(subject)
@@ -262,55 +260,36 @@ def _subjects(streams: Iterable[str]) -> set[str]:
     return {stream[-_SUBJECT_CHARS:] for stream in streams if stream.startswith(_OF_CONVERSATIONS)}
 
 
-def _may_answer(header: str) -> bool:
-    """Three of four messages answer none, and need no parsing. (A key may be written with an escape.)"""
-    return '"b"' in header or "\\" in header
-
-
-def at_of(entry: Entry[Any]) -> int:
-    return entry.at if entry.occ is None else entry.occ
-
-
-def _event_row(recorded: RecordedEvent, entry: Entry[Any] | None) -> EventRow:
-    at, recorded_at = (0, 0) if entry is None else (at_of(entry), entry.at)
-    stream = recorded.stream
+def _event_row(recorded: RecordedEvent, event: _Happened) -> EventRow:
+    stream = recorded.stream[: -_SUBJECT_CHARS - 1]
     return EventRow(
-        recorded.position, recorded.topic, stream[: -_SUBJECT_CHARS - 1], stream[-_SUBJECT_CHARS:], recorded.version,
-        at, recorded_at,
-    )  # fmt: skip
+        event.position, recorded.topic, stream, event.subject, recorded.version, event.at, event.recorded_at
+    )
 
 
 def _membership(
-    recorded: RecordedEvent,
-    entry: Entry[Any],
-    subject: str,
-    number: int,
-    conversation: Conversation,
-    account: str,
-    by: str,
-    change: str,
-    role: str,
+    event: _Happened, conversation: Conversation, number: int, *, account: str, by: str, change: str, role: str
 ) -> MembershipRow:
     return MembershipRow(
-        recorded.position, number, subject, recorded.version + 1, at_of(entry), entry.at, account, by, change, role,
+        event.position, number, event.subject, event.seq, event.at, event.recorded_at, account, by, change, role,
         len(conversation.members),
     )  # fmt: skip
 
 
-def _device_rows(recorded: RecordedEvent, entry: Entry[Any], subject: str) -> Iterator[DeviceRow]:
-    match entry.e:
+def _device_rows(event: _Happened, fact: Any) -> Iterator[DeviceRow]:
+    match fact:
         case DeviceLinked():
             change, keys, left = "linked", 0, 0
         case DeviceRevoked():
             change, keys, left = "revoked", 0, 0
         case DeviceKeysPublished():
             change, keys, left = "keys", 1, 0
-        case OneTimeKeysPublished() as published:
-            change, keys, left = "one_time_keys", len(published.keys), published.left
+        case OneTimeKeysPublished():
+            change, keys, left = "one_time_keys", len(fact.keys), fact.left
         case FallbackKeyPublished():
             change, keys, left = "fallback_key", 1, 0
-        case OneTimeKeyClaimed() as claimed:
-            change, keys, left = "claimed", 1, claimed.left
+        case OneTimeKeyClaimed():
+            change, keys, left = "claimed", 1, fact.left
         case _:
             return
-    yield DeviceRow(recorded.position, subject, entry.e.device, at_of(entry), entry.at, change, keys, left)
+    yield DeviceRow(event.position, event.subject, fact.device, event.at, event.recorded_at, change, keys, left)

@@ -10,10 +10,10 @@ import typer
 from rich.filesize import decimal
 
 from ops.analytics.opening import loaded, settings_of
-from ops.analytics.place import folder_of
+from ops.analytics.place import made_folder
 from ops.analytics.questions import QUESTIONS
 from ops.errors import OpsError
-from ops.options import DataOption
+from ops.options import DataOption, JsonOption
 from ops.progress import progress_bar
 from ops.settings import Settings
 
@@ -44,7 +44,7 @@ def report(
         bool, typer.Option("--names", help="Names and titles instead of ids: they are unsealed into the file")
     ] = False,
     data: DataOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Make one HTML file of plots: messages, people, delays, answers, groups, devices.
 
@@ -74,8 +74,7 @@ def report(
 def _place(settings: Settings, output: Path | None) -> Path:
     """Raises OpsError where no file can be put there."""
     if output is None:
-        folder_of(settings).mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder_of(settings) / FILE_NAME
+        return made_folder(settings) / FILE_NAME
     file = output.resolve()
     if file.is_dir():
         raise OpsError(f"{file} is a folder: name a file in it, as --output {file / FILE_NAME}")

@@ -203,7 +203,7 @@ class BreaksOff:
     closed = False
 
     def query(self, query: str, /) -> object:
-        raise NotImplementedError
+        raise AssertionError("an answer is read piece by piece")
 
     def raw_stream(self, query: str, /, *, fmt: str) -> io.BytesIO:
         return io.BytesIO(b'["one"]\n["UInt8"]\n[1')
