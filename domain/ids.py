@@ -22,7 +22,9 @@ _CANONICAL: Final = b"00000000-0000-0000-0000-000000000000"
 
 def account_id(*, command_id: CommandId, key: str) -> AccountId:
     """The id of the account that this registration makes. Derived, so that a registration whose answer was lost makes
-    the same account again; nobody else can forestall it, since the key's owner signs the registration."""
+    the same account again; nobody else can forestall it, since the key's owner signs the registration. An empty `key`
+    is for a device that must know its account before it makes its key: whoever learns the command's id can forestall
+    that account, which then is refused, and never becomes anybody else's."""
     return AccountId(str(uuid5(_ACCOUNTS, f"{command_id}\n{key}")))
 
 

@@ -198,9 +198,9 @@ class Auth:
     # New devices
 
     def check_registration(
-        self, *, nonce: str, command_id: CommandId, device: str, key: str, signature: str, address: str
+        self, *, nonce: str, command_id: CommandId, device: str, key: str, signature: str, address: str, by_key: bool
     ) -> AccountId:
-        """The account that this registration makes. Raises Refusal.
+        """The account that this registration makes; `by_key`: its id is derived from the key, too. Raises Refusal.
 
         The nonce is not used up: saying a registration again makes nothing new, and its answer may have been lost.
         """
@@ -214,7 +214,7 @@ class Auth:
                 nonce=nonce, server=self._server_name, command_id=command_id, device=device, key=key
             ),
         )
-        return account_id(command_id=command_id, key=key)
+        return account_id(command_id=command_id, key=key if by_key else "")
 
     async def check_link(self, caller: Caller, *, device: str, key: str, signature: str) -> None:
         """Whether the caller's device has signed the new device's key. Raises Refusal."""

@@ -56,6 +56,7 @@ async def index(services: Edge) -> Response:
             live="/v1/live",
             live_description="/asyncapi.json",
             subprotocol=wire.SUBPROTOCOL,
+            registration=services.settings.registration,
         )
     )
 

@@ -50,6 +50,9 @@ class Register(_Command, frozen=True, kw_only=True):
     """By that key over `signet.register.v1`, nonce, server, id, device and key, one a line."""
     invitation: Annotated[str, msgspec.Meta(max_length=128)] | None = None
     """Its code, where the server asks for one."""
+    named: Literal["id", "key"] = "key"
+    """What the account's id is derived from: `id` and `key`, or `id` alone, for a device that must know its account
+    before it makes its key. With `id`, tell nobody the command's id before the account is there."""
 
 
 class LogIn(_Model, frozen=True, kw_only=True):
@@ -137,6 +140,8 @@ class Index(_Model, frozen=True, kw_only=True):
     live_description: str
     """Where the AsyncAPI document is."""
     subprotocol: str
+    registration: Literal["open", "invited", "closed"]
+    """Who may register an account: everybody, whoever has an invitation, nobody."""
 
 
 class Health(_Model, frozen=True, kw_only=True):

@@ -54,8 +54,9 @@ async def register(
 ) -> Response:
     """Register an account with its first device.
 
-    The account's id is derived from the command's id and the device's key, so a repeated registration gives the same
-    account. Where the server can be reached from elsewhere it takes an invitation, or is closed.
+    The account's id is derived from the command's id and the device's key, or from the command's id alone where `named`
+    says so: a repeated registration gives the same account. Where the server can be reached from elsewhere it takes an
+    invitation, or is closed.
     """
     _check_may_register(services, body)
     check_text("name", body.name, services.settings.name_chars_max)
@@ -67,6 +68,7 @@ async def register(
         key=body.key,
         signature=body.signature,
         address=address,
+        by_key=body.named == "key",
     )
     if services.settings.registration == "invited":
         await services.invitations.use(body.invitation or "", account)

@@ -100,4 +100,5 @@ INDEX: Final = models.Index(
     live="/v1/live",
     live_description="/asyncapi.json",
     subprotocol=wire.SUBPROTOCOL,
+    registration="open",
 )

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4, uuid5
 
 import pytest
 from nacl.signing import SigningKey
@@ -162,9 +162,36 @@ async def test_nobody_registers_with_a_key_that_it_does_not_have(engine: Engine)
     assert theirs["account"] != ours["account"]
 
 
+async def test_an_account_may_be_named_by_the_command_alone(engine: Engine) -> None:
+    """I2: a device whose keys hold its account's id knows that id before it has a key."""
+    anna = Person(engine, "Anna", "laptop", SigningKey.generate())
+    registration = {**await anna.registration(), "named": "id"}
+    known = str(uuid5(UUID("5f0c2a34-61f5-4b0e-9a0c-5d1f6b1e7a01"), registration["id"] + "\n"))
+    assert (await anna.do("POST", "/accounts", registration))["account"] == known
+    again = {**await anna.registration(registration["id"]), "named": "id"}
+    assert (await anna.do("POST", "/accounts", again))["account"] == known
+    anna.account = known
+    await anna.log_in()
+    assert (await anna.do("GET", "/accounts/me"))["name"] == "Anna"
+
+
+async def test_an_account_that_is_named_by_the_command_is_never_two_peoples(engine: Engine) -> None:
+    """I12: whoever learns the command's id can come first, but not come in."""
+    anna, eve = (Person(engine, name, "laptop", SigningKey.generate()) for name in ("Anna", "Eve"))
+    registration = {**await anna.registration(), "named": "id"}
+    theirs = await anna.do("POST", "/accounts", registration)
+    assert await refused(eve, "/accounts", {**await eve.registration(registration["id"]), "named": "id"}) == "id_taken"
+    eve.account = theirs["account"]
+    assert await refused(eve, "/token", await eve.hello()) == "bad_signature"
+    by_key = await eve.do("POST", "/accounts", await eve.registration(registration["id"]))
+    assert by_key["account"] != theirs["account"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
+        {"named": "name"},
+        {"named": ""},
         {"key": "AAAA"},
         {"key": "no base64!"},
         {"key": payloads.to_base64(bytes(32))[:-1] + "B"},
@@ -182,6 +209,12 @@ async def test_nobody_registers_with_a_key_that_it_does_not_have(engine: Engine)
 async def test_malformed_registrations_are_refused(engine: Engine, wrong: dict[str, str]) -> None:
     anna = Person(engine, "Anna", "laptop", SigningKey.generate())
     assert await refused(anna, "/accounts", {**await anna.registration(), **wrong}) == "bad_frame"
+
+
+@pytest.mark.parametrize("registration", ["open", "invited", "closed"])
+async def test_a_stranger_learns_who_may_register(tmp_path: Path, registration: str) -> None:
+    async with sqlite_engine(tmp_path, registration=registration) as engine:
+        assert (await engine.http.get("/v1/")).json()["registration"] == registration
 
 
 async def test_registration_may_be_closed(tmp_path: Path) -> None:
