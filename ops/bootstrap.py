@@ -1,4 +1,5 @@
-"""What `./signet` does before any command: make `.venv` in the checkout or bring it up to date, and hand over to it.
+"""What `./signet` does before any command: make `.venv` in the checkout or bring it up to date, build the web client
+where the command serves it (`ops/webbuild.py`), and hand over to the command.
 
 Only the standard library is imported here. `.venv` has levels, each with all of the one below it; a higher one comes
 when a verb first needs it. A stamp in `.venv` says for which locks, interpreter and folder each level was made. A level
@@ -8,7 +9,6 @@ start together take turns on a lock of the checkout's folder; the installers tha
 begins while one of them still writes, even if its launcher was killed.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,13 +20,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from ops.installing import Command, SetupFailed, Step, find_uv, install, say
+from ops import webbuild
+from ops.installing import Command, SetupFailed, Step, alone, find_uv, install, say
 
 LOCKS = {"run": "requirements.lock", "analytics": "requirements-analytics.lock", "dev": "requirements-dev.lock"}
 """The levels of `.venv`, lowest first, and the lock of each."""
 
 VERB_LEVELS = {"analytics": "analytics", "test": "dev"}
 """The level that a verb needs; the others are content with `run`."""
+
+WEB_VERBS = frozenset({"up"})
+"""The verbs before which the web client is built; `test` does it as a step of its own."""
+
+HELP = frozenset({"-h", "--help"})
 
 FIRST_TIME = {
     "run": "setting up {venv} from {lock}; the first time takes half a minute…",
@@ -49,6 +55,8 @@ def main(root: str, arguments: list[str]) -> NoReturn:
     try:
         if not is_ready(home, level):
             set_up(home, level)
+        if WEB_VERBS.intersection(arguments[:1]) and not HELP.intersection(arguments):
+            webbuild.bring(home)
     except SetupFailed as failure:
         sys.exit(f"signet: {failure}")
     except KeyboardInterrupt:
@@ -73,17 +81,9 @@ def levels(lowest: str, highest: str) -> list[str]:
 
 def set_up(home: Path, level: str) -> None:
     """Make `.venv` fit, alone: another launcher may have done it while this one waited."""
-    lock = os.open(home, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another start is setting up; waiting for it…")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(home) as lock:
         if not is_ready(home, level):
             bring_up(home, level, lock)
-    finally:
-        os.close(lock)
 
 
 def bring_up(home: Path, asked: str, lock: int) -> None:

@@ -6,6 +6,7 @@ library is imported here: it runs before anything is installed.
 """
 
 import csv
+import fcntl
 import importlib.util
 import os
 import re
@@ -14,7 +15,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -171,6 +172,22 @@ def infos(venv: Path) -> Iterator[Path]:
 def normal(name: str) -> str:
     """One spelling of the many that a package's name has."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@contextmanager
+def alone(home: Path) -> Iterator[int]:
+    """While it is held no other launcher of this checkout installs or builds. The descriptor is for those that work in
+    its name: whoever has it open holds the lock as well, also when the launcher was killed."""
+    lock = os.open(home, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another start is setting up; waiting for it…")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+    finally:
+        os.close(lock)
 
 
 def draws() -> bool:

@@ -1,8 +1,9 @@
 """The lock files: what makes them (`python -m ops.locks [--upgrade]`), and a check that they fit, without a network.
 
 `requirements.lock` holds what the engine needs, `requirements-analytics.lock` the same releases and what the analytics
-need beside them, `requirements-dev.lock` these and the tools. They carry hashes and no address of any registry. Their
-first line holds a digest of the requirements that they were made from.
+need beside them, `requirements-dev.lock` these and the tools. `requirements-web.lock` is by itself: Node, which builds
+the web client. They carry hashes and no address of any registry. Their first line holds a digest of the requirements
+that they were made from.
 """
 
 import hashlib
@@ -18,23 +19,26 @@ ROOT = Path(__file__).resolve().parent.parent
 RUN_LOCK = "requirements.lock"
 ANALYTICS_LOCK = "requirements-analytics.lock"
 DEV_LOCK = "requirements-dev.lock"
-LOCKS = (RUN_LOCK, ANALYTICS_LOCK, DEV_LOCK)
+WEB_LOCK = "requirements-web.lock"
+LEVELS = (RUN_LOCK, ANALYTICS_LOCK, DEV_LOCK)
 """Each holds the releases of the one before it."""
+LOCKS = (*LEVELS, WEB_LOCK)
 
 _COMPILE = (
-    *(sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--quiet"),
+    *(sys.executable, "-m", "uv", "pip", "compile", "--quiet"),
     *("--universal", "--python-version", "3.11", "--generate-hashes", "--no-annotate", "--no-header"),
     "--no-strip-extras",  # pip finds no hash for `name[extra]` where the lock says `name`
-    *("--no-emit-package", "signet-client", "--group", "build"),
 )
+_ENGINE = ("pyproject.toml", "--no-emit-package", "signet-client", "--group", "build")
 
 
 def make(upgrade: bool) -> None:
     """Resolve the locks anew. Releases that are locked already stay, unless `upgrade` asks for newer ones."""
     extra = ["--upgrade"] if upgrade else []
-    _compile(RUN_LOCK, *extra)
-    _compile(ANALYTICS_LOCK, "--group", "analytics", "--constraint", RUN_LOCK, *extra)
-    _compile(DEV_LOCK, "--group", "dev", "--constraint", ANALYTICS_LOCK, *extra)
+    _compile(RUN_LOCK, *_ENGINE, *extra)
+    _compile(ANALYTICS_LOCK, *_ENGINE, "--group", "analytics", "--constraint", RUN_LOCK, *extra)
+    _compile(DEV_LOCK, *_ENGINE, "--group", "dev", "--constraint", ANALYTICS_LOCK, *extra)
+    _compile(WEB_LOCK, "--group", "web", *extra)
 
 
 def check(root: Path = ROOT) -> list[str]:
@@ -48,7 +52,7 @@ def check(root: Path = ROOT) -> list[str]:
     ]
     wrong += [
         f"{upper} lacks releases of {lower}: run .venv/bin/python -m ops.locks"
-        for lower, upper in pairwise(LOCKS)
+        for lower, upper in pairwise(LEVELS)
         if not _pins(texts[lower]) <= _pins(texts[upper])
     ]
     return wrong

@@ -15,7 +15,8 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from ops import locks
+from ops import locks, webbuild
+from ops.installing import SetupFailed
 
 BIN = Path(sys.prefix) / "bin"
 TOOLS = (
@@ -72,8 +73,9 @@ class Counts(NamedTuple):
 def verify(paths: Paths = None, k: Keyword = None, fast: Fast = False) -> None:
     """Check the code as CI does, or run the tests that you name.
 
-    Without PATHS or -k: ruff, mypy, the import contracts, the locks, all tests, and the branches that they cover (at
-    least 95 % in each of domain, commands and projections). Everything is run, whatever failed before it.
+    Without PATHS or -k: ruff, mypy, the import contracts, the locks, the web client (its build, its types, its own
+    tests, and whether a second build is the same), all tests, and the branches that they cover (at least 95 % in each
+    of domain, commands and projections). Everything is run, whatever failed before it.
 
     `signet test` · `signet test --fast` · `signet test tests/domain -k leave`
 
@@ -109,6 +111,10 @@ def check_all(selection: list[str], coverage: bool) -> bool:
         checks: list[tuple[str, Callable[[], Outcome]]] = [
             *((name, partial(run_tool, command)) for name, command in TOOLS),
             ("locks", check_locks),
+            ("web: build", build_web),
+            ("web: types", partial(run_web, "check")),
+            ("web: tests", partial(run_web, "test")),
+            ("web: built again", compare_builds),
             ("tests", partial(run_tests, selection, results, coverage)),
             *((f"branches of {name}/", partial(check_branches, name, results)) for name in GATED if coverage),
         ]
@@ -121,7 +127,10 @@ def check_all(selection: list[str], coverage: bool) -> bool:
 def run_check(name: str, check: Callable[[], Outcome]) -> Line:
     print(f"── {name}", flush=True)
     started = time.monotonic()
-    outcome = check()
+    try:
+        outcome = check()
+    except SetupFailed as failure:
+        outcome = Outcome(False, output=str(failure))
     if not outcome.passed and outcome.output:
         print(outcome.output.strip(), flush=True)
     return Line(name, outcome, time.monotonic() - started)
@@ -137,6 +146,23 @@ def run_tool(command: list[str]) -> Outcome:
 def check_locks() -> Outcome:
     wrong = locks.check()
     return Outcome(not wrong, output="\n".join(wrong))
+
+
+def build_web() -> Outcome:
+    """Before the tests, some of which look at what was built."""
+    webbuild.build(locks.ROOT)
+    return Outcome(True)
+
+
+def run_web(script: str) -> Outcome:
+    passed, output = webbuild.run_script(locks.ROOT, script)
+    return Outcome(passed, output=output)
+
+
+def compare_builds() -> Outcome:
+    """Whether the lock and the sources alone decide every byte."""
+    different = webbuild.differences(locks.ROOT)
+    return Outcome(not different, output="\n".join(different))
 
 
 def run_tests(selection: list[str], results: Path, coverage: bool) -> Outcome:

@@ -11,7 +11,7 @@ import pytest
 from ops import bootstrap
 from ops.locks import ROOT
 
-CODE = ("signet", "ops/__init__.py", "ops/bootstrap.py", "ops/installing.py")
+CODE = ("signet", "ops/__init__.py", "ops/bootstrap.py", "ops/installing.py", "ops/webbuild.py")
 PARTS = (*CODE, *bootstrap.PROJECTS, *bootstrap.LOCKS.values())
 
 
