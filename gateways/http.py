@@ -1,4 +1,4 @@
-"""The HTTP application: the routes of `/v1`, and one form for every refusal."""
+"""The HTTP application: the routes of `/v1`, the web client's pages, and one form for every refusal."""
 
 import json
 from functools import cache, partial
@@ -17,6 +17,7 @@ from gateways.counts import CountRequests
 from gateways.gate import GateKeeper
 from gateways.hangup import HangUp
 from gateways.metrics import Metrics
+from gateways.pages import Pages
 from gateways.refusal import Refusal
 from gateways.services import EdgeSettings, Services, away
 from projections.database import DatabaseUnavailable
@@ -61,8 +62,8 @@ async def index(services: Edge) -> Response:
     )
 
 
-def make_app(services: Services) -> FastAPI:
-    """The application of one engine."""
+def make_app(services: Services, pages: Pages | None = None) -> FastAPI:
+    """The application of one engine; `pages`: the web client, where it serves that, too."""
     app = FastAPI(
         title="Signet",
         version=_VERSION,
@@ -92,6 +93,9 @@ def make_app(services: Services) -> FastAPI:
         app.include_router(resource.router, prefix="/v1")
     app.add_route("/asyncapi.json", _live_described, include_in_schema=False)
     app.add_route("/docs/live", _live_page, include_in_schema=False)
+    if pages is not None:  # last: no route of the API may be one of theirs, or wait for them
+        app.add_route("/", pages.page, include_in_schema=False)
+        app.add_route("/assets/{name}", pages.asset, include_in_schema=False)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]  # FastAPI's own way to replace it
     return app
 

@@ -35,6 +35,7 @@ from gateways.mailbox import Mailbox, MailboxError
 from gateways.media.access import ObjectAccess
 from gateways.media.room import Room
 from gateways.media.sweep import Sweeper
+from gateways.pages import Pages
 from gateways.readiness import Readiness, engine_probes
 from gateways.services import EdgeSettings, Services
 from gateways.websocket import live_protocol
@@ -46,7 +47,8 @@ from ops.lookup import ReadModelLookup
 from ops.objects import check_objects, open_objects, room_for
 from ops.parking import ParkingDesk
 from ops.rebuilding.desk import RebuildDesk
-from ops.settings import Settings
+from ops.settings import HOME, Settings
+from ops.webbuild import DIST
 from projections.catalogue import open_serving
 from projections.delivery import Delivery
 from projections.feed import Feed
@@ -302,7 +304,7 @@ async def _check_disk(data: Path) -> str:
 
 def _uvicorn_config(services: Services) -> uvicorn.Config:
     return uvicorn.Config(
-        make_app(services),
+        make_app(services, Pages(HOME / DIST)),
         ws=live_protocol(services),
         http=http_protocol(services.turnstiles.strangers),
         lifespan="off",
