@@ -54,11 +54,12 @@ class Node(NamedTuple):
 def bring(home: Path) -> None:
     """Build the client where that is missing or older than its sources. Where it can't be, say why: the engine goes on
     without it, or with the one that was built before."""
-    if is_built(home) or not (home / WEB).is_dir():
+    if not (home / WEB).is_dir():
         return
     try:
-        build(home)
-    except SetupFailed as failure:
+        if not is_built(home):
+            build(home)
+    except (SetupFailed, OSError) as failure:  # the latter: no room, or a folder that is somebody else's
         old = (home / DIST / "index.html").exists()
         say(f"{failure}\nsignet: going on {'with the web client of before' if old else 'without the web client'}.")
 

@@ -3,6 +3,7 @@
 Node is a script of a few lines here; the real one is asked by `signet test` itself.
 """
 
+import errno
 import os
 import shutil
 import subprocess
@@ -141,6 +142,19 @@ def test_a_failed_build_leaves_the_one_before(
     assert "going on with the web client of before" in capsys.readouterr().err
     assert checkout.page() == "one"
     assert not webbuild.is_built(checkout.home)
+
+
+def test_a_disk_without_room_keeps_no_engine_from_starting(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def put_in_place(web: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(webbuild, "put_in_place", put_in_place)
+    webbuild.bring(checkout.home)
+    said = capsys.readouterr().err
+    assert "No space left on device" in said
+    assert "going on without the web client" in said
 
 
 def test_a_checkout_without_the_client_needs_no_node(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
