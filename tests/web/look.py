@@ -28,7 +28,6 @@ POLICY = (
     "font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 CHECKS = (Path(__file__).parent / "looking.js").read_text()
-# Names instead of addresses: how wide a glyph is differs, so wait for what is drawn.
 SETTLED = "() => document.getElementById('app').childElementCount > 0"
 
 
@@ -68,6 +67,10 @@ def press(name: str) -> Callable[[Page], None]:
 ACCOUNT = "a030c228-bdd4-5d6c-a1c6-7481e579fe8f"
 OTHERS = " ".join(f"{number:08d}-bdd4-5d6c-a1c6-7481e579fe8f" for number in range(5))
 ERROR = lambda page: page.locator(".error:not(:empty)").first.wait_for()  # noqa: E731
+# More is rendered, and loaded, on the way up.
+TO_TOP = lambda page: [  # noqa: E731
+    (page.locator(".scroller").evaluate("it => it.scrollTo(0, 0)"), page.wait_for_timeout(150)) for _ in range(4)
+]
 # What is done in a scene before it is looked at: (scene, what the picture is called) -> steps.
 STEPS: dict[tuple[str, str], list[Callable[[Page], None]]] = {
     ("list", "search"): [fill("Search conversations", "lake")],
@@ -106,10 +109,7 @@ STEPS: dict[tuple[str, str], list[Callable[[Page], None]]] = {
     ("hostile", "top"): [lambda page: page.locator(".scroller").evaluate("it => it.scrollTo(0, 0)")],
     ("hostile", "middle"): [lambda page: page.locator(".scroller").evaluate("it => it.scrollTo(0, it.scrollHeight / 2)")],
     ("thousand", "middle"): [lambda page: page.locator(".scroller").evaluate("it => it.scrollTo(0, it.scrollHeight / 2)")],
-    ("no-earlier", "top"): [
-        lambda page: page.locator(".scroller").evaluate("it => it.scrollTo(0, 0)"),
-        lambda page: page.get_by_role("button", name="Try again").wait_for(),
-    ],
+    ("no-earlier", "top"): [TO_TOP, lambda page: page.get_by_role("button", name="Try again").wait_for()],
 }
 
 

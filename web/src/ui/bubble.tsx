@@ -104,7 +104,7 @@ function Meta(props: { readonly item: MessageItem }): VNode {
       <time dir="ltr" dateTime={formatMachine(item.at)} title={formatFull(item.at)}>
         {formatTime(item.at)}
       </time>
-      {item.mine && item.tick !== undefined && <TickMark tick={item.tick} />}
+      {item.mine && item.tick !== undefined && item.state !== "retracted" && <TickMark tick={item.tick} />}
     </span>
   );
 }

@@ -68,12 +68,13 @@ export function formatListTime(at: number, now: number, names: DayNames): string
   return formatted(ago > 1 && ago < 7 ? WEEKDAY : SHORT_DATE, at);
 }
 
-/** Controls and marks that reorder what is written: nothing that a name needs, and good for disguise. */
-const NOT_IN_NAMES = /[\p{Cc}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
+/** Controls, marks that reorder what is written, and blanks without width: nothing that a name needs, and good for
+ *  disguise. What joins emoji and letters (U+200C, U+200D) stays. */
+const NOT_IN_NAMES = /[\p{Cc}\u00ad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0]/gu;
 
 /** A name or title of others, as it may stand in a line of ours. */
 export function cleanName(name: string): string {
-  return name.replace(NOT_IN_NAMES, " ").trim();
+  return name.replace(NOT_IN_NAMES, " ").replace(/\s+/gu, " ").trim();
 }
 
 /** One or two letters. */

@@ -13,9 +13,10 @@ export class NewLine {
 
   constructor(private readonly readBefore: number) {}
 
-  /** `looking`: the person sees what comes, so it needs no line. */
-  take(items: readonly Item[], looking: boolean): void {
-    if (items.length === 0) return;
+  /** `looking`: the person sees what comes, so it needs no line. Says whether there is a new one. */
+  take(items: readonly Item[], looking: boolean): boolean {
+    if (items.length === 0) return false;
+    const before = this.from.peek();
     const head = headOf(items);
     const waiting = items.filter((item) => item.kind === "message" && item.mine && item.seq === 0).length;
     if (this.#head === undefined) this.from.value = firstNew(items, this.readBefore);
@@ -23,6 +24,7 @@ export class NewLine {
     else if (head > this.#head && this.from.peek() === undefined && !looking) this.from.value = firstNew(items, this.#head);
     this.#head = head;
     this.#waiting = waiting;
+    return this.from.peek() !== before && this.from.peek() !== undefined;
   }
 }
 

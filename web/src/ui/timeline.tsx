@@ -4,7 +4,7 @@
 import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
 import type { ReadonlySignal, Signal } from "@preact/signals";
 import type { VNode } from "preact";
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { ChangeItem, Item, MessageItem, Opened, Person, Summary } from "../model";
 import { arrange, countNew } from "./arranging";
 import type { Row } from "./arranging";
@@ -35,18 +35,23 @@ export function Timeline(props: Props): VNode {
   const { opened } = props;
   const scroller = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
-  const rendered = useSignal(RENDERED_AT_FIRST);
+  const newLine = useNewLine(opened);
+  const rendered = useSignal(renderedAtFirst(opened.items.peek(), newLine.from.peek()));
   const earlier = useEarlier(opened, rendered);
   const [reading] = useState(() => new Reading(() => earlier.nearStart()));
-  const newLine = useNewLine(opened, reading, rendered);
   const shown = useComputed(() => opened.items.value.slice(-rendered.value));
   const days = useComputed(() => arrange(shown.value, newLine.from.value));
   const started = useRef(false);
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (scroller.current === null || content.current === null) return undefined;
     return reading.attach(scroller.current, content.current);
   }, []);
+  useSignalEffect(() => {
+    const looking = reading.atEnd.peek() && document.visibilityState === "visible" && document.hasFocus();
+    if (newLine.take(opened.items.value, looking)) rendered.value = Math.max(rendered.peek(), renderedAtFirst(opened.items.peek(), newLine.from.peek()));
+  });
+  // The first time it goes to where the person had stopped reading; later it stays where they are.
   useLayoutEffect(() => {
     if (!started.current && shown.value.length > 0) {
       started.current = true;
@@ -129,19 +134,19 @@ function useEarlier(opened: Opened, rendered: Signal<number>): EarlierItems {
   return earlier;
 }
 
-function useNewLine(opened: Opened, reading: Reading, rendered: Signal<number>): NewLine {
+function useNewLine(opened: Opened): NewLine {
   const [line] = useState(() => {
     const begun = new NewLine(opened.readBefore);
     begun.take(opened.items.peek(), false);
     return begun;
   });
-  useSignalEffect(() => line.take(opened.items.value, reading.atEnd.peek() && document.hasFocus()));
-  // What is new is rendered from its beginning, with some of what was before it.
-  useSignalEffect(() => {
-    const at = opened.items.peek().findIndex((item) => item.key === line.from.value);
-    if (at >= 0) rendered.value = Math.max(rendered.peek(), opened.items.peek().length - at + RENDERED_AT_FIRST / 2);
-  });
   return line;
+}
+
+/** All that is new, with some of what was before it. */
+function renderedAtFirst(items: readonly Item[], newFrom: string | undefined): number {
+  const at = newFrom === undefined ? items.length : items.findIndex((item) => item.key === newFrom);
+  return items.length - at + RENDERED_AT_FIRST;
 }
 
 interface RowProps extends Props {
