@@ -19,6 +19,14 @@
   const visible = (element) => element.checkVisibility({ visibilityProperty: true }) && !ancestors(element).some((at) => at.matches(".for-readers"));
   const dialog = document.querySelector("dialog[open]");
   const root = dialog ?? document.getElementById("app");
+  // Word by word: blanks at the end of a line may hang out of their box, and nobody sees them.
+  const wordsOf = (node) =>
+    [...node.data.matchAll(/\S+/g)].flatMap((word) => {
+      const range = document.createRange();
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      return [...range.getClientRects()];
+    });
   const scrolls = (element) => /auto|scroll/.test(styleOf(element).overflowY);
 
   if (document.documentElement.scrollWidth > innerWidth) found.push(`the page is ${document.documentElement.scrollWidth} wide, the window ${innerWidth}`);
@@ -28,9 +36,7 @@
   for (let node = walker.nextNode(); node !== null; node = walker.nextNode()) {
     const parent = node.parentElement;
     if (node.data.trim() === "" || !visible(parent) || parent.closest("textarea")) continue;
-    const range = document.createRange();
-    range.selectNodeContents(node);
-    for (const rect of range.getClientRects()) {
+    for (const rect of wordsOf(node)) {
       if (rect.width === 0) continue;
       for (const at of ancestors(parent)) {
         const box = at.getBoundingClientRect();

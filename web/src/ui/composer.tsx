@@ -11,7 +11,6 @@ import { texts } from "./texts";
 interface Props {
   readonly opened: Opened;
   readonly field: RefObject<HTMLTextAreaElement | null>;
-  readonly onSend: () => void;
 }
 
 /** Touching is not typing: on a phone the focus would raise the keyboard over what is to be read. */
@@ -19,7 +18,7 @@ function hasKeyboard(): boolean {
   return matchMedia("(hover: hover) and (pointer: fine)").matches;
 }
 
-export function Composer({ opened, field, onSend }: Props): VNode {
+export function Composer({ opened, field }: Props): VNode {
   const text = draftOf(opened.id);
   const [error, setError] = useState<string | undefined>(undefined);
   const gone = useRef(false);
@@ -36,7 +35,6 @@ export function Composer({ opened, field, onSend }: Props): VNode {
     if (said === "") return;
     keepDraft(opened.id, "");
     setError(undefined);
-    onSend();
     opened.send(said).catch((reason: unknown) => {
       // Back into the field, unless something else is being written already.
       if ((drafts.peek().get(opened.id) ?? "") === "") keepDraft(opened.id, said);

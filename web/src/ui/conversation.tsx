@@ -34,7 +34,7 @@ export function Conversation({ model, summary }: Props): VNode {
     <section class="conversation" aria-label={texts.conversation.label(displayName(summary.title))}>
       <Head model={model} summary={summary} opened={opened} onDetails={() => setDetails(true)} />
       <Timeline opened={opened} summary={summary} me={model.me.value?.account ?? ""} onEdit={edit} />
-      {summary.member ? <Composer opened={opened} field={field} onSend={() => undefined} /> : <p class="composer-note">{texts.conversation.left}</p>}
+      {summary.member ? <Composer opened={opened} field={field} /> : <p class="composer-note">{texts.conversation.left}</p>}
       {details && <Details model={model} summary={summary} opened={opened} onClose={() => setDetails(false)} />}
     </section>
   );

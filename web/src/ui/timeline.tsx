@@ -51,6 +51,7 @@ export function Timeline(props: Props): VNode {
     const looking = reading.atEnd.peek() && document.visibilityState === "visible" && document.hasFocus();
     if (newLine.take(opened.items.value, looking)) rendered.value = Math.max(rendered.peek(), renderedAtFirst(opened.items.peek(), newLine.from.peek()));
   });
+  useOwnMessages(opened, reading);
   // The first time it goes to where the person had stopped reading; later it stays where they are.
   useLayoutEffect(() => {
     if (!started.current && shown.value.length > 0) {
@@ -132,6 +133,17 @@ function useEarlier(opened: Opened, rendered: Signal<number>): EarlierItems {
     };
   });
   return earlier;
+}
+
+/** Whoever writes is at the end from then on, wherever they were reading. */
+function useOwnMessages(opened: Opened, reading: Reading): void {
+  const last = useRef<string | undefined>(undefined);
+  useSignalEffect(() => {
+    const item = opened.items.value.at(-1);
+    const waits = item?.kind === "message" && item.tick === "waiting";
+    if (waits && last.current !== undefined && item.key !== last.current) reading.atEnd.value = true;
+    last.current = item?.key;
+  });
 }
 
 function useNewLine(opened: Opened): NewLine {
