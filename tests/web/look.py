@@ -22,7 +22,11 @@ from typing import Any
 from playwright.sync_api import Browser, Page, sync_playwright
 
 WEB = Path(__file__).parents[2] / "web"
-SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
+SIZES = {"wide": (1280, 800), "narrow": (390, 844), "small": (320, 568)}
+# The smallest window that has to do without sideways scrolling, and forced colours, are looked at in one scheme.
+WINDOWS = [
+    ("light", "wide"), ("light", "narrow"), ("dark", "wide"), ("dark", "narrow"), ("light", "small"), ("forced", "wide"),
+]
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' data: blob:; "
     "font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -119,7 +123,11 @@ class Look:
     def __init__(self, browser: Browser, url: str, scheme: str, size: str, axe: str) -> None:
         width, height = SIZES[size]
         self.context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, locale="en-GB", reduced_motion="reduce"
+            viewport={"width": width, "height": height},
+            color_scheme="light" if scheme == "light" else "dark",
+            forced_colors="active" if scheme == "forced" else "none",
+            reduced_motion="reduce",
+            locale="en-GB",
         )
         self.context.add_init_script("window.hits = 0; window.hit = () => { window.hits += 1; }")
         self.url, self.axe, self.name = url, axe, f"{scheme}-{size}"
@@ -166,15 +174,13 @@ def look(folder: Path, wanted: list[str]) -> list[str]:
         scenes = scenes_of(browser, url)
         views: list[tuple[str, str, list[Callable[[Page], None]]]] = [(scene, scene, []) for scene in scenes]
         views += [(scene, f"{scene}+{name}", steps) for (scene, name), steps in STEPS.items()]
-        for scheme in ("light", "dark"):
-            for size in SIZES:
-                looking = Look(browser, url, scheme, size, axe)
-                for scene, name, steps in views:
-                    if not wanted or any(part in name for part in wanted):
-                        # Lists are not there on narrow screens where a conversation is.
-                        looking.scene(scene, scenes[scene], name, steps, folder)
-                looking.context.close()
-                faults += looking.faults
+        for scheme, size in WINDOWS:
+            looking = Look(browser, url, scheme, size, axe)
+            for scene, name, steps in views:
+                if not wanted or any(part in name for part in wanted):
+                    looking.scene(scene, scenes[scene], name, steps, folder)
+            looking.context.close()
+            faults += looking.faults
         browser.close()
     return faults
 

@@ -42,6 +42,8 @@
         const box = at.getBoundingClientRect();
         const ellipsis = styleOf(at).textOverflow === "ellipsis" && styleOf(at).overflowX === "hidden";
         if (ellipsis) break;
+        // A badge sits on the edge of what it belongs to.
+        if (at !== parent && ancestors(parent).slice(0, ancestors(parent).indexOf(at)).some((inner) => styleOf(inner).position === "absolute")) break;
         if (styleOf(at).display === "inline") continue;
         if (rect.left < box.left - CLOSE || rect.right > box.right + CLOSE) {
           found.push(`text of ${name(parent)} leaves ${name(at)} sideways: ${rect.left}..${rect.right} of ${box.left}..${box.right}`);

@@ -4,6 +4,7 @@ import { useComputed, useSignalEffect } from "@preact/signals";
 import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { Model, Summary } from "../model";
+import { Boundary } from "./boundary";
 import { ChatList } from "./chatList";
 import { ConnectionStatus } from "./connectionLine";
 import { BackButton, Conversation } from "./conversation";
@@ -19,6 +20,14 @@ import "./styles/index.css";
 
 export function App({ model }: { readonly model: Model }): VNode {
   useEffect(followHistory, []);
+  return (
+    <Boundary>
+      <Page model={model} />
+    </Boundary>
+  );
+}
+
+function Page({ model }: { readonly model: Model }): VNode {
   const phase = model.phase.value;
   switch (phase.kind) {
     case "starting":

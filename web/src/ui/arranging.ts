@@ -23,7 +23,8 @@ export function arrange(items: readonly Item[], newFrom: string | undefined): re
   items.forEach((item, i) => {
     const at = dayOf(item.at);
     let day = days[days.length - 1];
-    if (day === undefined || day.at !== at) {
+    // What waits since yesterday stands below what came today, and clocks may be wrong: days only go forward.
+    if (day === undefined || at > day.at) {
       day = { at, rows: [] };
       days.push(day);
     }

@@ -1,8 +1,9 @@
 /** One message. Its text is others' text: it goes into text nodes, and into links that are http or https. */
 
-import type { ComponentChildren, VNode } from "preact";
+import type { VNode } from "preact";
 import { useState } from "preact/hooks";
 import type { MessageItem } from "../model";
+import { useSending } from "./form";
 import { formatFull, formatMachine, formatTime } from "./format";
 import { FaultIcon, LockIcon } from "./icons";
 import { memo } from "./memo";
@@ -20,7 +21,7 @@ interface Props {
   readonly first: boolean;
   readonly last: boolean;
   readonly group: boolean;
-  readonly onDiscard: (item: MessageItem) => void;
+  readonly onDiscard: (item: MessageItem) => Promise<void>;
   readonly onEdit: (item: MessageItem) => void;
 }
 
@@ -111,21 +112,21 @@ function Meta(props: { readonly item: MessageItem }): VNode {
 
 function Failure(props: Props): VNode {
   const { item } = props;
+  const discarding = useSending();
   return (
     <div class="failure" role="group" aria-label={texts.message.failedActions}>
-      <Explanation>
+      <p class="failure-text">
         {texts.message.failed} {item.refusal}
-      </Explanation>
+      </p>
       <button type="button" class="button button-small" onClick={() => props.onEdit(item)}>
         {texts.message.edit}
       </button>
-      <button type="button" class="button button-small" onClick={() => props.onDiscard(item)}>
+      <button type="button" class="button button-small" onClick={() => discarding.send(() => props.onDiscard(item))}>
         {texts.message.discard}
       </button>
+      <p class="error" role="alert">
+        {discarding.error}
+      </p>
     </div>
   );
-}
-
-function Explanation(props: { readonly children: ComponentChildren }): VNode {
-  return <p class="failure-text">{props.children}</p>;
 }

@@ -242,7 +242,7 @@ function LastMessage(props: { readonly last: Preview; readonly group: boolean })
           <bdi class="chat-author">{author}</bdi>{" "}
         </>
       )}
-      <bdi>{oneLine(last.text)}</bdi>
+      {last.text.trim() === "" ? <i>{texts.list.withoutText}</i> : <bdi>{oneLine(last.text)}</bdi>}
     </>
   );
 }

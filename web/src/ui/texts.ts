@@ -39,7 +39,7 @@ const connection: Record<Connection, string> = {
   connecting: "Connecting…",
   "catching-up": "Updating…",
   live: "Connected",
-  offline: "No connection: messages wait",
+  offline: "Offline: messages wait",
 };
 
 const tick: Record<Tick, string> = {
@@ -88,6 +88,8 @@ export const texts = {
     you: "You:",
     by: (name: string) => `${name}:`,
     noMessages: "No messages yet",
+    /** The last message can't be shown, or has no text. */
+    withoutText: "Message",
     unread: (count: number) => counted(count, "unread message", "unread messages"),
     badge: (count: number) => (count > 999 ? `${formatNumber(999)}+` : formatNumber(count)),
     notEncrypted: "Not encrypted",

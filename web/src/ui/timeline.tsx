@@ -166,7 +166,7 @@ interface RowProps extends Props {
 }
 
 function RowView({ row, opened, summary, me, onEdit }: RowProps): VNode {
-  const [discard] = useState(() => (item: MessageItem) => void opened.discard(item.key).catch(() => undefined));
+  const [discard] = useState(() => (item: MessageItem) => opened.discard(item.key));
   if (row.kind === "line") {
     return (
       <li class="new-line">

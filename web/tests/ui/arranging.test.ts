@@ -26,6 +26,11 @@ test("messages of one author are drawn together, unless a day, some minutes or t
   expect(lasts).toEqual([2, 3, 4, 5, 6, 7]);
 });
 
+test("days only go forward, so that each is there once", () => {
+  const days = arrange([said(1, BEN), said(2, BEN, 24 * 60), { ...waiting("w"), at: NOON }, { ...waiting("x"), at: NaN }], undefined);
+  expect(days.map((day) => day.rows.length)).toEqual([1, 3]);
+});
+
 test("what is new begins with the first message of others that was not read", () => {
   expect(firstNew([said(1, BEN), said(2, ANNA), said(3, BEN)], 1)).toBe("3");
   expect(firstNew([said(1, BEN), said(2, ANNA)], 1)).toBeUndefined();
