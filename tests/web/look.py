@@ -1,6 +1,6 @@
-"""Looks at the web client's views: photographs each scene of the gallery, light and dark, wide and narrow, and checks in
-the page that nothing overlaps, is cut or leaves its box, that axe-core finds nothing serious, that the policy of the pages
-holds, and that hostile texts do nothing.
+"""Looks at the web client's views: photographs each scene of the gallery, light and dark, wide and narrow, and checks
+in the page that nothing overlaps, is cut or leaves its box, that axe-core finds nothing serious, that the policy of the
+pages holds, and that hostile texts do nothing.
 
     python tests/web/look.py FOLDER [SCENE…]
 
@@ -25,11 +25,17 @@ WEB = Path(__file__).parents[2] / "web"
 SIZES = {"wide": (1280, 800), "narrow": (390, 844), "small": (320, 568)}
 # The smallest window that has to do without sideways scrolling, and forced colours, are looked at in one scheme.
 WINDOWS = [
-    ("light", "wide"), ("light", "narrow"), ("dark", "wide"), ("dark", "narrow"), ("light", "small"), ("forced", "wide"),
+    ("light", "wide"),
+    ("light", "narrow"),
+    ("dark", "wide"),
+    ("dark", "narrow"),
+    ("light", "small"),
+    ("forced", "wide"),
 ]
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' data: blob:; "
-    "font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
 )
 CHECKS = (Path(__file__).parent / "looking.js").read_text()
 SETTLED = "() => document.getElementById('app').childElementCount > 0"
@@ -111,8 +117,12 @@ STEPS: dict[tuple[str, str], list[Callable[[Page], None]]] = {
     ("hostile", "details"): [press("Details")],
     ("direct", "draft"): [fill("Message", "A long draft.\n" * 30)],
     ("hostile", "top"): [lambda page: page.locator(".scroller").evaluate("it => it.scrollTo(0, 0)")],
-    ("hostile", "middle"): [lambda page: page.locator(".scroller").evaluate("it => it.scrollTo(0, it.scrollHeight / 2)")],
-    ("thousand", "middle"): [lambda page: page.locator(".scroller").evaluate("it => it.scrollTo(0, it.scrollHeight / 2)")],
+    ("hostile", "middle"): [
+        lambda page: page.locator(".scroller").evaluate("it => it.scrollTo(0, it.scrollHeight / 2)")
+    ],
+    ("thousand", "middle"): [
+        lambda page: page.locator(".scroller").evaluate("it => it.scrollTo(0, it.scrollHeight / 2)")
+    ],
     ("no-earlier", "top"): [TO_TOP, lambda page: page.get_by_role("button", name="Try again").wait_for()],
 }
 
@@ -136,7 +146,9 @@ class Look:
     def scene(self, scene: str, fragment: str, name: str, steps: list[Callable[[Page], None]], folder: Path) -> None:
         page = self.context.new_page()
         faults: list[str] = []
-        page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
+        page.on(
+            "console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None
+        )
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("request", lambda request: faults.append(request.url) if not self._own(request.url) else None)
         page.goto(f"{self.url}?scene={scene}{fragment}")
