@@ -56,7 +56,7 @@ class Pages(http.server.SimpleHTTPRequestHandler):
 def gallery() -> Iterator[str]:
     """Builds it and serves it; gives its URL."""
     with tempfile.TemporaryDirectory() as folder:
-        vite = [WEB / "node_modules/.bin/vite", "build", "--config", "gallery.config.ts", "--logLevel", "warn"]
+        vite = [str(WEB / "node_modules/.bin/vite"), "build", "--config", "gallery.config.ts", "--logLevel", "warn"]
         subprocess.run([*vite, "--outDir", folder, "--emptyOutDir"], cwd=WEB, check=True)
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Pages, directory=folder))
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -66,11 +66,11 @@ def gallery() -> Iterator[str]:
             server.shutdown()
 
 
-def fill(label: str, text: str) -> Callable[[Page], None]:
+def fill(label: str, text: str) -> Callable[[Page], object]:
     return lambda page: page.get_by_label(label, exact=True).fill(text)
 
 
-def press(name: str) -> Callable[[Page], None]:
+def press(name: str) -> Callable[[Page], object]:
     return lambda page: page.get_by_role("button", name=name, exact=True).click()
 
 
@@ -82,7 +82,7 @@ TO_TOP = lambda page: [  # noqa: E731
     (page.locator(".scroller").evaluate("it => it.scrollTo(0, 0)"), page.wait_for_timeout(150)) for _ in range(4)
 ]
 # What is done in a scene before it is looked at: (scene, what the picture is called) -> steps.
-STEPS: dict[tuple[str, str], list[Callable[[Page], None]]] = {
+STEPS: dict[tuple[str, str], list[Callable[[Page], object]]] = {
     ("list", "search"): [fill("Search conversations", "lake")],
     ("list", "search-nothing"): [fill("Search conversations", "x" * 300)],
     ("list", "my-address"): [lambda page: page.locator(".me-button").click()],
@@ -143,7 +143,7 @@ class Look:
         self.url, self.axe, self.name = url, axe, f"{scheme}-{size}"
         self.faults: list[str] = []
 
-    def scene(self, scene: str, fragment: str, name: str, steps: list[Callable[[Page], None]], folder: Path) -> None:
+    def scene(self, scene: str, fragment: str, name: str, steps: list[Callable[[Page], object]], folder: Path) -> None:
         page = self.context.new_page()
         faults: list[str] = []
         page.on(
@@ -184,7 +184,7 @@ def look(folder: Path, wanted: list[str]) -> list[str]:
         chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         scenes = scenes_of(browser, url)
-        views: list[tuple[str, str, list[Callable[[Page], None]]]] = [(scene, scene, []) for scene in scenes]
+        views: list[tuple[str, str, list[Callable[[Page], object]]]] = [(scene, scene, []) for scene in scenes]
         views += [(scene, f"{scene}+{name}", steps) for (scene, name), steps in STEPS.items()]
         for scheme, size in WINDOWS:
             looking = Look(browser, url, scheme, size, axe)
