@@ -35,6 +35,8 @@ export interface Preview {
   readonly at: number;
   readonly mine: boolean;
   readonly author: string;
+  /** That of the message: one without a text of its own is shown as what it is. */
+  readonly state?: MessageItem["state"];
   readonly tick?: Tick;
 }
 

@@ -1,0 +1,653 @@
+/** One device at work: logs in, stores what comes, acknowledges it, sends the outbox.
+ *
+ *  All that changes it is done in turns, one after the other. A turn is 1. into order (`receiving`) and decrypted, which
+ *  OlmMachine has in its database then, 2. one transaction, 3. what is shown, 4. acknowledgements and messages. Delivered
+ *  means stored: step 4 comes after step 2. What needs the network happens between turns (`exchange`). */
+
+import type { Connection } from "../model";
+import type { Api } from "./api";
+import { Asking } from "./asking";
+import { encodeBody } from "./content";
+import { Exchange } from "./exchange";
+import type { Side } from "./exchange";
+import { Gathered } from "./gathered";
+import { Lists } from "./lists";
+import { Link, liveUrl } from "./live";
+import type { Close } from "./live";
+import type { Machine, SessionRef } from "./machine";
+import { digestOf, encodeHeader, helloPayload, receiptPayload } from "./payloads";
+import { Reading } from "./reading";
+import { Receiving } from "./receiving";
+import type { Conversation, Held, Outgoing, Profile } from "./records";
+import { goBack, keptOf } from "./restored";
+import { Sending } from "./sending";
+import type { Bytes } from "./sending";
+import type { Store } from "./store";
+import type { Ack, Challenge, ClientFrame, Item, Mail, RefusedFrame, ServerFrame, Welcome } from "./wire";
+
+/** How long a message may be without an answer, or the welcome may take, before there is to be another connection. */
+const ANSWER_TIMEOUT_MS = 30_000;
+/** How long a hole may stay before it is fetched: an `accepted` and the push before it may change places. */
+const HOLE_GRACE_MS = 50;
+/** After how long a mark that the server refused for now is said again. */
+const MARKS_RETRY_MS = 2_000;
+/** How many conversations a hello names: so many fit into a frame. */
+const CURSORS_MAX = 4_000;
+/** How often a conversation is asked about that changes while it is answered. */
+const ASK_MAX = 5;
+
+export type StopReason = "revoked" | "refused" | "replaced" | "broken" | "storage";
+
+export interface DeviceListener {
+  connection(state: Connection): void;
+  /** What is shown of these has changed, these items of theirs among it. */
+  changed(conversations: ReadonlySet<string>, items: readonly Held[]): void;
+  stopped(reason: StopReason, text: string): void;
+}
+
+export interface DeviceParts {
+  readonly base: string;
+  readonly profile: Profile;
+  readonly store: Store;
+  readonly machine: Machine;
+  readonly api: Api;
+  readonly listener: DeviceListener;
+}
+
+/** The device was closed: what still wants a turn gets none. */
+class Closed extends Error {}
+
+/** What has come on one connection and is not taken in yet. */
+interface Inbox {
+  frames: ServerFrame[];
+  isScheduled: boolean;
+}
+
+export class Device implements Side {
+  readonly #profile: Profile;
+  readonly #store: Store;
+  readonly #machine: Machine;
+  readonly #api: Api;
+  readonly #listener: DeviceListener;
+  readonly #gathered = new Gathered();
+  readonly #lists: Lists;
+  readonly #reading: Reading;
+  readonly #receiving: Receiving;
+  readonly #sending: Sending;
+  readonly #exchange: Exchange;
+  readonly #link: Link;
+  readonly #generations = new Map<string, number>();
+  readonly #doubted = new Set<string>();
+  readonly #timers = new Map<string, ReturnType<typeof setTimeout>>();
+  readonly #unheard = new Set<string>();
+  #changed = new Set<string>();
+  #sessions: SessionRef[] = [];
+  #line: Promise<void> = Promise.resolve();
+  #inbox: Inbox = { frames: [], isScheduled: false };
+  #offeredEpoch = "";
+  /** The connection on which this device has said hello. */
+  #speaking = 0;
+  #isWelcome = false;
+  #isLive = false;
+  #ended = false;
+
+  private constructor(parts: DeviceParts, stored: Awaited<ReturnType<typeof load>>) {
+    const { profile, store, machine, api } = parts;
+    this.#profile = profile;
+    this.#store = store;
+    this.#machine = machine;
+    this.#api = api;
+    this.#listener = parts.listener;
+    this.#epoch = stored.epoch;
+    this.#mail = stored.mail;
+    this.#lists = new Lists(stored.lists, profile.server);
+    // It is the account's first: nobody has let it in.
+    this.#lists.know(profile.account, profile.device, { ed25519: machine.key, curve25519: machine.curve25519 });
+    const asking = new Asking(profile, machine, this.#lists, store, stored.asked);
+    const wants = {
+      wantKey: (wanted: Parameters<Exchange["wantKey"]>[0]) => this.#exchange.wantKey(wanted),
+      doubtDevice: (account: string, device: string) => this.#doubtDevice(account, device),
+    };
+    this.#reading = new Reading(machine, this.#lists, store, this.#gathered, wants, stored.undecrypted);
+    const hears = {
+      settle: (id: string, item: Parameters<Sending["settle"]>[1]) => this.#sending.settle(id, item),
+      membersChanged: (change: { readonly c: string; readonly what: string }) => this.#membersChanged(change),
+      learn: (conversation: string) => this.#exchange.learn(conversation),
+      unsure: (conversation: string) => this.#exchange.unsure(conversation),
+    };
+    this.#receiving = new Receiving(profile, store, this.#gathered, this.#reading, hears, stored.conversations);
+    this.#sending = new Sending(stored.outbox, this.#gathered, {
+      errand: () => this.#exchange.wake(),
+      refusedAsStale: (conversation) => this.#exchange.refusedAsStale(conversation),
+      later: (id, ms) => this.#later(`send ${id}`, ms, () => this.#sending.goOn(id)),
+    });
+    this.#exchange = new Exchange(
+      profile, api, machine, this.#lists, asking, this, stored.parcels, stored.deviceKeys,
+    );
+    this.#link = new Link(liveUrl(parts.base), {
+      connecting: () => this.#listener.connection("connecting"),
+      frame: (frame) => this.#hear(frame),
+      lost: () => this.#lost(),
+      refused: (close) => this.#refusedFor(close),
+      stuck: (sinceMs) => this.#stuck(sinceMs),
+    });
+  }
+
+  #epoch: string;
+  /** The number of the last mail that was taken in. */
+  #mail: number;
+
+  static async open(parts: DeviceParts): Promise<Device> {
+    return new Device(parts, await load(parts.store));
+  }
+
+  /** Goes live, and stays so. */
+  start(): void {
+    void this.#exchange.run();
+    this.#link.start();
+  }
+
+  /** Ends its work. What is on its way is finished before this resolves; what was not sent yet stays in the outbox. */
+  async close(): Promise<void> {
+    this.#ended = true;
+    this.#link.stop();
+    this.#exchange.end();
+    this.#api.close();
+    for (const timer of this.#timers.values()) clearTimeout(timer);
+    await this.#line;
+  }
+
+  // What is shown
+
+  get conversations(): ReadonlyMap<string, Conversation> {
+    return this.#receiving.conversations;
+  }
+
+  /** What has no seq yet in a conversation, in order. */
+  outbox(conversation: string): readonly Outgoing[] {
+    return this.#sending.outbox.of(conversation);
+  }
+
+  // What people do
+
+  async post(conversation: string, text: string): Promise<void> {
+    await this.turn(() => {
+      this.#sending.post({
+        id: crypto.randomUUID(),
+        conversation,
+        order: this.#sending.outbox.nextOrder(),
+        clear: { kind: "text", text },
+        at: Date.now(),
+        header: "",
+        body: "",
+        signature: "",
+      });
+    });
+  }
+
+  /** Of a message that was refused for good. */
+  async discard(conversation: string, id: string): Promise<void> {
+    await this.turn(() => {
+      this.#sending.discard(id);
+      this.#gathered.touched.add(conversation);
+    });
+  }
+
+  /** Moves the read mark, at most to what is held. */
+  async read(id: string, upto: number): Promise<void> {
+    await this.turn(() => {
+      const conversation = this.#receiving.of(id);
+      const mark = Math.min(upto, conversation.cursor);
+      if (mark <= conversation.read) return;
+      this.#receiving.moveRead(id, mark);
+      this.#gathered.reads.add(id);
+    });
+  }
+
+  /** The network is there again. */
+  hurry(): void {
+    this.#link.hurry();
+  }
+
+  // Turns
+
+  async turn(work: Parameters<Side["turn"]>[0]): Promise<void> {
+    const done = this.#line.then(async () => {
+      if (this.#ended) throw new Closed("the device was closed");
+      await work(this.#gathered.batch);
+      await this.#flush();
+    });
+    this.#line = done.catch((error: unknown) => this.fail(error));
+    await done;
+  }
+
+  /** A turn that nobody waits for. */
+  #soon(work: Parameters<Side["turn"]>[0]): void {
+    this.turn(work).catch(() => undefined);
+  }
+
+  async #flush(): Promise<void> {
+    await this.#commit();
+    if (this.#sessions.length > 0) {
+      // Their messages may have come in this very turn.
+      const sessions = this.#sessions;
+      this.#sessions = [];
+      await this.#reading.retrySessions(sessions);
+      await this.#commit();
+    }
+    for (const conversation of this.#gathered.recount) await this.#receiving.recount(conversation);
+    this.#gathered.recount.clear();
+    await this.#state();
+    await this.#commit();
+    this.#show();
+    this.#send(this.#gathered.takeFrames());
+    this.#watch();
+  }
+
+  async #commit(): Promise<void> {
+    for (const held of this.#gathered.items) this.#receiving.renewLast(held);
+    for (const id of this.#gathered.touched) {
+      this.#changed.add(id);
+      const conversation = this.#receiving.conversations.get(id);
+      if (conversation !== undefined) this.#gathered.batch.put("conversations", id, conversation);
+    }
+    this.#gathered.touched.clear();
+    await this.#store.commit(this.#gathered.takeBatch());
+    this.#reading.stored();
+  }
+
+  #show(): void {
+    const [changed, items] = [this.#changed, this.#gathered.takeItems()];
+    this.#changed = new Set();
+    if (changed.size > 0) this.#listener.changed(changed, items);
+  }
+
+  #send(frames: readonly ClientFrame[]): void {
+    // What was made for a connection that is gone, the next one makes anew.
+    if (frames.length > 0 && this.#speaking === this.#link.number) this.#link.send(frames);
+  }
+
+  #watch(): void {
+    const due = this.#reading.nextOverdue();
+    if (due !== undefined) this.#later("late", Math.max(0, due - Date.now()), () => this.#reading.takeOverdue());
+    if (this.#receiving.intake.hasHoles) this.#later("holes", HOLE_GRACE_MS, () => this.#fetch());
+    if (this.#sending.needing().length > 0) this.#exchange.wake();
+  }
+
+  /** Once for however many say so until then. */
+  #later(name: string, ms: number, work: () => void): void {
+    if (this.#ended || this.#timers.has(name)) return;
+    const timer = setTimeout(() => {
+      this.#timers.delete(name);
+      this.#soon(work);
+    }, ms);
+    this.#timers.set(name, timer);
+  }
+
+  #fetch(): void {
+    if (this.#isLive) this.#gathered.frames.push(...this.#receiving.intake.fetches());
+  }
+
+  fail(error: unknown): void {
+    if (this.#ended || error instanceof Closed) return;
+    console.error("The device has to stop.", error);
+    void this.close();
+    const isStorage = error instanceof DOMException;
+    this.#listener.stopped(isStorage ? "storage" : "broken", error instanceof Error ? error.message : String(error));
+  }
+
+  // The connection
+
+  #hear(frame: ServerFrame): void {
+    const inbox = this.#inbox;
+    inbox.frames.push(frame);
+    if (inbox.isScheduled) return;
+    inbox.isScheduled = true;
+    this.#soon(() => this.#takeAll(inbox));
+  }
+
+  #lost(): boolean {
+    const wasLive = this.#isLive;
+    this.#inbox.frames = [];
+    this.#inbox = { frames: [], isScheduled: false };
+    this.#speaking = 0;
+    this.#isWelcome = this.#isLive = false;
+    this.#soon(() => {
+      this.#receiving.intake.reset();
+      this.#sending.reset();
+      this.#lists.doubtAll();
+      this.#doubted.clear();
+      this.#gathered.acks.clear();
+      this.#gathered.reads.clear();
+    });
+    this.#listener.connection("offline");
+    return wasLive;
+  }
+
+  #stuck(sinceMs: number): string | undefined {
+    if (!this.#isWelcome && sinceMs > ANSWER_TIMEOUT_MS) return "the server did not say welcome in time";
+    const waited = Date.now() - this.#sending.outbox.oldest();
+    return waited > ANSWER_TIMEOUT_MS ? "a message got no answer in time" : undefined;
+  }
+
+  #refusedFor({ number, text }: Close): void {
+    const reasons: Readonly<Record<number, StopReason>> = { 4500: "refused", 4502: "revoked", 4503: "replaced" };
+    void this.close();
+    this.#listener.stopped(reasons[number] ?? "broken", text);
+  }
+
+  // What comes in
+
+  /** At most one page with what came before it, so that it is shown before the next one is taken in. */
+  async #takeAll(inbox: Inbox): Promise<void> {
+    for (let frame = inbox.frames.shift(); frame !== undefined; frame = inbox.frames.shift()) {
+      if (frame.t === "mail") await this.#takeMail([frame, ...takeWhileMail(inbox.frames)]);
+      else await this.#take(frame);
+      if (frame.t === "page" && inbox.frames.length > 0) {
+        this.#soon(() => this.#takeAll(inbox));
+        return;
+      }
+    }
+    inbox.isScheduled = false;
+  }
+
+  async #take(frame: Exclude<ServerFrame, Mail>): Promise<void> {
+    switch (frame.t) {
+      case "message":
+      case "change":
+        return this.#receiving.take(frame);
+      case "page":
+        await this.#receiving.takePage(frame);
+        return this.#fetch();
+      case "accepted":
+        return this.#takeOwn(this.#sending.accepted(frame));
+      case "refused":
+        return this.#refused(frame);
+      case "receipt":
+        return this.#receiving.followTicks(frame);
+      case "mark":
+        return this.#receiving.moveRead(frame.c, frame.read);
+      case "challenge":
+        return this.#hello(frame);
+      case "welcome":
+        return this.#welcome(frame);
+      case "live":
+        return this.#goLive();
+      case "keys":
+        await this.#machine.hearCounts(frame.left, frame.fallback_used);
+        return this.#exchange.uploadDue(frame.published);
+      case "devices":
+        return frame.accounts.forEach((account) => this.#exchange.doubt(account));
+      case "resync":
+        // A resume finds everything that the dropped pushes said, also conversations and ticks.
+        return this.#link.cut("the server asks for it", true);
+      case "pong":
+        return undefined;
+    }
+  }
+
+  async #takeOwn(item: Item | undefined): Promise<void> {
+    if (item !== undefined) await this.#receiving.take(item);
+  }
+
+  async #takeMail(mails: readonly Mail[]): Promise<void> {
+    const fresh = mails.filter((mail) => mail.n > this.#mail);
+    const last = fresh.at(-1);
+    if (last === undefined) return;
+    const taken = await this.#machine.takeMail(fresh);
+    this.#mail = last.n;
+    this.#gathered.batch.putFact("mail", last.n);
+    this.#gathered.mail = last.n;
+    this.#sessions.push(...taken.sessions);
+    this.#exchange.takeMail(taken.requests, taken.given);
+    if (taken.wedged.length > 0) this.#exchange.unwedge(taken.wedged);
+  }
+
+  #refused(refused: RefusedFrame): void {
+    if (this.#receiving.intake.refused(refused.id, refused.retry)) return;
+    if (this.#sending.refused(refused)) return;
+    if (refused.retry && this.conversations.has(refused.c)) {
+      // It doesn't say which of the marks: later both are said again.
+      this.#unheard.add(refused.c);
+      this.#later("marks", MARKS_RETRY_MS, () => this.#sayMarksAgain());
+      return;
+    }
+    console.warn(`The server refused a frame: ${refused.code}`);
+  }
+
+  #sayMarksAgain(): void {
+    for (const conversation of this.#unheard) {
+      this.#reading.sayAgain(conversation);
+      this.#gathered.acks.add(conversation);
+      this.#gathered.reads.add(conversation);
+    }
+    this.#unheard.clear();
+  }
+
+  // Logging in
+
+  async #hello(challenge: Challenge): Promise<void> {
+    const { server, account, device } = this.#profile;
+    if (challenge.server !== server) {
+      this.#refusedFor({ number: 4500, text: `This is another server than ${server}: it is called ${challenge.server}.` });
+      return;
+    }
+    this.#speaking = this.#link.number;
+    this.#sending.bodyBytesMax = challenge.body_bytes_max;
+    this.#offeredEpoch = challenge.epoch;
+    const recent = [...this.conversations.values()].sort((one, other) => other.at - one.at).slice(0, CURSORS_MAX);
+    this.#gathered.frames.push({
+      t: "hello",
+      account,
+      device,
+      signature: await this.#machine.sign(helloPayload({ nonce: challenge.nonce, server, account, device })),
+      cursors: Object.fromEntries(recent.map((each) => [each.id, each.cursor])),
+      ...(recent.length < this.conversations.size ? { partial: true } : {}),
+      epoch: this.#epoch,
+    });
+  }
+
+  async #welcome(welcome: Welcome): Promise<void> {
+    if (this.#offeredEpoch !== this.#epoch) await this.#takeEpoch(welcome);
+    this.#isWelcome = true;
+    for (const overview of welcome.conversations) await this.#receiving.lookOver(overview);
+    this.#sending.resume();
+    this.#exchange.wake();
+    this.#listener.connection("catching-up");
+  }
+
+  /** The server was restored since the device was here, or the device was never here. */
+  async #takeEpoch(welcome: Welcome): Promise<void> {
+    if (this.#epoch !== "") await this.#goBack(welcome);
+    this.#epoch = this.#offeredEpoch;
+    this.#gathered.batch.putFact("epoch", this.#epoch);
+  }
+
+  async #goBack(welcome: Welcome): Promise<void> {
+    const again: Omit<Outgoing, "order">[] = [];
+    for (const [id, kept] of keptOf(welcome.conversations, this.conversations)) {
+      again.push(...(await goBack(this.#receiving.of(id), kept, this.#profile, this.#store, this.#gathered)));
+      this.#reading.goBack(id, kept);
+    }
+    // All is encrypted anew, for those who are in the conversations then; what was lost goes before what was never sent.
+    const waiting = this.#sending.outbox.waiting().map(({ message }) => message);
+    const messages = [...again, ...waiting].map((message, index) => ({
+      ...message, order: index + 1, header: "", body: "", signature: "",
+    }));
+    for (const message of messages) this.#gathered.batch.put("outbox", message.id, message);
+    this.#sending.outbox.replace(messages);
+    for (const list of this.#lists.forgetVersions()) this.#gathered.batch.put("lists", list.account, list);
+    // Its mail may have smaller numbers now.
+    this.#mail = 0;
+    this.#gathered.batch.putFact("mail", 0);
+    this.#exchange.serverRestored();
+  }
+
+  #goLive(): void {
+    this.#isLive = true;
+    this.#receiving.goLive();
+    this.#fetch();
+    this.#listener.connection("live");
+  }
+
+  // What the server is told
+
+  async #state(): Promise<void> {
+    // Before the welcome nothing may be sent; it says what the server has not heard.
+    if (!this.#isWelcome) return;
+    const { acks, reads } = this.#gathered;
+    for (const id of new Set([...acks, ...reads])) {
+      const conversation = this.#receiving.of(id);
+      // What a conversation is decides how it is said.
+      if (!conversation.known) continue;
+      await this.#stateOf(conversation, acks.has(id), reads.has(id));
+      acks.delete(id);
+      reads.delete(id);
+    }
+    if (this.#gathered.mail > 0) {
+      this.#gathered.frames.push({ t: "took", upto: this.#gathered.mail });
+      this.#gathered.mail = 0;
+    }
+  }
+
+  async #stateOf({ id, protection, cursor, read }: Conversation, hasNew: boolean, isRead: boolean): Promise<void> {
+    if (protection === "end_to_end") {
+      for (const ack of this.#reading.acks(id, cursor, read)) this.#gathered.frames.push(await this.#signed(ack));
+      return;
+    }
+    if (hasNew) this.#gathered.frames.push({ t: "ack", c: id, upto: cursor, read: 0, undecryptable: [], repaired: [] });
+    if (isRead) this.#gathered.frames.push({ t: "read", c: id, upto: read });
+  }
+
+  async #signed(ack: Ack): Promise<Ack> {
+    const payload = receiptPayload({
+      conversation: ack.c,
+      account: this.#profile.account,
+      device: this.#profile.device,
+      delivered: ack.upto,
+      read: ack.read,
+      undecryptable: ack.undecryptable,
+      repaired: ack.repaired,
+    });
+    return { ...ack, signature: await this.#machine.sign(payload) };
+  }
+
+  // Who is who
+
+  #doubtDevice(account: string, device: string): void {
+    const place = `${account} ${device}`;
+    // Once a connection: the server may have not told of this one yet, or may never do so.
+    if (this.#doubted.has(place)) return;
+    this.#doubted.add(place);
+    this.#exchange.doubt(account);
+  }
+
+  async #membersChanged({ c, what }: { readonly c: string; readonly what: string }): Promise<void> {
+    this.#generations.set(c, this.generation(c) + 1);
+    if (what === "removed" || what === "left") await this.#machine.endSession(c);
+    this.#exchange.wake();
+  }
+
+  // What the exchange needs
+
+  needing(): readonly string[] {
+    return this.#sending.needing();
+  }
+
+  conversation(id: string): Conversation {
+    return this.#receiving.of(id);
+  }
+
+  generation(id: string): number {
+    return this.#generations.get(id) ?? 0;
+  }
+
+  encryptNext(conversation: string): Promise<void> {
+    return this.#sending.encrypt(conversation, (message) => this.#compose(message));
+  }
+
+  async #compose({ id, conversation, clear }: Outgoing): Promise<Bytes> {
+    const { protection, cursor } = this.#receiving.of(conversation);
+    const body = protection === "none" ? encodeBody(clear) : await this.#machine.encrypt(conversation, clear);
+    const header = encodeHeader({
+      id,
+      c: conversation,
+      s: this.#profile.account,
+      d: this.#profile.device,
+      a: cursor,
+      h: await digestOf(body),
+      n: true,
+    });
+    return { header, body, signature: await this.#machine.sign(header) };
+  }
+
+  giveUp(conversation: string, refused: { code: string; text: string }): void {
+    this.#sending.giveUp(conversation, refused);
+  }
+
+  async listsChanged(shrunk: readonly string[]): Promise<void> {
+    for (const conversation of this.conversations.values()) {
+      // The key is in use no more by who is gone.
+      if (shrunk.some((account) => conversation.members.has(account))) await this.#machine.endSession(conversation.id);
+    }
+    await this.#reading.retryDevices();
+  }
+
+  async sessionsCame(sessions: readonly SessionRef[]): Promise<void> {
+    await this.#reading.retrySessions(sessions);
+  }
+
+  async askAbout(id: string): Promise<number> {
+    for (let attempt = 1; ; attempt += 1) {
+      const shown = await this.#api.conversation(id);
+      const { head } = shown.overview;
+      let isOvertaken = false;
+      await this.turn(async () => {
+        // A change may have overtaken the answer, which knows nothing of it.
+        const later = await this.#store.items(id, head);
+        isOvertaken = later.some(({ item }) => item.t === "change") && attempt < ASK_MAX;
+        if (!isOvertaken) this.#receiving.know(shown);
+      });
+      if (!isOvertaken) return head;
+    }
+  }
+
+  async askUndelivered(conversation: string): Promise<void> {
+    const changes = this.#receiving.changesOf(conversation);
+    if (changes === undefined) return;
+    const seqs = await this.#api.undelivered(conversation);
+    await this.turn(() => this.#receiving.knowUndelivered(conversation, seqs, changes));
+  }
+
+  want(conversation: string, seq: number): void {
+    this.#soon(() => this.#receiving.intake.want(conversation, seq));
+  }
+
+  /** Takes in what a conversation is that was just started. */
+  async learn(conversation: string): Promise<void> {
+    if (!this.#receiving.conversations.get(conversation)?.known) await this.askAbout(conversation);
+  }
+}
+
+function takeWhileMail(frames: ServerFrame[]): Mail[] {
+  const mails: Mail[] = [];
+  for (let next = frames[0]; next?.t === "mail"; next = frames[0]) {
+    mails.push(next);
+    frames.shift();
+  }
+  return mails;
+}
+
+async function load(store: Store) {
+  const [conversations, outbox, undecrypted, lists, asked, parcels] = await Promise.all([
+    store.all("conversations"),
+    store.all("outbox"),
+    store.all("undecrypted"),
+    store.all("lists"),
+    store.all("asked"),
+    store.all("parcels"),
+  ]);
+  const epoch = (await store.fact("epoch")) ?? "";
+  const mail = (await store.fact("mail")) ?? 0;
+  return { conversations, outbox, undecrypted, lists, asked, parcels, epoch, mail, deviceKeys: await store.fact("deviceKeys") };
+}

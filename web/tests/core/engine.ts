@@ -1,0 +1,140 @@
+/** What the tests of the core run against: a real engine, a device of the Python client, and a wire that can be cut. */
+
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { createServer, connect } from "node:net";
+import type { AddressInfo, Server, Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
+
+/** The checkout's own; absent where only the web client is worked on. */
+export const PYTHON = join(ROOT, ".venv", "bin", "python");
+export const hasEngine = existsSync(PYTHON);
+
+export class Engine {
+  private constructor(
+    readonly url: string,
+    private readonly process: ChildProcess,
+    private readonly folder: string,
+  ) {}
+
+  static async start(): Promise<Engine> {
+    const folder = mkdtempSync(join(tmpdir(), "signet-web-"));
+    const arguments_ = ["-P", "-m", "ops.cli", "up", "--port", "0", "--json", "--data", folder];
+    const started = spawn(PYTHON, arguments_, { cwd: ROOT, stdio: ["ignore", "pipe", "inherit"] });
+    const line = await new Promise<string>((resolve, reject) => {
+      createInterface(started.stdout).once("line", resolve);
+      started.once("exit", (code) => reject(new Error(`the engine ended with ${code}`)));
+    });
+    return new Engine((JSON.parse(line) as { url: string }).url.replace(/\/$/, ""), started, folder);
+  }
+
+  async stop(): Promise<void> {
+    const ended = new Promise((resolve) => this.process.once("exit", resolve));
+    this.process.kill("SIGTERM");
+    await ended;
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** A device of the Python client; peer.py tells what it can be asked. */
+export class Peer {
+  readonly #process: ChildProcess;
+  readonly #waiting: ((line: string) => void)[] = [];
+
+  constructor() {
+    const started = spawn(PYTHON, [fileURLToPath(new URL("peer.py", import.meta.url))], {
+      cwd: ROOT,
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    createInterface(started.stdout).on("line", (line) => this.#waiting.shift()?.(line));
+    this.#process = started;
+  }
+
+  async ask<T>(name: string, ...rest: unknown[]): Promise<T> {
+    const line = await new Promise<string>((resolve) => {
+      this.#waiting.push(resolve);
+      this.#process.stdin?.write(`${JSON.stringify([name, ...rest])}\n`);
+    });
+    const answer = JSON.parse(line) as { answer: T; error?: string };
+    if (answer.error !== undefined) throw new Error(answer.error);
+    return answer.answer;
+  }
+
+  async stop(): Promise<void> {
+    const ended = new Promise((resolve) => this.#process.once("exit", resolve));
+    this.#process.stdin?.end();
+    await ended;
+  }
+}
+
+/** Between a client and the engine; while it is cut nothing gets through, and what stood is torn. */
+export class Wire {
+  readonly #sockets = new Set<Socket>();
+  readonly #server: Server;
+  isCut = false;
+  /** Called with each piece that the client has sent. */
+  onSent: (piece: Buffer) => void = () => undefined;
+
+  private constructor(private readonly target: URL) {
+    this.#server = createServer((client) => this.#join(client));
+  }
+
+  static async to(url: string): Promise<Wire> {
+    const wire = new Wire(new URL(url));
+    await new Promise<void>((resolve) => wire.#server.listen(0, "127.0.0.1", resolve));
+    return wire;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  cut(): void {
+    this.isCut = true;
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  mend(): void {
+    this.isCut = false;
+  }
+
+  stop(): void {
+    this.cut();
+    this.#server.close();
+  }
+
+  #join(client: Socket): void {
+    if (this.isCut) {
+      client.destroy();
+      return;
+    }
+    const engine = connect(Number(this.target.port), this.target.hostname);
+    for (const [one, other] of [[client, engine], [engine, client]] as const) {
+      this.#sockets.add(one);
+      one.on("data", (piece) => {
+        if (one === client) this.onSent(piece as Buffer);
+        if (!this.isCut) other.write(piece);
+      });
+      one.on("error", () => undefined);
+      one.on("close", () => {
+        this.#sockets.delete(one);
+        other.destroy();
+      });
+    }
+  }
+}
+
+/** Waits for a condition, not for a time. */
+export async function until(reached: () => boolean | Promise<boolean>, what = "it"): Promise<void> {
+  const end = Date.now() + 20_000;
+  while (!(await reached())) {
+    if (Date.now() > end) throw new Error(`${what} did not come about`);
+    await new Promise((resolve) => void setTimeout(resolve, 20));
+  }
+}
