@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from signet_client import matrix, wire
-from signet_client.crypto.machine import FORWARDED, REQUEST, KeyRequest, Machine
+from signet_client.crypto.machine import REQUEST, KeyRequest, Machine
 from signet_client.crypto.vault import Inbound, Peer
 from signet_client.store import Store
 
@@ -86,7 +86,7 @@ class Asking:
         if len(self._answered) >= _ANSWERS_MAX:
             self._answered.clear()
         self._answered[request] = now
-        machine.post({peer: machine.olm.encrypt(peer, FORWARDED, content, machine.server)})
+        machine.post({peer: machine.olm.encrypt(peer, request.answer, content, machine.server)})
         if owner == machine.me:
             # It counts as one that has the key: when it goes, the session ends.
             outbound = vault.outbound(request.conversation)

@@ -36,6 +36,9 @@ UNWEDGE_EVERY_S: Final = 3_600
 
 ROOM_KEY: Final = "m.room_key"
 FORWARDED: Final = "m.forwarded_room_key"
+GIVEN: Final = "signet.room_key"
+"""The same under a name of our own, for who asks for it so: OlmMachine blanks the key in an event of Matrix's name
+before its application gets it."""
 REQUEST: Final = "m.room_key_request"
 DUMMY: Final = "m.dummy"
 ENCRYPTED: Final = "m.room.encrypted"
@@ -48,6 +51,8 @@ class KeyRequest(msgspec.Struct, frozen=True):
     device: str
     conversation: str
     session: str
+    answer: str = FORWARDED
+    """The type of the event that it understands."""
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -400,7 +405,7 @@ class Machine:
         try:
             if opened.type == ROOM_KEY:
                 return self._take_room_key(opened)
-            if opened.type == FORWARDED:
+            if opened.type in (FORWARDED, GIVEN):
                 return self._take_forwarded(opened)
         except (KeyError, TypeError, ValueError, SessionKeyDecodeException) as error:
             _LOG.warning("a key of %s can't be taken: %s", sender, error)
@@ -447,7 +452,8 @@ class Machine:
         if body.get("action") != "request" or not isinstance(wanted, dict) or not isinstance(device, str):
             return
         conversation = str(wanted.get("room_id", "")).removeprefix("!")
-        request = KeyRequest(account, device, conversation, str(wanted.get("session_id", "")))
+        answer = GIVEN if body.get("signet.answer") == GIVEN else FORWARDED
+        request = KeyRequest(account, device, conversation, str(wanted.get("session_id", "")), answer)
         # What this device has not got it need not think about; nor about what it is asked too often.
         has_it = self.vault.owners(conversation, request.session)
         if has_it and request not in self.requests and len(self.requests) < REQUESTS_MAX:

@@ -17,7 +17,7 @@ from signet_client.crypto import machine
 from signet_client.crypto.asking import ASK_AGAIN_S, Asking
 from signet_client.crypto.content import encrypted_of
 from signet_client.crypto.lists import KeysFound
-from signet_client.crypto.machine import FORWARDED, REQUEST, KeyRequest
+from signet_client.crypto.machine import FORWARDED, GIVEN, REQUEST, KeyRequest
 from signet_client.records import Batch
 from tests.client.crypto.devices import (
     ANNA,
@@ -328,6 +328,25 @@ def request(asker: Device, session: str, **changes: object) -> wire.Mail:
     body = {"algorithm": matrix.MEGOLM, "room_id": matrix.room_id(TALK), "session_id": session}
     content = {"action": "request", "request_id": "r", "requesting_device_id": asker.name, "body": body, **changes}
     return mail(asker.account, content, type_=REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("said", "type_"), [({}, FORWARDED), ({"signet.answer": GIVEN}, GIVEN), ({"signet.answer": 7}, FORWARDED)]
+)
+def test_a_key_is_given_as_what_the_asker_understands(
+    talk: Log, anna: Device, ben: Device, said: dict[str, object], type_: str
+) -> None:
+    item = talk.say(message(anna, "Hello", talk.next))
+    ben.store.write("DELETE FROM inbound_sessions")
+    ben.settle()
+    ben.restart()
+    assert ask(ben, place(item)[0])
+    letters(ben)
+    anna.store.put_members(TALK, dict.fromkeys(talk.members, "member"))
+    anna.machine.take_mail(request(ben, place(item)[0], **said))
+    assert [each.answer for each in anna.machine.requests] == [type_]
+    assert answer(anna, [ben]) == [(TALK, place(item)[0])]
+    assert ben.read(item) == "Hello"
 
 
 def test_ones_own_devices_get_all(talk: Log, anna: Device, ben: Device, tmp_path: Path) -> None:
