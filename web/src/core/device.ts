@@ -40,6 +40,8 @@ export type StopReason = "revoked" | "refused" | "replaced" | "broken" | "storag
 
 export interface DeviceListener {
   connection(state: Connection): void;
+  /** The server has lost what lies beyond these seqs. */
+  wentBack(kept: ReadonlyMap<string, number>): void;
   /** What is shown of these has changed, these items of theirs among it. */
   changed(conversations: ReadonlySet<string>, items: readonly Held[]): void;
   stopped(reason: StopReason, text: string): void;
@@ -259,6 +261,8 @@ export class Device implements Side {
   #show(): void {
     const [changed, items] = [this.#changed, this.#gathered.takeItems()];
     this.#changed = new Set();
+    if (this.#gathered.gone.size > 0) this.#listener.wentBack(this.#gathered.gone);
+    this.#gathered.gone = new Map();
     if (changed.size > 0) this.#listener.changed(changed, items);
   }
 

@@ -18,6 +18,8 @@ export class Gathered {
   readonly touched = new Set<string>();
   /** Conversations whose unread messages are to be counted anew. */
   readonly recount = new Set<string>();
+  /** Conversations of which a restored server has lost what lies beyond a seq. */
+  gone = new Map<string, number>();
   #items = new Map<string, Held>();
 
   put(held: Held): void {

@@ -3,20 +3,23 @@
  *  A device that is new in an account which is known already must have been let in by one that is known: the link is signed
  *  by it. So the server can't slip a device of its own into an account without anybody noticing. Only the first list of an
  *  account is taken on trust. Known is every device that was linked, also one that has published no keys yet, or was
- *  revoked: it may have let others in. OlmMachine hears only of devices that are believed, and checks their own
- *  signatures. */
+ *  revoked: it may have let others in. OlmMachine hears only of devices that are believed. */
 
 import type { KeysFound, Link } from "./api";
-import { userId } from "./matrixIds";
+import { signable, userId } from "./matrixIds";
 import { linkPayload, verify } from "./payloads";
 import type { DeviceKeys, DeviceList } from "./records";
-import { dictionary, object, text } from "./shape";
-import { Malformed } from "./shape";
+import { Malformed, dictionary, object, plainObject, text } from "./shape";
 
 /** How long a chain of links is followed. */
 const LINKS_MAX = 1_000;
 
-const deviceKeys = object({ user_id: text(512), device_id: text(256), keys: dictionary(text(256), 16) });
+const deviceKeys = object({
+  user_id: text(512),
+  device_id: text(256),
+  keys: dictionary(text(256), 16),
+  signatures: dictionary(dictionary(text(256), 16), 16),
+});
 
 export interface Refusal {
   readonly account: string;
@@ -156,7 +159,7 @@ export class Lists {
     for (const [device, keys] of named) {
       if (refused.has(device)) continue;
       try {
-        const published = keysOf(keys, user, device);
+        const published = await keysOf(keys, user, device);
         const pin = pins.get(device) ?? published;
         if (pin.ed25519 !== published.ed25519 || pin.curve25519 !== published.curve25519) {
           throw new Malformed("it has other keys than before");
@@ -182,13 +185,17 @@ function emptyList(account: string): DeviceList {
   return { account, version: -1, linked: new Map(), pins: new Map(), active: [], answer: {} };
 }
 
-/** Throws Malformed. */
-function keysOf(value: unknown, user: string, device: string): DeviceKeys {
+/** The keys of a device that it has signed itself. Throws Malformed. */
+async function keysOf(value: unknown, user: string, device: string): Promise<DeviceKeys> {
   const found = deviceKeys(value, "device keys");
   const ed25519 = found.keys.get(`ed25519:${device}`);
   const curve25519 = found.keys.get(`curve25519:${device}`);
   if (found.user_id !== user || found.device_id !== device || ed25519 === undefined || curve25519 === undefined) {
     throw new Malformed("its keys are those of another device");
+  }
+  const signature = found.signatures.get(user)?.get(`ed25519:${device}`) ?? "";
+  if (!(await verify(ed25519, signable(plainObject(value, "device keys")), signature))) {
+    throw new Malformed("its keys are not signed by itself");
   }
   return { ed25519, curve25519 };
 }

@@ -62,6 +62,11 @@ export class OpenedConversation implements Opened {
     }
   }
 
+  /** The server has lost what lies beyond this seq. */
+  goBack(kept = Number.MAX_SAFE_INTEGER): void {
+    for (const seq of this.#held.keys()) if (seq > kept) this.#held.delete(seq);
+  }
+
   /** Marks, names, or what waits have changed. */
   show(): void {
     const conversation = this.behind.conversation(this.id);

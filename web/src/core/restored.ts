@@ -60,6 +60,7 @@ export async function goBack(
   if (last === undefined) delete conversation.last;
   else conversation.last = last;
   gathered.touched.add(c);
+  gathered.gone.set(c, kept);
   return lost.flatMap((held) => again(held, me));
 }
 

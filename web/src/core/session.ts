@@ -69,7 +69,10 @@ export class Session implements Model {
       owns: () => this.#move(() => this.#start()),
       lost: () => this.#lose(),
     });
-    if (typeof window !== "undefined") window.addEventListener("online", () => this.#holding?.device?.hurry());
+    if (typeof window === "undefined") return;
+    const hurry = () => this.#holding?.device?.hurry();
+    window.addEventListener("online", hurry);
+    document.addEventListener("visibilitychange", hurry);
   }
 
   /** Resolves when it is known what is to be shown first. */
@@ -151,7 +154,7 @@ export class Session implements Model {
     const holding = this.#holding;
     if (phase.value.kind !== "new" || holding === undefined) throw new Refused("not_new", "There is a device already.");
     const profile = await this.#prepare(holding, phase.value.server, name);
-    const machine = (holding.machine ??= await Machine.open(profile, `${this.#name}-keys`));
+    const machine = await this.#machineOf(holding, profile);
     holding.api.speakFor(speaker(profile, machine));
     const account = await holding.api.register({ id: profile.registration, name: profile.name, invitation });
     if (account !== profile.account) {
@@ -175,7 +178,7 @@ export class Session implements Model {
 
   async #begin(holding: Holding, profile: Profile): Promise<void> {
     const { store, api } = holding;
-    const machine = (holding.machine ??= await Machine.open(profile, `${this.#name}-keys`));
+    const machine = await this.#machineOf(holding, profile);
     api.speakFor(speaker(profile, machine));
     const keep = (named: Named) => void this.#keepName(holding, named);
     const people = new People(api, keep, await store.all("names"));
@@ -187,6 +190,7 @@ export class Session implements Model {
       api,
       listener: {
         connection: (state) => this.#connection(state),
+        wentBack: (kept) => this.#opened.forEach((opened) => opened.goBack(kept.get(opened.id))),
         changed: (conversations, items) => this.#show(conversations, items),
         stopped: (reason, text) => this.#stopped(reason, text),
       },
@@ -208,6 +212,11 @@ export class Session implements Model {
       const device = this.#holding?.device;
       if (device !== undefined) this.#show(new Set(device.conversations.keys()), []);
     });
+  }
+
+  /** Its database is named after the account: what a browser has left of another one is none of its. */
+  async #machineOf(holding: Holding, profile: Profile): Promise<Machine> {
+    return (holding.machine ??= await Machine.open(profile, `${this.#name}-${profile.account}`));
   }
 
   async #keepName(holding: Holding, named: Named): Promise<void> {

@@ -23,8 +23,7 @@ export class Engine {
     private readonly folder: string,
   ) {}
 
-  static async start(): Promise<Engine> {
-    const folder = mkdtempSync(join(tmpdir(), "signet-web-"));
+  static async start(folder = mkdtempSync(join(tmpdir(), "signet-web-"))): Promise<Engine> {
     const arguments_ = ["-P", "-m", "ops.cli", "up", "--port", "0", "--json", "--data", folder];
     const started = spawn(PYTHON, arguments_, { cwd: ROOT, stdio: ["ignore", "pipe", "inherit"] });
     const line = await new Promise<string>((resolve, reject) => {
@@ -35,11 +34,34 @@ export class Engine {
   }
 
   async stop(): Promise<void> {
-    const ended = new Promise((resolve) => this.process.once("exit", resolve));
-    this.process.kill("SIGTERM");
-    await ended;
+    await ended(this.process, () => this.process.kill("SIGTERM"));
     rmSync(this.folder, { recursive: true, force: true });
   }
+
+  /** A copy of what it has now, of which another engine can be made. */
+  async backUp(): Promise<string> {
+    const backup = join(mkdtempSync(join(tmpdir(), "signet-web-")), "backup");
+    await run("backup", backup, "--data", this.folder);
+    return backup;
+  }
+
+  static async restore(backup: string): Promise<Engine> {
+    const folder = join(mkdtempSync(join(tmpdir(), "signet-web-")), "data");
+    await run("restore", backup, "--data", folder);
+    return Engine.start(folder);
+  }
+}
+
+async function run(...arguments_: string[]): Promise<void> {
+  const started = spawn(PYTHON, ["-P", "-m", "ops.cli", ...arguments_], { cwd: ROOT, stdio: ["ignore", "ignore", "inherit"] });
+  const code = await ended(started);
+  if (code !== 0) throw new Error(`${arguments_[0]} ended with ${String(code)}`);
+}
+
+function ended(process: ChildProcess, end: () => void = () => undefined): Promise<number | null> {
+  const ending = new Promise<number | null>((resolve) => process.once("exit", resolve));
+  end();
+  return ending;
 }
 
 /** A device of the Python client; peer.py tells what it can be asked. */
@@ -67,9 +89,7 @@ export class Peer {
   }
 
   async stop(): Promise<void> {
-    const ended = new Promise((resolve) => this.#process.once("exit", resolve));
-    this.#process.stdin?.end();
-    await ended;
+    await ended(this.#process, () => this.#process.stdin?.end());
   }
 }
 
@@ -81,7 +101,7 @@ export class Wire {
   /** Called with each piece that the client has sent. */
   onSent: (piece: Buffer) => void = () => undefined;
 
-  private constructor(private readonly target: URL) {
+  private constructor(private target: URL) {
     this.#server = createServer((client) => this.#join(client));
   }
 
@@ -102,6 +122,11 @@ export class Wire {
 
   mend(): void {
     this.isCut = false;
+  }
+
+  /** From now on it leads to another engine. */
+  lead(url: string): void {
+    this.target = new URL(url);
   }
 
   stop(): void {

@@ -55,6 +55,17 @@ const lastSeq = (opened: Opened) => opened.items.value.findLast((item: Item) => 
 const knows = (session: Session, conversation: string) => () =>
   session.conversations.value.some((each) => each.id === conversation);
 
+/** The next mail with keys of this process gets lost, though it is said to be there; gives what ends it. */
+function loseNextKeys(): () => void {
+  const { fetch } = globalThis;
+  globalThis.fetch = (input, init) => {
+    if (!String(input).includes("/sendToDevice/m.room.encrypted/")) return fetch(input, init);
+    globalThis.fetch = fetch;
+    return Promise.resolve(new Response("{}"));
+  };
+  return () => (globalThis.fetch = fetch);
+}
+
 describe.skipIf(!hasEngine)("with a real engine", { timeout: 60_000 }, () => {
   test("two sessions talk, and ticks turn", async () => {
     const [anna, ben] = [await register("Anna"), await register("Ben")];
@@ -198,6 +209,63 @@ describe.skipIf(!hasEngine)("with a real engine", { timeout: 60_000 }, () => {
     await bens.send("still there?");
     await until(() => texts(after).includes("still there?"), "the answer");
     expect(texts(bens)).toEqual(["before", "while away", "still there?"]);
+  });
+
+  test("a key that got lost is asked for, and given, each way", async () => {
+    const [anna, ben] = [await register("Anna"), await register("Ben")];
+    const { peer, account } = await python("Paul");
+    const group = await anna.startGroup("Losers", [addressOf(ben), account]);
+    await until(knows(ben, group), "the group at Ben's");
+    const [annas, bens] = [show(anna, group), show(ben, group)];
+
+    const restore = loseNextKeys();
+    await annas.send("lost for both");
+    await until(() => texts(bens).includes("undecryptable"), "the loss");
+    await until(() => texts(bens).includes("lost for both"), "the key at Ben's");
+    await until(async () => (await peer.ask<string[]>("texts", group)).includes("lost for both"), "the key at Paul's");
+    await until(() => tick(annas, "lost for both") === "delivered", "the second tick");
+    expect(bens.items.value.at(-1)).toMatchObject({ state: "text" });
+    restore();
+
+    await peer.ask("withhold");
+    await peer.ask("post", group, "lost by Paul");
+    for (const opened of [annas, bens]) await until(() => texts(opened).includes("lost by Paul"), "Paul's key");
+  });
+
+  test("after a restore everything comes back that a sender still has, once", async () => {
+    const first = await Engine.start();
+    let running = first;
+    ends.push(() => running.stop());
+    const wire = await Wire.to(first.url);
+    ends.push(() => wire.stop());
+    const [anna, ben] = [await register("Anna", wire.url), await register("Ben", wire.url)];
+    const conversation = await anna.startDirect(accountOf(ben));
+    const annas = show(anna, conversation);
+    await annas.send("before");
+    await until(() => tick(annas, "before") === "delivered", "what is before");
+    const backup = await first.backUp();
+    const bens = show(ben, conversation);
+    for (const text of ["after 1", "after 2"]) await annas.send(text);
+    await bens.send("after, of Ben");
+    const later = await anna.startGroup("Later", [addressOf(ben)]);
+    await show(anna, later).send("in a group that the server forgets");
+    const all = ["before", "after 1", "after 2", "after, of Ben"];
+    for (const opened of [annas, bens]) await until(() => texts(opened).length === all.length, "what is after");
+    bens.seen(lastSeq(bens));
+    wire.cut();
+    await annas.send("while it was away");
+    await first.stop();
+    running = await Engine.restore(backup);
+    wire.lead(running.url);
+    wire.mend();
+    const expected = [...all, "while it was away"];
+    for (const opened of [annas, bens]) await until(() => texts(opened).length === expected.length, "all of it");
+    for (const opened of [annas, bens]) {
+      await until(() => messages(opened).every((item) => item.tick !== "waiting"), "all answers");
+    }
+    await until(() => texts(bens).join() === texts(annas).join(), "one order");
+    expect([...texts(annas)].sort()).toEqual([...expected].sort());
+    for (const session of [anna, ben]) expect(session.phase.value.kind).toBe("ready");
   });
 
   test("one tab has the device; another takes it over", async () => {

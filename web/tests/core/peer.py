@@ -1,7 +1,8 @@
 """A device of the Python client, driven over stdin and stdout: one JSON object a line, each answered by one.
 
-    register url name | direct account | group title accounts | add conversation accounts | remove conversation account
-    post conversation text | retract conversation seq | texts conversation | tick conversation seq | read conversation
+register url name | direct account | group title accounts | add conversation accounts | remove conversation account
+post conversation text | retract conversation seq | texts conversation | tick conversation seq | read conversation
+withhold (the next keys get lost)
 """
 
 import asyncio
@@ -41,6 +42,15 @@ class Peer:
 
     async def post(self, conversation: str, text: str) -> int:
         return (await self.client.send(conversation, text)).seq
+
+    async def withhold(self) -> None:
+        machine = self.client._machine
+        post = machine.post
+
+        def lose(contents: Any, *rest: Any) -> None:
+            machine.post = post  # type: ignore[method-assign]
+
+        machine.post = lose  # type: ignore[method-assign]
 
     async def texts(self, conversation: str) -> list[Any]:
         """A message that can't be read says why instead."""
