@@ -2,6 +2,10 @@
 
 import { render } from "preact";
 
+import { openSession } from "./core/session.ts";
+import { App } from "./ui/app.tsx";
+
 const root = document.getElementById("app");
 if (root === null) throw new Error("index.html has no #app");
-render(<p>Signet</p>, root);
+const model = await openSession({ base: location.origin });
+render(<App model={model} />, root);
