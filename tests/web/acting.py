@@ -9,8 +9,9 @@ import time
 import traceback
 from collections.abc import Callable
 
-from look import gallery
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.web.look import gallery
 
 Act = Callable[[Browser, str], None]
 WIDE, NARROW = (1280, 800), (390, 844)

@@ -47,7 +47,7 @@ class Peer:
         machine = self.client._machine
         post = machine.post
 
-        def lose(contents: Any, *rest: Any) -> None:
+        def lose(contents: Any, type_: str = "") -> None:
             machine.post = post  # type: ignore[method-assign]
 
         machine.post = lose  # type: ignore[method-assign]
