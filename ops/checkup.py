@@ -30,7 +30,8 @@ from ops.datafolder import DISK_MIN_BYTES, KEYRING, free_bytes, is_owned, read_s
 from ops.errors import OpsError
 from ops.findings import Finding, fail, ok, warn
 from ops.media.health import check_media
-from ops.settings import Settings
+from ops.settings import HOME, Settings
+from ops.webbuild import DIST, is_built
 from projections.catalogue import find_serving, serving_kind
 from projections.database import CantOpen
 from projections.models import MODELS
@@ -45,6 +46,7 @@ FILES_LOW: Final = 4_096
 BACKUP_OLD_D: Final = 7
 CLOCK_OFF_S: Final = 2.0
 READY_MAX_S: Final = 5.0
+BUILDS_WEB: Final = "./signet up builds it, and says what is missing where it can't"
 _IN_MEMORY: Final = ("tmpfs", "ramfs")
 _ON_A_NETWORK: Final = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "glusterfs")
 
@@ -259,6 +261,15 @@ def check_reach(settings: Settings) -> Finding:
     return ok("reach", f"{url}, TLS by {where}; {registration}")
 
 
+def check_web(_: Settings) -> Finding:
+    """Whether there are pages to serve, and of these sources."""
+    if not (HOME / DIST / "index.html").exists():
+        return warn("web client", "it is not built: browsers get a page that says so", BUILDS_WEB)
+    if not is_built(HOME):
+        return warn("web client", "what is served was built from other sources than lie there", BUILDS_WEB)
+    return ok("web client", "built")
+
+
 CHECKS: Final[tuple[Callable[[Settings], Finding], ...]] = (
     check_python,
     check_sqlite,
@@ -277,6 +288,7 @@ CHECKS: Final[tuple[Callable[[Settings], Finding], ...]] = (
     check_clock,
     check_reach,
     check_media,
+    check_web,
 )
 
 

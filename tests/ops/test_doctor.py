@@ -20,7 +20,7 @@ from commands.keyring_backup import back_up
 from commands.stores import open_log
 from gateways.media.place import Place
 from gateways.media.s3 import Bucket
-from ops import checkup
+from ops import checkup, webbuild
 from ops.checkup import CHECKS, look
 from ops.child import free_port as free_port_of_nobody
 from ops.cli import command_line
@@ -64,7 +64,7 @@ def amiss(data: Path, **given: Any) -> dict[str, tuple[str, str]]:
     return {
         name: (each.level, each.text)
         for name, each in wrong.items()
-        if name not in ("file system", "fsync", "open files")
+        if name not in ("file system", "fsync", "open files", "web client")
     }
 
 
@@ -346,6 +346,26 @@ def test_media_in_the_data_folder(data: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "executable", str(data / "python"))
     monkeypatch.setenv("PATH", str(data))
     assert media(data)[0] == "fail"
+
+
+def test_a_web_client_that_is_not_built_or_of_other_sources(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = data / "checkout"
+    dist = home / "web/dist"
+    dist.mkdir(parents=True)
+    page = home / "web/index.html"
+    page.write_text("<p>one</p>")
+    monkeypatch.setattr(checkup, "HOME", home)
+
+    def level() -> tuple[str, bool]:
+        finding = found(load_settings(data))["web client"]
+        return finding.level, "./signet up" in finding.remedy
+
+    assert level() == ("warn", True)
+    (dist / "index.html").write_text("<p>one</p>")
+    (dist / "signet-stamp.txt").write_text(webbuild.fingerprint(home))
+    assert level() == ("ok", False)
+    page.write_text("<p>two</p>")
+    assert level() == ("warn", True)
 
 
 def make_bucket(url: str) -> None:
