@@ -1,7 +1,7 @@
 /** A window over the page: the browser's own, which keeps the focus, closes with Esc, and gives the focus back. */
 
 import type { ComponentChildren, VNode } from "preact";
-import { useEffect, useId, useRef } from "preact/hooks";
+import { useId, useLayoutEffect, useRef } from "preact/hooks";
 import { CloseIcon } from "./icons";
 import { texts } from "./texts";
 
@@ -14,8 +14,9 @@ interface Props {
 export function Dialog(props: Props): VNode {
   const dialog = useRef<HTMLDialogElement>(null);
   const title = useId();
-  // It isn't closed when it goes: that would be told to `onClose` when another one may be open in its place.
-  useEffect(() => dialog.current?.showModal(), []);
+  // Before it is painted, so that it has the keys from its first moment. It isn't closed when it goes: that would be told
+  // to `onClose` when another one may be open in its place.
+  useLayoutEffect(() => dialog.current?.showModal(), []);
   return (
     <dialog
       class="dialog"
