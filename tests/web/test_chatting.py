@@ -16,8 +16,8 @@ from tests.web.browsers import Person, chromium
 
 
 @asynccontextmanager
-async def town(folder: Path) -> AsyncIterator[tuple[Browser, EngineProcess]]:
-    async with engine(folder / "data", {"log_level": "warning"}) as running, chromium() as browser:
+async def town(folder: Path, log_level: str = "warning") -> AsyncIterator[tuple[Browser, EngineProcess]]:
+    async with engine(folder / "data", {"log_level": log_level}) as running, chromium() as browser:
         yield browser, running
 
 
