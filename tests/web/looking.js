@@ -1,4 +1,4 @@
-/* Runs in the page: what is drawn wrongly, as sentences. tests/web/look.py says what it is for. */
+/* Runs in the page: what is drawn wrongly, as sentences. tests/web/test_views.py says what it is for. */
 () => {
   const found = [];
   const CLOSE = 1.5;

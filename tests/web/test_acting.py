@@ -1,20 +1,15 @@
-"""What people do with the web client's views, on the scenes of the gallery: reading positions, keys, history, drafts.
+"""What people do with the web client's views, on the gallery's scenes: reading positions, keys, history, drafts."""
 
-python tests/web/acting.py [NAME…]
-"""
+from collections.abc import Iterator
 
-import os
-import sys
-import time
-import traceback
-from collections.abc import Callable
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from tests.web.gallery import chromium, gallery, settle
 
-from tests.web.look import gallery
+__all__ = ["chromium", "gallery"]
 
-Act = Callable[[Browser, str], None]
-WIDE, NARROW = (1280, 800), (390, 844)
+WIDE, NARROW = ViewportSize(width=1280, height=800), ViewportSize(width=390, height=844)
 TOP_ROW = """() => {
   const top = document.querySelector(".scroller").getBoundingClientRect().top;
   const row = [...document.querySelectorAll(".row")].find((one) => one.getBoundingClientRect().bottom > top + 60);
@@ -25,19 +20,37 @@ AT_END = """() => {
   return it.scrollHeight - it.scrollTop - it.clientHeight < 2;
 }"""
 
+SCROLL = """() => new Promise((done) => {
+  const it = document.querySelector(".scroller"), times = [];
+  let last = performance.now();
+  const step = (now) => {
+    times.push(now - last); last = now; it.scrollTop += 400;
+    if (times.length < 120) requestAnimationFrame(step); else done(times.slice(2).sort((a, b) => a - b));
+  };
+  requestAnimationFrame(step);
+})"""
+"""How long each frame took, in milliseconds, shortest first."""
 
-def opened(browser: Browser, url: str, scene: str, fragment: str = "#/", size: tuple[int, int] = WIDE) -> Page:
-    page = browser.new_page(viewport={"width": size[0], "height": size[1]}, locale="en-GB")
-    page.on("pageerror", lambda error: print("!", error))
-    page.goto(f"{url}?scene={scene}{fragment}")
-    return page
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """Wide, and nothing in it may throw."""
+    page = chromium.new_page(viewport=WIDE, locale="en-GB")
+    thrown: list[str] = []
+    page.on("pageerror", lambda error: thrown.append(str(error)))
+    yield page
+    page.close()
+    assert thrown == []
 
 
-def conversation(browser: Browser, url: str, scene: str, number: int, size: tuple[int, int] = WIDE) -> Page:
-    page = opened(browser, url, scene, f"#/c/00000000-0000-4000-8000-{number:012d}", size)
+def open_scene(page: Page, gallery: str, scene: str, fragment: str = "#/") -> None:
+    page.goto(f"{gallery}?scene={scene}{fragment}")
+
+
+def open_conversation(page: Page, gallery: str, scene: str, number: int) -> None:
+    open_scene(page, gallery, scene, f"#/c/00000000-0000-4000-8000-{number:012d}")
     page.locator(".row").first.wait_for()
-    page.wait_for_timeout(100)
-    return page
+    settle(page)
 
 
 def receive(page: Page, number: int, text: str) -> None:
@@ -49,41 +62,44 @@ def receive(page: Page, number: int, text: str) -> None:
 
 def scroll(page: Page, by: int) -> None:
     page.locator(".scroller").evaluate("(it, by) => it.scrollBy(0, by)", by)
-    page.wait_for_timeout(80)
+    settle(page)
 
 
-def earlier_items_leave_the_position(browser: Browser, url: str) -> None:
-    page = conversation(browser, url, "thousand", 3)
+def test_earlier_items_leave_the_position(page: Page, gallery: str) -> None:
+    open_conversation(page, gallery, "thousand", 3)
     assert page.evaluate(AT_END)
-    rows = page.locator(".row").count()
+    rows = page.locator(".row")
+    at_first = rows.count()
     for _ in range(12):
-        page.locator(".scroller").evaluate("(it) => it.scrollBy(0, -it.scrollTop + 300)")
-        page.wait_for_timeout(40)
-        before = page.evaluate(TOP_ROW)
-        page.wait_for_timeout(700)
+        shown = rows.count()
+        before = page.evaluate(
+            f"() => {{ document.querySelector('.scroller').scrollTop = 300; return ({TOP_ROW})(); }}"
+        )
+        expect(rows).not_to_have_count(shown)
+        settle(page)
         after = page.evaluate(TOP_ROW)
         assert before[0] == after[0]
         assert abs(before[1] - after[1]) <= 1, (before, after)
-    assert page.locator(".row").count() >= rows + 500, page.locator(".row").count()
+    assert rows.count() >= at_first + 500
 
 
-def who_is_at_the_end_stays_there(browser: Browser, url: str) -> None:
-    page = conversation(browser, url, "direct", 1)
+def test_who_is_at_the_end_stays_there(page: Page, gallery: str) -> None:
+    open_conversation(page, gallery, "direct", 1)
     for i in range(5):
         receive(page, 1, f"{i} " * 200)
-        page.wait_for_timeout(50)
+        settle(page)
         assert page.evaluate(AT_END)
     page.set_viewport_size({"width": 900, "height": 500})
-    page.wait_for_timeout(80)
+    settle(page)
     assert page.evaluate(AT_END)
     page.get_by_label("Message", exact=True).fill("a\n" * 12)
-    page.wait_for_timeout(80)
+    settle(page)
     assert page.evaluate(AT_END)
     expect(page.locator(".to-end")).to_have_count(0)
 
 
-def who_is_not_is_left_in_peace(browser: Browser, url: str) -> None:
-    page = conversation(browser, url, "thousand", 3)
+def test_who_reads_further_up_is_left_in_peace(page: Page, gallery: str) -> None:
+    open_conversation(page, gallery, "thousand", 3)
     scroll(page, -1500)
     before = page.evaluate(TOP_ROW)
     receive(page, 3, "new one")
@@ -91,18 +107,18 @@ def who_is_not_is_left_in_peace(browser: Browser, url: str) -> None:
     expect(page.locator(".to-end .badge")).to_have_text("2")
     assert page.evaluate(TOP_ROW) == before
     page.set_viewport_size({"width": 800, "height": 700})
-    page.wait_for_timeout(80)
+    settle(page)
     after = page.evaluate(TOP_ROW)
     assert after[0] == before[0], (before, after)
     page.locator(".to-end").click()
-    page.wait_for_timeout(80)
+    settle(page)
     assert page.evaluate(AT_END)
     expect(page.locator(".to-end")).to_have_count(0)
     expect(page.locator(".new-line")).to_have_count(1)
 
 
-def unread_opens_at_the_line(browser: Browser, url: str) -> None:
-    page = conversation(browser, url, "unread", 3)
+def test_a_conversation_with_unread_opens_at_its_line(page: Page, gallery: str) -> None:
+    open_conversation(page, gallery, "unread", 3)
     top = page.locator(".new-line").bounding_box()
     assert top is not None
     assert 60 < top["y"] < 260, top
@@ -116,8 +132,8 @@ def unread_opens_at_the_line(browser: Browser, url: str) -> None:
     expect(page.locator(".chat-link[aria-current=page] .badge")).to_have_count(0)
 
 
-def sending(browser: Browser, url: str) -> None:
-    page = conversation(browser, url, "unread", 3)
+def test_enter_sends_and_leads_to_the_end(page: Page, gallery: str) -> None:
+    open_conversation(page, gallery, "unread", 3)
     field = page.get_by_label("Message", exact=True)
     expect(field).to_be_focused()
     field.press_sequentially("one")
@@ -127,7 +143,7 @@ def sending(browser: Browser, url: str) -> None:
     field.press("Enter")
     expect(field).to_have_value("")
     expect(page.locator(".message.mine").last).to_contain_text("two")
-    page.wait_for_timeout(80)
+    settle(page)
     assert page.evaluate(AT_END), "writing leads to the end"
     expect(page.locator(".message.mine").last.locator(".tick-waiting")).to_have_count(1)
     expect(page.locator(".message.mine").last.locator(".tick-read")).to_have_count(1)
@@ -136,15 +152,15 @@ def sending(browser: Browser, url: str) -> None:
     expect(page.get_by_role("button", name="Send")).to_be_disabled()
 
 
-def failed_messages_can_be_edited(browser: Browser, url: str) -> None:
-    page = conversation(browser, url, "states", 4)
+def test_failed_messages_can_be_edited(page: Page, gallery: str) -> None:
+    open_conversation(page, gallery, "states", 4)
     page.get_by_role("button", name="Edit").click()
     expect(page.get_by_label("Message", exact=True)).to_have_value("This was refused")
     expect(page.locator(".bubble-failed")).to_have_count(0)
 
 
-def drafts_are_kept(browser: Browser, url: str) -> None:
-    page = conversation(browser, url, "direct", 1)
+def test_drafts_are_kept(page: Page, gallery: str) -> None:
+    open_conversation(page, gallery, "direct", 1)
     page.get_by_label("Message", exact=True).fill("a beginning")
     page.locator(".chat-link", has_text="Summer").click()
     expect(page.get_by_label("Message", exact=True)).to_have_value("")
@@ -153,8 +169,8 @@ def drafts_are_kept(browser: Browser, url: str) -> None:
     expect(page.get_by_label("Message", exact=True)).to_have_value("a beginning")
 
 
-def keys_in_the_list(browser: Browser, url: str) -> None:
-    page = opened(browser, url, "list")
+def test_keys_move_through_the_list_and_between_the_panes(page: Page, gallery: str) -> None:
+    open_scene(page, gallery, "list")
     page.get_by_label("Search conversations").focus()
     page.keyboard.press("ArrowDown")
     for key, index in (("ArrowDown", 1), ("End", 5), ("ArrowUp", 4), ("Home", 0), ("ArrowUp", 0)):
@@ -169,8 +185,8 @@ def keys_in_the_list(browser: Browser, url: str) -> None:
     expect(page.locator(".scroller")).to_be_focused()
 
 
-def dialogs_close_by_escape_and_give_back_the_focus(browser: Browser, url: str) -> None:
-    page = opened(browser, url, "list")
+def test_dialogs_close_by_escape_and_give_back_the_focus(page: Page, gallery: str) -> None:
+    open_scene(page, gallery, "list")
     for name in ("New chat", "New group", "You are \u2068Anna Lindqvist\u2069. Show your address"):
         button = page.get_by_role("button", name=name, exact=True)
         button.click()
@@ -181,14 +197,14 @@ def dialogs_close_by_escape_and_give_back_the_focus(browser: Browser, url: str) 
     page.get_by_role("button", name="New chat", exact=True).click()
     page.get_by_role("button", name="New group instead").click()
     expect(page.get_by_label("Name of the group")).to_be_focused()
-    page.wait_for_timeout(100)
+    settle(page)
     expect(page.locator("dialog[open]")).to_have_count(1)
     page.mouse.click(5, 5)
     expect(page.locator("dialog")).to_have_count(0)
 
 
-def starting(browser: Browser, url: str) -> None:
-    page = opened(browser, url, "empty")
+def test_a_chat_and_a_group_are_started_by_addresses(page: Page, gallery: str) -> None:
+    open_scene(page, gallery, "empty")
     page.get_by_role("button", name="New chat", exact=True).first.click()
     page.get_by_label("Address", exact=True).fill("https://signet.example/#a030c228-bdd4-5d6c-a1c6-7481e579fe8f")
     page.keyboard.press("Enter")
@@ -209,16 +225,17 @@ def starting(browser: Browser, url: str) -> None:
     expect(page.locator(".conversation h2")).to_have_text("Lake")
 
 
-def registering(browser: Browser, url: str) -> None:
-    page = opened(browser, url, "registration-open")
+def test_a_name_and_enter_register(page: Page, gallery: str) -> None:
+    open_scene(page, gallery, "registration-open")
     expect(page.get_by_label("Your name")).to_be_focused()
     page.keyboard.type("Anna")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="No conversations yet")).to_be_visible()
 
 
-def one_pane_and_back(browser: Browser, url: str) -> None:
-    page = opened(browser, url, "list", size=NARROW)
+def test_a_narrow_window_has_one_pane_and_a_way_back(page: Page, gallery: str) -> None:
+    page.set_viewport_size(NARROW)
+    open_scene(page, gallery, "list")
     page.locator(".chat-link", has_text="Summer").click()
     expect(page.locator(".sidebar")).to_be_hidden()
     page.get_by_role("button", name="Back to the conversations").click()
@@ -229,13 +246,13 @@ def one_pane_and_back(browser: Browser, url: str) -> None:
     expect(page.locator(".sidebar")).to_be_visible()
     page.go_forward()
     expect(page.locator(".conversation h2")).to_have_text("Ben Okafor")
-    page = conversation(browser, url, "direct", 1, NARROW)
+    open_conversation(page, gallery, "direct", 1)
     page.get_by_role("button", name="Back to the conversations").click()
     expect(page.locator(".sidebar")).to_be_visible()
 
 
-def news_are_read_out_once(browser: Browser, url: str) -> None:
-    page = conversation(browser, url, "direct", 1)
+def test_news_are_read_out_once(page: Page, gallery: str) -> None:
+    open_conversation(page, gallery, "direct", 1)
     said = page.locator("[role=log][aria-live=polite]")
     expect(said).to_have_text("")
     receive(page, 1, "hello there")
@@ -243,78 +260,14 @@ def news_are_read_out_once(browser: Browser, url: str) -> None:
     assert "Ben" in said.inner_text()
 
 
-def a_thousand_scroll_smoothly(browser: Browser, url: str) -> None:
-    page = conversation(browser, url, "thousand", 3)
-    while page.locator(".row").count() < 1000:
+@pytest.mark.soak
+def test_a_thousand_messages_scroll_smoothly(page: Page, gallery: str) -> None:
+    open_conversation(page, gallery, "thousand", 3)
+    rows = page.locator(".row")
+    while rows.count() < 1_000:
         page.locator(".scroller").evaluate("(it) => it.scrollTo(0, 0)")
-        page.wait_for_timeout(100)
-    frames = page.evaluate(
-        """() => new Promise((done) => {
-          const it = document.querySelector(".scroller"), times = [];
-          let last = performance.now();
-          const step = (now) => {
-            times.push(now - last); last = now; it.scrollTop += 400;
-            if (times.length < 120) requestAnimationFrame(step); else done(times.slice(2).sort((a, b) => a - b));
-          };
-          requestAnimationFrame(step);
-        })"""
-    )
-    cost = page.evaluate(
-        """async () => {
-          const it = document.querySelector(".scroller");
-          it.scrollTop = it.scrollHeight;
-          await new Promise((done) => setTimeout(done, 200));
-          const start = performance.now();
-          window.model.receive("00000000-0000-4000-8000-000000000003", {account: "b", name: "Ben"}, "one more");
-          await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-          return performance.now() - start;
-        }"""
-    )
-    nodes = page.evaluate("document.querySelectorAll('*').length")
-    print(f"   1,000 rows, {nodes} nodes: a frame of scrolling takes {frames[59]:.1f} ms (worst {frames[-1]:.1f})")
-    print(f"   one message more: {cost:.1f} ms")
+        settle(page)
 
-
-ACTS: list[Act] = [
-    earlier_items_leave_the_position,
-    who_is_at_the_end_stays_there,
-    who_is_not_is_left_in_peace,
-    unread_opens_at_the_line,
-    sending,
-    failed_messages_can_be_edited,
-    drafts_are_kept,
-    keys_in_the_list,
-    dialogs_close_by_escape_and_give_back_the_focus,
-    starting,
-    registering,
-    one_pane_and_back,
-    news_are_read_out_once,
-    a_thousand_scroll_smoothly,
-]
-
-
-def main(wanted: list[str]) -> int:
-    failed = 0
-    expect.set_options(timeout=5_000)
-    with gallery() as url, sync_playwright() as playwright:
-        chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for act in ACTS:
-            if wanted and act.__name__ not in wanted:
-                continue
-            start = time.perf_counter()
-            try:
-                act(browser, url)
-                print(f"ok {act.__name__} {time.perf_counter() - start:.1f} s")
-            except Exception:
-                failed += 1
-                print(f"FAILED {act.__name__}")
-                traceback.print_exc(limit=2, file=sys.stdout)
-            for context in browser.contexts:
-                context.close()
-        browser.close()
-    return failed
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    frames = page.evaluate(SCROLL)
+    print(f"1,000 rows: a frame of scrolling takes {frames[59]:.1f} ms (worst {frames[-1]:.1f})")
+    assert frames[59] < 34, "at least 30 frames a second"
