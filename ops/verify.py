@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from ops import locks, webbuild
+from ops import browser, locks, webbuild
 from ops.installing import SetupFailed
 
 BIN = Path(sys.prefix) / "bin"
@@ -87,6 +87,8 @@ def verify(paths: Paths = None, k: Keyword = None, fast: Fast = False) -> None:
     soak, named = split_soak(paths or [])
     selection = [*(["-k", k] if k else []), *marked(soak=soak, fast=fast)]
     if named or k or soak:
+        if browser.is_for(named, locks.ROOT, Path.cwd()):
+            browser.bring()
         config = ["-c", str(locks.ROOT / "pyproject.toml")]
         raise typer.Exit(run_pytest([*config, *selection, *(named or [str(locks.ROOT / "tests")])], Path.cwd()))
     raise typer.Exit(0 if check_all(selection, coverage=not fast) else 1)
@@ -166,6 +168,7 @@ def compare_builds() -> Outcome:
 
 
 def run_tests(selection: list[str], results: Path, coverage: bool) -> Outcome:
+    browser.bring()
     # In tests/conftest.py's order: else a module of one long test comes last, and a worker has nothing to do.
     spread = ["-n", str(WORKERS), "--dist", "loadscope", "--no-loadscope-reorder"]
     options = [*selection, *spread, f"--junitxml={results / 'junit.xml'}"]

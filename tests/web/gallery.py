@@ -6,7 +6,6 @@ import functools
 import http.server
 import os
 import re
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from gateways.pages import POLICY
-from ops import webbuild
+from ops import browser, webbuild
 from ops.installing import Command, alone
 from ops.locks import ROOT
 
@@ -92,20 +91,13 @@ def build(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """No longer than a module: while it is open no other event loop runs in this thread, and other tests have one."""
+    path = browser.find()
+    if path is None:
+        pytest.fail(f"There is no Chromium to look at the web client with: {browser.REMEDY}.")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-def find_chromium() -> str:
-    for path in (os.environ.get("CHROMIUM"), "/usr/bin/chromium", shutil.which("chromium")):
-        if path and Path(path).exists():
-            return path
-    pytest.fail(
-        "There is no Chromium to look at the web client with. Debian: apt-get install chromium fonts-noto-color-emoji; "
-        "elsewhere name one in the environment variable CHROMIUM."
-    )
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 def settle(page: Page) -> None:
