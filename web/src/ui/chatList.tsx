@@ -236,15 +236,21 @@ function LastMessage(props: { readonly last: Preview; readonly group: boolean })
   const author = last.mine ? texts.list.you : texts.list.by(displayName(last.author));
   return (
     <>
-      {last.mine && last.tick !== undefined && <TickMark tick={last.tick} />}
-      {props.group && last.author !== "" && (
+      {last.mine && last.tick !== undefined && last.state !== "retracted" && <TickMark tick={last.tick} />}
+      {props.group && last.author !== "" && last.state !== "forged" && (
         <>
           <bdi class="chat-author">{author}</bdi>{" "}
         </>
       )}
-      {last.text.trim() === "" ? <i>{texts.list.withoutText}</i> : <bdi>{oneLine(last.text)}</bdi>}
+      <LastText last={last} />
     </>
   );
+}
+
+function LastText({ last }: { readonly last: Preview }): VNode {
+  const { state = "text" } = last;
+  if (state !== "text") return <i class={`preview-${state}`}>{texts.list.instead[state]}</i>;
+  return last.text.trim() === "" ? <i>{texts.list.withoutText}</i> : <bdi>{oneLine(last.text)}</bdi>;
 }
 
 function oneLine(text: string): string {

@@ -83,7 +83,7 @@ function conversation(c: Conversation): FakeConversation {
       member: c.member ?? true,
       ...(last === undefined
         ? {}
-        : { last: { text: last.text, at: last.at, mine: last.mine, author: last.author.name, ...(last.tick === undefined ? {} : { tick: last.tick }) } }),
+        : { last: { text: last.text, at: last.at, mine: last.mine, author: last.author.name, state: last.state, ...(last.tick === undefined ? {} : { tick: last.tick }) } }),
     },
     items: c.items,
     members: c.members,
@@ -240,6 +240,10 @@ const HOSTILE_LIST = [...HOSTILE_NAMES, ...XSS_PAYLOADS].map((name, i) =>
   conversation({ id: uuid(5_000 + i), kind: "group", title: name, members: [], items: [message(1, { by: person(i, name), text: HOSTILE_TEXTS[i] ?? name, at: NOON - i * MINUTE_MS })] }),
 );
 
+const STATES_LAST = STATES.items
+  .filter((item): item is MessageItem => item.kind === "message" && item.state !== "text")
+  .map((last, i) => conversation({ id: uuid(6_000 + i), kind: "group", title: `Ends with: ${last.state}`, members: [ME, BEN, CEM], items: [last], unread: last.mine ? 0 : 1 }));
+
 const USUAL = [GROUP, DIRECT, STATES, LEFT, OPEN_FOR_THE_SERVER, NEW];
 const MANY = Array.from({ length: 300 }, (_, i) =>
   conversation({
@@ -268,6 +272,7 @@ export const SCENES: Readonly<Record<string, { readonly at: string; readonly sce
   empty: { at: "#/", scene: {} },
   loading: { at: "#/", scene: { loaded: false, connection: "connecting" } },
   list: { at: "#/", scene: { conversations: USUAL } },
+  "list-states": { at: "#/", scene: { conversations: STATES_LAST } },
   "long-list": { at: "#/", scene: { conversations: [...USUAL, ...MANY] } },
   direct: { at: `#/c/${DIRECT_ID}`, scene: { conversations: USUAL } },
   group: { at: `#/c/${GROUP_ID}`, scene: { conversations: USUAL } },

@@ -1,7 +1,7 @@
 /** All texts that people see. Names and titles of others are isolated, so that their direction of writing can't turn the
  *  sentence around them. */
 
-import type { Connection, Phase, Tick } from "../model";
+import type { Connection, MessageItem, Phase, Tick } from "../model";
 import { formatNumber } from "./format";
 
 const LANGUAGE = "en";
@@ -73,6 +73,15 @@ const stopped: Record<StopReason, Advice> = {
   },
 };
 
+/** What the list shows for a message without a text of its own. */
+const instead: Record<Exclude<MessageItem["state"], "text">, string> = {
+  undecryptable: "Can't be read yet",
+  retracted: "Message taken back",
+  forged: "Hidden: sender not genuine",
+  unreadable: "Damaged message",
+  unknown: "Unknown kind of message",
+};
+
 export const texts = {
   app: "Signet",
 
@@ -88,8 +97,9 @@ export const texts = {
     you: "You:",
     by: (name: string) => `${name}:`,
     noMessages: "No messages yet",
-    /** The last message can't be shown, or has no text. */
+    /** The last message has nothing that could be seen. */
     withoutText: "Message",
+    instead,
     unread: (count: number) => counted(count, "unread message", "unread messages"),
     badge: (count: number) => (count > 999 ? `${formatNumber(999)}+` : formatNumber(count)),
     notEncrypted: "Not encrypted",
