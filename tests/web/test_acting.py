@@ -169,6 +169,22 @@ def test_drafts_are_kept(page: Page, gallery: str) -> None:
     expect(page.get_by_label("Message", exact=True)).to_have_value("a beginning")
 
 
+def test_the_list_tells_what_a_last_message_without_text_is(page: Page, gallery: str) -> None:
+    open_scene(page, gallery, "list-states")
+    last = page.locator(".chat-preview")
+    expect(last).to_have_text(
+        [
+            "You: Message taken back",
+            "Cem Yıldız: Unknown kind of message",
+            "Cem Yıldız: Damaged message",
+            "Hidden: sender not genuine",
+            "Ben Okafor: Message taken back",
+            "Ben Okafor: Can't be read yet",
+        ]
+    )
+    expect(last.first.locator(".tick")).to_have_count(0)
+
+
 def test_keys_move_through_the_list_and_between_the_panes(page: Page, gallery: str) -> None:
     open_scene(page, gallery, "list")
     page.get_by_label("Search conversations").focus()

@@ -211,3 +211,27 @@ def test_a_view_is_whole_accessible_and_keeps_to_itself(
 
 def test_every_scene_of_the_gallery_is_looked_at(windows: Callable[[str], Window]) -> None:
     assert list(windows("light-wide").fragments) == SCENES
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "fault"),
+    [
+        ("Object.assign(document.querySelector('.bubble').style, {width: '20px', whiteSpace: 'nowrap'})", "leaves"),
+        ("document.querySelector('.composer textarea').style.marginRight = '-100px'", "covers"),
+        ("document.querySelector('.conversation').style.width = '3000px'", "the page is"),
+        ("document.querySelector('.composer textarea').removeAttribute('aria-label')", "axe: label"),
+        ("document.querySelector('.chat-time').style.color = '#eee'", "axe: color-contrast"),
+        ("document.body.append(Object.assign(document.createElement('script'), {text: 'window.hit()'}))", "Policy"),
+        ("new Image().src = 'http://127.0.0.1:9/tracker.png'", "tracker.png"),
+        ("window.hit()", "a text was run"),
+        ("console.warn('deprecated')", "console: deprecated"),
+    ],
+    ids=["cut", "covered", "beyond", "unlabelled", "pale", "inline script", "foreign", "run", "warning"],
+)
+def test_a_fault_would_be_seen(sabotage: str, fault: str, windows: Callable[[str], Window]) -> None:
+    window = windows("light-wide")
+    page = window.open(View("direct+sabotage", "direct", []))
+    settle(page)
+    page.evaluate(f"() => {{ {sabotage}; }}")
+    settle(page)
+    assert any(fault in found for found in window.faults()), window.faults()
