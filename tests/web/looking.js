@@ -40,7 +40,8 @@
       if (rect.width === 0) continue;
       for (const at of ancestors(parent)) {
         const box = at.getBoundingClientRect();
-        const ellipsis = styleOf(at).textOverflow === "ellipsis" && styleOf(at).overflowX === "hidden";
+        // Boxes of flex and grid draw none, and cut.
+        const ellipsis = styleOf(at).textOverflow === "ellipsis" && styleOf(at).overflowX === "hidden" && !/flex|grid/.test(styleOf(at).display);
         if (ellipsis) break;
         // A badge sits on the edge of what it belongs to.
         if (at !== parent && ancestors(parent).slice(0, ancestors(parent).indexOf(at)).some((inner) => styleOf(inner).position === "absolute")) break;

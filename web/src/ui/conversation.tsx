@@ -82,7 +82,7 @@ function Subtitle(props: { readonly summary: Summary; readonly members: readonly
     <>
       <span class={`protection${summary.encrypted ? "" : " protection-none"}`} title={protection}>
         {summary.encrypted ? <LockIcon /> : <OpenLockIcon />}
-        {summary.kind === "group" && names.length > 0 ? <span class="for-readers">{protection}</span> : protection}
+        {summary.kind === "group" && names.length > 0 ? <span class="for-readers">{protection}</span> : <span class="protection-text">{protection}</span>}
       </span>
       {summary.kind === "group" && names.length > 0 && (
         <span class="subtitle-members">
