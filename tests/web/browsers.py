@@ -1,8 +1,6 @@
 """People who use the web client: each in a browser context of its own, with its own IndexedDB, on a real engine."""
 
-import os
 import re
-import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -11,6 +9,7 @@ from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
 from playwright.async_api import async_playwright as playwright
 
 from ops import webbuild
+from ops.browser import REMEDY, find
 from ops.locks import ROOT
 
 WAIT_MS: Final = 60_000
@@ -28,20 +27,14 @@ _TEXTS: Final = """(rows) => rows.map((row) => {
 expect.set_options(timeout=WAIT_MS)
 
 
-def find_chromium() -> str:
-    """Raises LookupError, which says what to do."""
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        raise LookupError("there is no Chromium: apt-get install chromium, or name one by the environment's CHROMIUM")
-    return found
-
-
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
     """A browser, and a web client that is up to date."""
     webbuild.build(ROOT)
+    found = find()
+    assert found is not None, f"there is no Chromium: {REMEDY}"
     async with playwright() as tools:
-        browser = await tools.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        browser = await tools.chromium.launch(executable_path=found, args=["--no-sandbox"])
         try:
             yield browser
         finally:
