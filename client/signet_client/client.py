@@ -485,6 +485,9 @@ def _prepare(store: Store, *, url: str, account: str, device: str | None) -> tup
     """The device in a store, made where there is none."""
     profile = store.profile()
     if profile is not None:
+        if profile.url != url:  # the server has moved since this broke off
+            profile = msgspec.structs.replace(profile, url=url)
+            store.put_device(profile, store.identity())
         return profile, Identity.unseal(store.identity(), key_beside(store.path))
     identity = Identity()
     profile = Profile(
