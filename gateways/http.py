@@ -62,8 +62,9 @@ async def index(services: Edge) -> Response:
     )
 
 
-def make_app(services: Services, pages: Pages | None = None) -> FastAPI:
-    """The application of one engine; `pages`: the web client, where it serves that, too."""
+def make_app(services: Services, pages: Pages | None = None, more: APIRouter | None = None) -> FastAPI:
+    """The application of one engine; `pages`: the web client, where it serves that, too; `more`: routes that only this
+    engine has."""
     app = FastAPI(
         title="Signet",
         version=_VERSION,
@@ -91,6 +92,8 @@ def make_app(services: Services, pages: Pages | None = None) -> FastAPI:
     app.include_router(health.router)
     for resource in (accounts, devices, conversations, messages, keys, media):
         app.include_router(resource.router, prefix="/v1")
+    if more is not None:
+        app.include_router(more)
     app.add_route("/asyncapi.json", _live_described, include_in_schema=False)
     app.add_route("/docs/live", _live_page, include_in_schema=False)
     if pages is not None:  # last: no route of the API may be one of theirs, or wait for them

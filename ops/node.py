@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import uvicorn
+from fastapi import APIRouter
 
 from commands.keyring import FileKeyring, KeyringError
 from commands.lookup import StreamLookup
@@ -87,8 +88,11 @@ class Node:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings, log: EventLog | None = None) -> AsyncIterator["Node"]:
-        """Opens stores, read models and the port; a log that is given stays open. Raises OpsError with the remedy."""
+    async def open(
+        cls, settings: Settings, log: EventLog | None = None, *, more: APIRouter | None = None
+    ) -> AsyncIterator["Node"]:
+        """Opens stores, read models and the port; a log that is given stays open. `more`: routes that only this engine
+        has. Raises OpsError with the remedy."""
         async with AsyncExitStack() as stack:
             folder = DataFolder(settings.data)
             stack.callback(folder.close)
@@ -115,7 +119,7 @@ class Node:
                 sweeper=_sweeper(settings, server, services),
                 log=log,
                 follows=not _is_ours_alone(log),
-                server=_Server(_uvicorn_config(services)),
+                server=_Server(_uvicorn_config(services, more)),
                 sock=sock,
             )
 
@@ -302,9 +306,9 @@ async def _check_disk(data: Path) -> str:
     return f"{free // 1_000_000} MB are free in {data}: make room" if free < DISK_MIN_BYTES else ""
 
 
-def _uvicorn_config(services: Services) -> uvicorn.Config:
+def _uvicorn_config(services: Services, more: APIRouter | None) -> uvicorn.Config:
     return uvicorn.Config(
-        make_app(services, Pages(HOME / DIST)),
+        make_app(services, Pages(HOME / DIST), more),
         ws=live_protocol(services),
         http=http_protocol(services.turnstiles.strangers),
         lifespan="off",
