@@ -8,6 +8,9 @@ export type Phase =
   | { readonly kind: "starting" }
   /** This browser has no device yet: somebody has to register. `invitation`: the server asks for one. */
   | { readonly kind: "new"; readonly server: string; readonly registration: "open" | "invited" | "closed" }
+  /** A log-in link was opened. `asked`: is that who comes? `wrong`: it was used, or is of another run of the engine.
+   *  `taken`: this browser has a device already. `name`: of the person whom it lets in, or who is here. */
+  | { readonly kind: "entering"; readonly state: "asked" | "wrong" | "taken"; readonly name: string }
   /** Another tab has this device. `useHere` takes it over. */
   | { readonly kind: "elsewhere" }
   | { readonly kind: "ready" }
@@ -118,6 +121,10 @@ export interface Model {
   /** The first list is there. */
   readonly loaded: ReadonlySignal<boolean>;
   register(name: string, invitation: string): Promise<void>;
+  /** Becomes the person whom the log-in link lets in. */
+  enter(): Promise<void>;
+  /** Goes on without the log-in link. */
+  dismissLink(): void;
   useHere(): void;
   open(conversation: string): Opened;
   /** `address`: an account's id, or a link that ends with one. Gives the conversation's id. Throws Refused. */

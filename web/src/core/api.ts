@@ -3,6 +3,7 @@
  *  it arrives. Throws ApiRefused and Unreachable. */
 
 import { Refused } from "../model";
+import type { Person } from "../model";
 import { backoffMs } from "./backoff";
 import { helloPayload, registrationPayload } from "./payloads";
 import {
@@ -47,6 +48,7 @@ const index = object({ server: text(), registration: optional(oneOf("open", "inv
 const challenge = object({ nonce: text(), server: text() });
 const accountChanged = object({ account: uuid });
 const accountShown = object({ account: uuid, name: maybe(text()) });
+const personShown = object({ account: uuid, name: text() });
 const token = object({ token: text() });
 const changed = object({ conversation: uuid, seq: count });
 const conversationShown = object({ overview, members: maybe(dictionary(role)) });
@@ -121,6 +123,18 @@ export class Api {
     const invitation = on.invitation === "" ? null : on.invitation;
     const content = { id, nonce, name: on.name, device, key, signature, invitation, named: "id" };
     return (await this.#ask(accountChanged, { method: "POST", path: "/accounts", content, token: false })).account;
+  }
+
+  /** Whom a log-in link lets in. */
+  askAboutLink(secret: string): Promise<Person> {
+    return this.#ask(personShown, { method: "POST", path: "/demo/links", content: { secret }, token: false });
+  }
+
+  /** Lets this device into the account that the link is for; said again by the same device it is as good. */
+  async enter(secret: string): Promise<string> {
+    const { device, key } = this.#speaking();
+    const content = { secret, device, key };
+    return (await this.#ask(accountChanged, { method: "POST", path: "/demo/devices", content, token: false })).account;
   }
 
   /** Null: it was erased. */

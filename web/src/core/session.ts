@@ -3,11 +3,12 @@
 import { batch, effect, signal } from "@preact/signals";
 import type { Signal } from "@preact/signals";
 import { Refused } from "../model";
-import type { Connection, Me, Model, Opened, Phase, Summary } from "../model";
+import type { Connection, Me, Model, Opened, Person, Phase, Summary } from "../model";
 import { Api, ApiRefused, Unreachable, pause } from "./api";
 import { backoffMs } from "./backoff";
 import { Device } from "./device";
 import type { StopReason } from "./device";
+import type { EntryLink } from "./entering";
 import { Ownership } from "./locks";
 import type { Locks } from "./locks";
 import { Machine } from "./machine";
@@ -28,6 +29,8 @@ export interface SessionOptions {
   /** What databases and lock are called. */
   readonly name?: string;
   readonly locks?: Locks;
+  /** The secret of the log-in link that was opened. */
+  readonly secret?: string | undefined;
 }
 
 /** Everything that stands while this tab has the store. */
@@ -58,11 +61,14 @@ export class Session implements Model {
   readonly #opened = new Set<OpenedConversation>();
   readonly #summaries = new Map<string, Summary>();
   #holding: Holding | undefined;
+  /** Of a log-in link that was opened just now. */
+  #secret: string | undefined;
   /** What is done to open or to let go of the store: one after the other. */
   #moves: Promise<void> = Promise.resolve();
 
-  private constructor({ base, name = "signet", locks = navigator.locks }: SessionOptions) {
+  private constructor({ base, name = "signet", locks = navigator.locks, secret }: SessionOptions) {
     this.#base = base.replace(/\/+$/, "");
+    this.#secret = secret;
     this.#name = name;
     this.#ownership = new Ownership(locks, name, {
       waits: () => (this.phase.value = { kind: "elsewhere" }),
@@ -130,23 +136,113 @@ export class Session implements Model {
     // Else the browser may throw the keys away when it is short of room. It may refuse; there is nothing to be done then.
     if (typeof navigator !== "undefined") await navigator.storage?.persist?.().catch(() => false);
     const profile = await store.fact("profile");
-    if (profile?.registered === true) await this.#begin(holding, profile);
-    else void this.#offerRegistration(holding);
+    const secret = this.#secret;
+    this.#secret = undefined;
+    const link = secret === undefined ? await store.fact("link") : { secret };
+    if (profile?.registered !== true) {
+      if (link === undefined) void this.#offerRegistration(holding);
+      else await this.#offerEntry(holding, link);
+    } else if (link === undefined) await this.#begin(holding, profile);
+    else this.phase.value = { kind: "entering", state: "taken", name: profile.name };
+  }
+
+  /** Anew from what is stored. */
+  #restart(): void {
+    void this.#move(async () => {
+      if (this.#holding === undefined) return;
+      await this.#letGo();
+      await this.#start();
+    });
   }
 
   /** Shows that somebody has to register, when the server has said how. */
   async #offerRegistration(holding: Holding): Promise<void> {
+    const index = await this.#patiently(holding, () => holding.api.index());
+    if (index === undefined || this.#holding !== holding) return;
+    this.phase.value = { kind: "new", server: index.server, registration: index.registration };
+  }
+
+  /** Asks as often as it takes, but for what is `final`. Undefined: the store is another tab's meanwhile. */
+  async #patiently<T>(
+    holding: Holding, ask: () => Promise<T>, final: (error: unknown) => boolean = () => false,
+  ): Promise<T | undefined> {
     for (let failures = 0; this.#holding === holding; failures += 1) {
       try {
-        const { server, registration } = await holding.api.index();
-        if (this.#holding === holding) this.phase.value = { kind: "new", server, registration };
-        return;
+        return await ask();
       } catch (error) {
-        if (!(error instanceof ApiRefused || error instanceof Unreachable)) throw error;
+        if (final(error) || !(error instanceof ApiRefused || error instanceof Unreachable)) throw error;
         this.connection.value = "offline";
         await pause(backoffMs(failures));
       }
     }
+    return undefined;
+  }
+
+  // Log-in links
+
+  openLink(secret: string): void {
+    this.#secret = secret;
+    this.#restart();
+  }
+
+  dismissLink(): void {
+    void this.#move(async () => {
+      const written = new Batch();
+      written.delete("facts", "link");
+      await this.#holding?.store.commit(written);
+    });
+    this.#restart();
+  }
+
+  /** Stored before anything is asked, so that a reload of the page goes on with it. */
+  async #offerEntry(holding: Holding, link: EntryLink): Promise<void> {
+    await putLink(holding.store, link);
+    void this.#askAboutLink(holding, link).catch((error: unknown) => this.#linkFailed(holding, error));
+  }
+
+  async #askAboutLink(holding: Holding, link: EntryLink): Promise<void> {
+    const asked = () => this.#patiently(holding, () => holding.api.askAboutLink(link.secret), isOfNoUse);
+    const person = link.person ?? (await asked());
+    if (person === undefined || this.#holding !== holding) return;
+    await putLink(holding.store, { ...link, person });
+    this.phase.value = { kind: "entering", state: "asked", name: person.name };
+  }
+
+  #linkFailed(holding: Holding, error: unknown): void {
+    if (this.#holding !== holding) return;
+    if (isOfNoUse(error)) this.phase.value = { kind: "entering", state: "wrong", name: "" };
+    else this.#stop("storage", error);
+  }
+
+  async enter(): Promise<void> {
+    const holding = this.#holding;
+    const link = await holding?.store.fact("link");
+    if (holding === undefined || link?.person === undefined) throw new Refused("no_link", "There is no link to log in by.");
+    try {
+      const profile = await this.#prepareEntry(holding, link.person);
+      const machine = await this.#machineOf(holding, profile);
+      holding.api.speakFor(speaker(profile, machine));
+      if ((await holding.api.enter(link.secret)) !== profile.account) throw new Refused("wrong_account", "The link is another person's.");
+      const registered = { ...profile, registered: true };
+      const written = new Batch();
+      written.putFact("profile", registered);
+      written.delete("facts", "link");
+      await holding.store.commit(written);
+      await this.#begin(holding, registered);
+    } catch (error) {
+      if (!isOfNoUse(error)) throw error;
+      this.#linkFailed(holding, error);
+    }
+  }
+
+  /** As for a registration; nothing is derived from its command id here. */
+  async #prepareEntry({ store, api }: Holding, { account, name }: Person): Promise<Profile> {
+    const before = await store.fact("profile");
+    if (before?.account === account) return before;
+    const { server } = await api.index();
+    const profile = { server, account, device: newDevice(), registration: crypto.randomUUID(), registered: false, name };
+    await putProfile(store, profile);
+    return profile;
   }
 
   async register(name: string, invitation: string): Promise<void> {
@@ -169,7 +265,7 @@ export class Session implements Model {
   async #prepare({ store }: Holding, server: string, name: string): Promise<Profile> {
     const before = await store.fact("profile");
     const registration = before?.registration ?? crypto.randomUUID();
-    const device = before?.device ?? `web-${crypto.randomUUID().slice(0, 8)}`;
+    const device = before?.device ?? newDevice();
     const account = await accountId(registration);
     const profile = { server: before?.server ?? server, account, device, registration, registered: false, name };
     await putProfile(store, profile);
@@ -318,6 +414,21 @@ export class Session implements Model {
 function speaker(profile: Profile, machine: Machine) {
   const { account, device } = profile;
   return { account, device, key: machine.key, sign: (signed: string) => machine.sign(signed) };
+}
+
+function newDevice(): string {
+  return `web-${crypto.randomUUID().slice(0, 8)}`;
+}
+
+/** Whether a server has said so of a log-in link. One that knows no links has no such route. */
+function isOfNoUse(error: unknown): boolean {
+  return error instanceof ApiRefused && ["not_authenticated", "no_such_route", "bad_frame"].includes(error.code);
+}
+
+async function putLink(store: Store, link: EntryLink): Promise<void> {
+  const written = new Batch();
+  written.putFact("link", link);
+  await store.commit(written);
 }
 
 async function putProfile(store: Store, profile: Profile): Promise<void> {

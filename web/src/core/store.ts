@@ -6,11 +6,14 @@ import type { DBSchema, IDBPDatabase, StoreKey, StoreNames, StoreValue } from "i
 import type {
   Conversation, DeviceList, Held, Named, Outgoing, Parcel, Position, Profile, Undecrypted,
 } from "./records";
+import type { EntryLink } from "./entering";
 
 const VERSION = 1;
 
 interface Facts {
   readonly profile: Profile;
+  /** Of a log-in link that was opened and is not used yet. */
+  readonly link: EntryLink;
   /** The server's epoch, as the last welcome that was taken in had it. */
   readonly epoch: string;
   /** The number of the last mail that was taken in. */

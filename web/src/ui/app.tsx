@@ -8,6 +8,7 @@ import { Boundary } from "./boundary";
 import { ChatList } from "./chatList";
 import { ConnectionStatus } from "./connectionLine";
 import { BackButton, Conversation } from "./conversation";
+import { Entering } from "./entering";
 import { Mark } from "./icons";
 import { MyAddress } from "./myAddress";
 import { NewChat } from "./newChat";
@@ -34,6 +35,8 @@ function Page({ model }: { readonly model: Model }): VNode {
       return <Starting />;
     case "new":
       return <Registration model={model} phase={phase} />;
+    case "entering":
+      return <Entering model={model} phase={phase} />;
     case "elsewhere":
       return <Elsewhere model={model} />;
     case "stopped":

@@ -67,6 +67,15 @@ export class FakeModel implements Model {
     this.phase.value = { kind: "ready" };
   }
 
+  async enter(): Promise<void> {
+    await this.#answer();
+    this.phase.value = { kind: "ready" };
+  }
+
+  dismissLink(): void {
+    this.phase.value = { kind: "ready" };
+  }
+
   useHere(): void {
     this.phase.value = { kind: "ready" };
   }

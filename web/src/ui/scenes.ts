@@ -266,6 +266,10 @@ function registering(registration: "open" | "invited" | "closed", refusal?: stri
   return { phase: { kind: "new", server: "signet.example", registration }, ...(refusal === undefined ? {} : { refusal }) };
 }
 
+function entering(state: Extract<Phase, { kind: "entering" }>["state"], name: string, refusal?: string): Scene {
+  return { phase: { kind: "entering", state, name }, ...(refusal === undefined ? {} : { refusal }) };
+}
+
 /** By name; `at` is the fragment under which it is looked at. */
 export const SCENES: Readonly<Record<string, { readonly at: string; readonly scene: Scene }>> = {
   starting: { at: "#/", scene: { phase: { kind: "starting" } } },
@@ -297,6 +301,11 @@ export const SCENES: Readonly<Record<string, { readonly at: string; readonly sce
   "registration-invited": { at: "#/", scene: registering("invited") },
   "registration-refused": { at: "#/", scene: registering("invited", "This invitation has been used already.") },
   "registration-closed": { at: "#/", scene: registering("closed") },
+  "entering-asked": { at: "#/", scene: entering("asked", BEN.name) },
+  "entering-refused": { at: "#/", scene: entering("asked", FARID.name, "The server can't be reached: it timed out.") },
+  "entering-wrong": { at: "#/", scene: entering("wrong", "") },
+  "entering-taken": { at: "#/", scene: entering("taken", ME.name) },
+  "entering-hostile": { at: "#/", scene: entering("asked", HOSTILE_NAMES[0] ?? "") },
   refused: { at: "#/", scene: { conversations: USUAL, refusal: REFUSAL } },
   "from-link": { at: `#${BEN.account}`, scene: { conversations: USUAL } },
   hostile: { at: `#/c/${HOSTILE_ID}`, scene: { conversations: [HOSTILE, ...HOSTILE_LIST] } },

@@ -231,6 +231,21 @@ export const texts = {
     closedHint: (server: string) => `Ask whoever runs ${isolated(server)}, or open Signet in the browser in which you have registered.`,
   },
 
+  entering: {
+    title: (name: string) => `Log in as ${isolated(name)}?`,
+    lead: (name: string) => `This browser becomes one of ${isolated(name)}’s devices, and gets what was said before.`,
+    submit: "Log in",
+    notNow: "Not now",
+    once: "The link works once. Your keys are made in this browser and stay here.",
+    wrongTitle: "This link lets nobody in",
+    wrongTodo:
+      "A log-in link works once, and only until the engine stops that has printed it. For fresh links, stop the engine and start it again: ./signet up --demo",
+    wrongGoOn: "Go on without it",
+    takenTitle: (name: string) => `You are ${isolated(name)} in this browser`,
+    takenTodo: "A browser holds one person. To log in by the link, open it in a private window or in another browser.",
+    takenGoOn: (name: string) => `Go on as ${isolated(name)}`,
+  },
+
   elsewhere: {
     title: "Signet is open in another tab",
     hint: "It can be used in one tab at a time, so that no message is encrypted twice with the same key.",
