@@ -103,8 +103,9 @@ export class Device implements Side {
     this.#epoch = stored.epoch;
     this.#mail = stored.mail;
     this.#lists = new Lists(stored.lists, profile.server);
-    // It is the account's first: nobody has let it in.
-    this.#lists.know(profile.account, profile.device, { ed25519: machine.key, curve25519: machine.curve25519 });
+    const keys = { ed25519: machine.key, curve25519: machine.curve25519 };
+    if (profile.registration === "") this.#lists.pin(profile.account, profile.device, keys);
+    else this.#lists.know(profile.account, profile.device, keys);
     const asking = new Asking(profile, machine, this.#lists, store, stored.asked);
     const wants = {
       wantKey: (wanted: Parameters<Exchange["wantKey"]>[0]) => this.#exchange.wantKey(wanted),

@@ -111,14 +111,18 @@ export class Lists {
     return [...pins].find(([, keys]) => keys.curve25519 === curve25519)?.[0];
   }
 
-  /** This device itself is known from the first moment. */
+  /** This device itself, the account's first: nobody has let it in. */
   know(account: string, device: string, keys: DeviceKeys): DeviceList {
+    const pinned = this.pin(account, device, keys);
+    const list = { ...pinned, linked: new Map([...pinned.linked, [device, keys.ed25519]]) };
+    this.#lists.set(account, list);
+    return list;
+  }
+
+  /** This device itself, where another one has let it in: whom that one knows, the account's first list tells. */
+  pin(account: string, device: string, keys: DeviceKeys): DeviceList {
     const known = this.#lists.get(account) ?? emptyList(account);
-    const list = {
-      ...known,
-      linked: new Map([...known.linked, [device, keys.ed25519]]),
-      pins: new Map([...known.pins, [device, keys]]),
-    };
+    const list = { ...known, pins: new Map([...known.pins, [device, keys]]) };
     this.#lists.set(account, list);
     return list;
   }

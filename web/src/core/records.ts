@@ -7,7 +7,8 @@ export interface Profile {
   readonly server: string;
   readonly account: string;
   readonly device: string;
-  /** The command id of the registration, from which the account's id was derived. */
+  /** The command id of the registration, from which the account's id was derived; empty for a further device, which
+   *  another one has let in. */
   readonly registration: string;
   /** Whether the server has answered it. */
   readonly registered: boolean;

@@ -235,12 +235,12 @@ export class Session implements Model {
     }
   }
 
-  /** As for a registration; nothing is derived from its command id here. */
+  /** Stored before it is used, as for a registration. */
   async #prepareEntry({ store, api }: Holding, { account, name }: Person): Promise<Profile> {
     const before = await store.fact("profile");
     if (before?.account === account) return before;
     const { server } = await api.index();
-    const profile = { server, account, device: newDevice(), registration: crypto.randomUUID(), registered: false, name };
+    const profile = { server, account, device: newDevice(), registration: "", registered: false, name };
     await putProfile(store, profile);
     return profile;
   }
@@ -264,7 +264,7 @@ export class Session implements Model {
   /** The ids are stored before they are used: whatever breaks off goes on with the same account. */
   async #prepare({ store }: Holding, server: string, name: string): Promise<Profile> {
     const before = await store.fact("profile");
-    const registration = before?.registration ?? crypto.randomUUID();
+    const registration = before?.registration || crypto.randomUUID();
     const device = before?.device ?? newDevice();
     const account = await accountId(registration);
     const profile = { server: before?.server ?? server, account, device, registration, registered: false, name };

@@ -57,6 +57,22 @@ async function take(lists: Lists, answer: KeysFound) {
 describe("an account's devices", () => {
   const [phone, laptop, stranger] = [new Device("phone"), new Device("laptop"), new Device("stranger")];
 
+  test("a device that another one has let in believes that one, and afterwards whom those two let in", async () => {
+    const lists = new Lists([], SERVER);
+    lists.pin(ANNA, "laptop", { ed25519: laptop.key, curve25519: laptop.curve25519 });
+    const links = [phone.link(), laptop.link(phone)];
+    expect((await take(lists, found([phone, laptop], links))).devices.sort()).toEqual(["laptop", "phone"]);
+    const later = await take(lists, found([phone, laptop, stranger], [...links, stranger.link()], 2));
+    expect(later.refused.map(({ device }) => device)).toEqual(["stranger"]);
+  });
+
+  test("the account's first device believes nobody whom it has not let in", async () => {
+    const lists = new Lists([], SERVER);
+    lists.know(ANNA, "phone", { ed25519: phone.key, curve25519: phone.curve25519 });
+    const taken = await take(lists, found([phone, stranger], [phone.link(), stranger.link()]));
+    expect(taken.refused.map(({ device }) => device)).toEqual(["stranger"]);
+  });
+
   test("the first list is taken on trust, and those whom its first device has let in", async () => {
     const lists = new Lists([], SERVER);
     const taken = await take(lists, found([phone, laptop], [phone.link(), laptop.link(phone)]));
