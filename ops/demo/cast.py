@@ -6,7 +6,7 @@ what was said before, and leave all reading to them; the others read what comes.
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from ops.demo.stretch import PAIR, TITLE, Line
 from ops.errors import OpsError
-from signet_client import Client, Event, Message, NoDevice, Received
+from signet_client import Client, Event, Message, NoDevice, Received, SignetError
 
 READ_AFTER_S: Final = 1.0
 """How long people take to look at what has come."""
@@ -29,6 +29,8 @@ class Cast:
         self._url = url
         self._folder = folder
         self._stack = AsyncExitStack()
+        self._reading: dict[tuple[str, str], asyncio.TimerHandle] = {}
+        """By nick and conversation."""
         self.people: Final[dict[str, Client]] = {}
 
     async def __aenter__(self) -> Self:
@@ -38,6 +40,8 @@ class Cast:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+        for timer in self._reading.values():
+            timer.cancel()
 
     @property
     def has_played(self) -> bool:
@@ -50,7 +54,7 @@ class Cast:
             client = await self._client(nick)
             self.people[nick] = await self._stack.enter_async_context(client)
             if nick not in PAIR:
-                client.listen(partial(self._read_later, client))
+                client.listen(partial(self._on_event, nick))
         for client in self.people.values():
             await client.caught_up()
 
@@ -61,9 +65,20 @@ class Cast:
         except NoDevice:
             return await Client.register(self._url, nick, path, device="demo")
 
-    def _read_later(self, client: Client, event: Event) -> None:
-        if isinstance(event, Received) and isinstance(event.item, Message):
-            asyncio.get_running_loop().call_later(READ_AFTER_S, _read, client, event.item.conversation)
+    def _on_event(self, nick: str, event: Event) -> None:
+        if not isinstance(event, Received) or not isinstance(event.item, Message):
+            return
+        talk = event.item.conversation
+        if (nick, talk) not in self._reading:
+            timer = asyncio.get_running_loop().call_later(READ_AFTER_S, self._read, nick, talk)
+            self._reading[nick, talk] = timer
+
+    def _read(self, nick: str, talk: str) -> None:
+        """All that came meanwhile is one read mark."""
+        del self._reading[nick, talk]
+        client = self.people[nick]
+        with suppress(SignetError):  # its connection ended for good; the log says why
+            client.read(talk, client.marks(talk).cursor)
 
     async def play(self, stretch: Sequence[Line], on_line: Callable[[], None]) -> None:
         """Lets them say what they have not said yet. Whatever breaks it off, the next call goes on. Raises OpsError,
@@ -109,7 +124,3 @@ def _has_sent(client: Client) -> bool:
 
 def _said(client: Client, talk: str) -> int:
     return sum(isinstance(item, Message) for item in client.history(talk, limit=2**62))
-
-
-def _read(client: Client, talk: str) -> None:
-    client.read(talk, client.marks(talk).cursor)

@@ -19,18 +19,27 @@ export const hasEngine = existsSync(PYTHON);
 export class Engine {
   private constructor(
     readonly url: string,
+    /** The secrets of the demo's log-in links. */
+    readonly secrets: readonly string[],
     private readonly process: ChildProcess,
     private readonly folder: string,
   ) {}
 
-  static async start(folder = mkdtempSync(join(tmpdir(), "signet-web-"))): Promise<Engine> {
-    const arguments_ = ["-P", "-m", "ops.cli", "up", "--port", "0", "--json", "--data", folder];
+  /** With the people of `signet up --demo`. */
+  static startDemo(): Promise<Engine> {
+    return Engine.start(undefined, ["--demo"]);
+  }
+
+  static async start(folder = mkdtempSync(join(tmpdir(), "signet-web-")), more: readonly string[] = []): Promise<Engine> {
+    const arguments_ = ["-P", "-m", "ops.cli", "up", "--port", "0", "--json", "--data", folder, ...more];
     const started = spawn(PYTHON, arguments_, { cwd: ROOT, stdio: ["ignore", "pipe", "inherit"] });
     const line = await new Promise<string>((resolve, reject) => {
       createInterface(started.stdout).once("line", resolve);
       started.once("exit", (code) => reject(new Error(`the engine ended with ${code}`)));
     });
-    return new Engine((JSON.parse(line) as { url: string }).url.replace(/\/$/, ""), started, folder);
+    const { url, links = [] } = JSON.parse(line) as { url: string; links?: { url: string }[] };
+    const secrets = links.map((link) => link.url.replace(/.*\//, ""));
+    return new Engine(url.replace(/\/$/, ""), secrets, started, folder);
   }
 
   async stop(): Promise<void> {
