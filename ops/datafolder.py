@@ -11,6 +11,7 @@ control.sock    where the running engine is asked for changes; for the folder's 
 snapshots.db    the writer's states, so that they are not read from the log's beginning; may be thrown away
 analytics/      the tables of `signet analytics`, where they are embedded; may be thrown away
 media/          pictures and other files, as ciphertext, and the S3 server that serves them; not in `signet backup`
+demo/           the clients of `signet up --demo`, with their keys: they vouch for the browsers
 restoring.json  while `signet restore` is at work, or was broken off
 rebuild-*.lock  held by whoever rebuilds a read model
 readmodels/     where they are in SQLite; may be thrown away; each version of a read model is a file of its own
