@@ -49,7 +49,7 @@ def up(
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request of the demo's people
     logging.getLogger("botocore").setLevel(max(logging.INFO, logging.getLogger().level))  # it tells signed addresses
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, Demo(settings.data) if demo else None, json=json))
+        runner.run(_serve(settings, Demo(settings) if demo else None, json=json))
 
 
 async def _serve(settings: Settings, demo: Demo | None, *, json: bool) -> None:

@@ -1,7 +1,6 @@
 """The demo of one engine: its people arrive and talk when it serves, and each of two gets a link."""
 
 from contextlib import AsyncExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -14,6 +13,7 @@ from ops.demo.cast import Cast
 from ops.demo.entrance import Entrance
 from ops.demo.stretch import PAIR, read_stretch
 from ops.errors import OpsError
+from ops.settings import Settings
 from signet_client import SignetError
 
 _FOLDER: Final = "demo"
@@ -28,8 +28,9 @@ class Link(Struct, frozen=True):
 class Demo:
     """`async with` ends it: its people leave."""
 
-    def __init__(self, data: Path) -> None:
-        self._data = data
+    def __init__(self, settings: Settings) -> None:
+        self._data = settings.data
+        self._registration = settings.who_registers
         self._entrance = Entrance()
         self._stack = AsyncExitStack()
         self.router = self._entrance.router
@@ -43,7 +44,11 @@ class Demo:
         await self._stack.aclose()
 
     async def check(self, log: EventLog) -> None:
-        """Raises OpsError where the log is somebody's: what the demo says there would stay for ever."""
+        """Raises OpsError where nobody may register, and where the log is somebody's: what is said there stays for ever."""
+        if self._registration != "open":
+            raise OpsError(
+                f"the demo registers its people, and registration is {self._registration} here; leave out --demo"
+            )
         if await log.head() > START and not (self._data / _FOLDER).is_dir():
             raise OpsError(
                 f"{self._data} has a history already, and the demo only goes where there is none: give it a folder of "

@@ -71,7 +71,7 @@ async def test_a_device_that_comes_by_a_link_reads_what_was_said(tmp_path: Path)
             assert (await unread(other))["group"] > 0
 
 
-async def test_a_link_lets_one_device_in(tmp_path: Path) -> None:
+async def test_a_link_lets_one_device_in_and_a_wrong_one_none(tmp_path: Path) -> None:
     async with demo_engine(tmp_path / "data") as engine:
         secret = engine.secret(PAIR[0])
         client = await new_device(engine, PAIR[0], tmp_path / "one.db")
@@ -85,20 +85,15 @@ async def test_a_link_lets_one_device_in(tmp_path: Path) -> None:
         for wrong in ("", "x" * 43, engine.secret(PAIR[1])[:-1]):
             response = await post(engine, "devices", secret=wrong, device=stranger.device, key=stranger.key)
             assert response.status_code == 401
-        await client.close()
-        await stranger.close()
-
-
-async def test_a_device_that_can_not_be_linked_leaves_the_link_good(tmp_path: Path) -> None:
-    async with demo_engine(tmp_path / "data") as engine:
-        secret = engine.secret(PAIR[0])
+        # What can't be linked leaves a link good.
+        secret = engine.secret(PAIR[1])
         bad = await post(engine, "devices", secret=secret, device="web", key="no key")
         assert (bad.status_code, bad.json()["code"]) == (400, "bad_frame")
-        client = Client.prepare(engine.url, "", tmp_path / "any.db")
-        taken = await post(engine, "devices", secret=secret, device="demo", key=client.key)
+        taken = await post(engine, "devices", secret=secret, device="demo", key=stranger.key)
         assert (taken.status_code, taken.json()["code"]) == (409, "device_exists")
-        await client.close()
-        await (await new_device(engine, PAIR[0], tmp_path / "one.db")).close()
+        other = await new_device(engine, PAIR[1], tmp_path / "other.db")
+        for each in (client, stranger, other):
+            await each.close()
 
 
 async def test_a_second_start_plays_nothing_again_and_gives_fresh_links(tmp_path: Path) -> None:
@@ -154,6 +149,14 @@ async def test_a_server_of_real_people_is_left_alone(tmp_path: Path) -> None:
         assert await process.wait() == 1
     assert f"give it a folder of its own, ./signet up --demo --data {data}-demo" in said_on_stderr(data)
     assert "Traceback" not in said_on_stderr(data)
+
+
+async def test_where_people_need_invitations_there_is_no_demo(tmp_path: Path) -> None:
+    tmp_path.joinpath("data").mkdir()
+    tmp_path.joinpath("data/signet.toml").write_text('registration = "invited"')
+    async with start(tmp_path / "data", "--demo") as process:
+        assert await process.wait() == 1
+    assert "registration is invited here; leave out --demo" in said_on_stderr(tmp_path / "data")
 
 
 async def test_no_secret_is_kept_or_told(tmp_path: Path) -> None:
