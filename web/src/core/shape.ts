@@ -6,6 +6,10 @@ export class Malformed extends Error {}
 export type Shape<T> = (value: unknown, at: string) => T;
 export type Of<S> = S extends Shape<infer T> ? T : never;
 
+/** `JSON.parse` takes any depth, but what encodes or stores the value again breaks where it is nested some thousand times;
+ *  OlmMachine takes 128. */
+const DEPTH_MAX = 64;
+
 type Fields = Readonly<Record<string, Shape<unknown>>>;
 type OfFields<F extends Fields> = { readonly [K in keyof F]: Of<F[K]> };
 
@@ -94,7 +98,13 @@ export function parse<T>(shape: Shape<T>, json: string, at: string): T {
   } catch {
     throw new Malformed(`${at}: no JSON`);
   }
+  if (isDeep(value, DEPTH_MAX)) throw new Malformed(`${at}: nested deeper than ${DEPTH_MAX}`);
   return shape(value, at);
+}
+
+function isDeep(value: unknown, left: number): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  return left === 0 || Object.values(value).some((each) => isDeep(each, left - 1));
 }
 
 /** Undefined where it is not of this shape. */
