@@ -9,7 +9,7 @@ import type { ExportedKey, GivenKey, KeyRequest, Machine, SessionRef } from "./m
 import type { Lists } from "./lists";
 import { MEGOLM } from "./content";
 import { roomId } from "./matrixIds";
-import { decodeHeader } from "./payloads";
+import { decodeHeader, fromBase64, toBase64 } from "./payloads";
 import type { KeyWanted } from "./reading";
 import type { Conversation } from "./records";
 import type { Store } from "./store";
@@ -19,6 +19,9 @@ const ASK_AGAIN_MS = 3_600_000;
 /** How often one device gets the key of one session at most. */
 const ANSWER_AGAIN_MS = 60_000;
 const ANSWERS_MAX = 10_000;
+
+const SIGNING_KEY_AT = 1 + 4 + 128;
+const EXPORTED_BYTES = SIGNING_KEY_AT + 32;
 
 interface Address {
   readonly account: string;
@@ -59,15 +62,18 @@ export class Asking {
     return { to, content, at };
   }
 
-  /** A key that this device has asked for, given by a device of its owner's account or of one's own; whether it is taken. */
+  /** Whether a key is one that this device has asked for, from a device of its owner's account or of one's own. */
+  isAwaited(given: GivenKey): boolean {
+    const mayGive = given.from.account === given.owner.account || given.from.account === this.me.account;
+    return mayGive && this.#asked.has(`${given.conversation} ${given.session}`) && sessionOfKey(given.key) === given.session;
+  }
+
+  /** Takes an awaited key, if owner and giver are known; whether it is taken. */
   async take(given: GivenKey): Promise<boolean> {
     const owner = this.lists.pinOf(given.owner.account, given.owner.device);
-    const mayGive = given.from.account === given.owner.account || given.from.account === this.me.account;
     const giver = this.lists.deviceOf(given.from.account, given.from.curve25519);
-    const wasAsked = this.#asked.has(`${given.conversation} ${given.session}`);
-    if (owner === undefined || !mayGive || giver === undefined || !wasAsked) return false;
-    await this.machine.importKey(given, { key: given.key, ...owner });
-    return true;
+    if (owner === undefined || giver === undefined) return false;
+    return this.machine.importKey(given, { key: given.key, ...owner });
   }
 
   /** What a device that asks is to be told; undefined: nothing. */
@@ -130,5 +136,16 @@ export class Asking {
       if (!isMember) return false;
     }
     return isMember;
+  }
+}
+
+/** The session whose key this is: version 1, four bytes of index, 128 of ratchet, and the session's Ed25519 key, as
+ *  Megolm's specification has it. OlmMachine goes by that, whatever session is named beside it. */
+function sessionOfKey(key: string): string | undefined {
+  try {
+    const bytes = fromBase64(key);
+    return bytes.length === EXPORTED_BYTES && bytes[0] === 1 ? toBase64(bytes.subarray(SIGNING_KEY_AT)) : undefined;
+  } catch {
+    return undefined;
   }
 }

@@ -159,7 +159,8 @@ export class Exchange {
 
   takeMail(requests: readonly KeyRequest[], given: readonly GivenKey[]): void {
     this.#requests = [...this.#requests, ...requests].slice(0, REQUESTS_MAX);
-    this.#given.push(...given);
+    // What nobody has asked for is nobody's to look after: it may name whatever it likes.
+    this.#given.push(...given.filter((each) => this.asking.isAwaited(each)).slice(0, REQUESTS_MAX));
     if (this.#requests.length > 0 || this.#given.length > 0) this.wake();
   }
 
@@ -437,13 +438,20 @@ export class Exchange {
 
   async #takeGiven(): Promise<void> {
     for (let given = this.#given[0]; given !== undefined; given = this.#given[0]) {
-      await this.#askLists([given.from.account, given.owner.account]);
-      if (await this.asking.take(given)) {
-        const session = { conversation: given.conversation, session: given.session };
-        await this.side.turn(() => this.side.sessionsCame([session]));
+      try {
+        await this.#takeKey(given);
+      } catch (error) {
+        if (!(error instanceof ApiRefused) || error.retry) throw error;
       }
       this.#given.shift();
     }
+  }
+
+  async #takeKey(given: GivenKey): Promise<void> {
+    await this.#askLists([given.from.account, given.owner.account]);
+    if (!(await this.asking.take(given))) return;
+    const session = { conversation: given.conversation, session: given.session };
+    await this.side.turn(() => this.side.sessionsCame([session]));
   }
 
   async #answerRequests(): Promise<void> {

@@ -319,8 +319,8 @@ export class Machine {
     };
   }
 
-  /** Takes a key in as that of a session of this device. */
-  async importKey({ conversation, session }: SessionRef, key: ExportedKey): Promise<void> {
+  /** Takes a key in as that of a session of this device; whether it is one. */
+  async importKey({ conversation, session }: SessionRef, key: ExportedKey): Promise<boolean> {
     const keys = [
       {
         algorithm: MEGOLM,
@@ -332,7 +332,12 @@ export class Machine {
         forwarding_curve25519_key_chain: [],
       },
     ];
-    await this.olm.importExportedRoomKeys(JSON.stringify(keys), () => undefined);
+    try {
+      await this.olm.importExportedRoomKeys(JSON.stringify(keys), () => undefined);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   #user(): UserId {

@@ -1,0 +1,84 @@
+/** Keys that somebody gives, who may mean no good. */
+
+import "fake-indexeddb/auto";
+import { beforeEach, describe, expect, test } from "vitest";
+import { Asking } from "../../src/core/asking";
+import { Lists } from "../../src/core/lists";
+import { Machine } from "../../src/core/machine";
+import type { ExportedKey, GivenKey } from "../../src/core/machine";
+import { toBase64 } from "../../src/core/payloads";
+import { Store } from "../../src/core/store";
+
+const SERVER = "signet.example";
+const [ANNA, BEN] = ["aaaaaaaa-1111-4111-8111-111111111111", "bbbbbbbb-2222-4222-8222-222222222222"] as const;
+const TALK = "c4a8e1d2-3b5f-5a6c-b7d8-9e0f1a2b3c4d";
+
+let run = 0;
+
+/** As an exported key looks that belongs to a session with this signing key. */
+function keyOf(signingKey: Uint8Array): string {
+  return toBase64(new Uint8Array([1, ...new Uint8Array(4 + 128).fill(7), ...signingKey]));
+}
+
+describe("a key that is given", () => {
+  let anna: Machine;
+  let ben: Machine;
+  let lists: Lists;
+  let store: Store;
+
+  beforeEach(async () => {
+    run += 1;
+    const open = (account: string) => Machine.open({ server: SERVER, account, device: "web" }, `asking-${run}-${account}`);
+    [anna, ben] = await Promise.all([open(ANNA), open(BEN)]);
+    store = await Store.open(`asking-${run}`, () => undefined);
+    lists = new Lists([], SERVER);
+    lists.know(ANNA, "web", { ed25519: anna.key, curve25519: anna.curve25519 });
+  });
+
+  function asking(session: string): Asking {
+    return new Asking({ account: BEN, device: "web" }, ben, lists, store, [{ c: TALK, session, at: Date.now() }]);
+  }
+
+  function given(session: string, key: string): GivenKey {
+    return {
+      conversation: TALK, session, key,
+      from: { account: ANNA, curve25519: anna.curve25519 },
+      owner: { account: ANNA, device: "web" },
+    };
+  }
+
+  test("is taken where it is that of the session", async () => {
+    const { session, key } = await sessionOf(anna);
+    const each = given(session, key.key);
+    expect(asking(session).isAwaited(each)).toBe(true);
+    expect(await asking(session).take(each)).toBe(true);
+    expect(await ben.exportKey(each)).toMatchObject({ key: key.key });
+  });
+
+  test("is not awaited where nobody asked, or it is another session's, or none", async () => {
+    const { session, key } = await sessionOf(anna);
+    const other = toBase64(new Uint8Array(32).fill(9));
+    expect(asking(other).isAwaited(given(session, key.key))).toBe(false);
+    for (const wrong of [key.key, "", "no base64!", "AQ", toBase64(new Uint8Array(165))]) {
+      expect(asking(other).isAwaited(given(other, wrong))).toBe(false);
+    }
+  });
+
+  test("that OlmMachine can't take in breaks nothing", async () => {
+    const noPoint = new Uint8Array(32).fill(2);
+    const session = toBase64(noPoint);
+    const each = given(session, keyOf(noPoint));
+    expect(asking(session).isAwaited(each)).toBe(true);
+    expect(await asking(session).take(each)).toBe(false);
+    expect(await ben.exportKey(each)).toBeUndefined();
+  });
+});
+
+/** A session of this machine's, with its key. */
+async function sessionOf(machine: Machine): Promise<{ session: string; key: ExportedKey }> {
+  await machine.share(TALK, []);
+  const { session_id: session } = JSON.parse(await machine.encrypt(TALK, { kind: "text", text: "" })) as { session_id: string };
+  const key = await machine.exportKey({ conversation: TALK, session });
+  if (key === undefined) throw new Error("there is no key");
+  return { session, key };
+}
