@@ -119,7 +119,7 @@ export class Sending {
   /** The message as an item; undefined where it was answered before. */
   accepted(accepted: Accepted): Message | undefined {
     const waiting = this.outbox.get(accepted.id);
-    if (waiting === undefined || waiting.answered) return undefined;
+    if (waiting === undefined || waiting.answered || waiting.message.conversation !== accepted.c) return undefined;
     waiting.answered = true;
     const { message } = waiting;
     this.sendNext(message.conversation);
@@ -141,7 +141,8 @@ export class Sending {
   /** A message of this device is among the items: it leaves the outbox. What it says, if these are its very bytes. */
   settle(id: string, item: Message): Clear | undefined {
     const message = this.outbox.get(id)?.message;
-    if (message === undefined) return undefined;
+    // Its header names the conversation: anywhere else it is none that this device has sent.
+    if (message === undefined || message.conversation !== item.c) return undefined;
     this.outbox.remove(id);
     this.gathered.batch.delete("outbox", id);
     this.sendNext(message.conversation);
