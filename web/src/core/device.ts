@@ -398,7 +398,11 @@ export class Device implements Side {
   async #takeMail(mails: readonly Mail[]): Promise<void> {
     const fresh = mails.filter((mail) => mail.n > this.#mail);
     const last = fresh.at(-1);
-    if (last === undefined) return;
+    if (last === undefined) {
+      // It comes again where the server has not heard that it was taken in.
+      this.#gathered.mail = Math.max(this.#gathered.mail, ...mails.map((mail) => mail.n));
+      return;
+    }
     const taken = await this.#machine.takeMail(fresh);
     this.#mail = last.n;
     this.#gathered.batch.putFact("mail", last.n);

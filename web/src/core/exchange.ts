@@ -490,7 +490,7 @@ export class Exchange {
         await this.side.askAbout(conversation);
       } catch (error) {
         // The next welcome says it.
-        if (!(error instanceof ApiRefused)) throw error;
+        if (!(error instanceof ApiRefused) || error.retry) throw error;
       }
       this.#unknown.delete(conversation);
     }
@@ -502,7 +502,14 @@ export class Exchange {
     await pause(Math.random() * UNDELIVERED_SPREAD_MS);
     for (const conversation of [...this.#unsure]) {
       this.#unsure.delete(conversation);
-      await this.side.askUndelivered(conversation);
+      try {
+        await this.side.askUndelivered(conversation);
+      } catch (error) {
+        if (!(error instanceof ApiRefused) || error.retry) {
+          this.#unsure.add(conversation);
+          throw error;
+        }
+      }
     }
   }
 }
