@@ -231,7 +231,7 @@ export class Api {
           waitMs += error.retryAfterMs;
         }
         if (attempt >= ATTEMPTS_MAX || this.#ended.signal.aborted) throw error;
-        await pause(waitMs);
+        await pause(waitMs, this.#ended.signal);
       }
     }
   }
@@ -275,7 +275,17 @@ function read<T>(answer: Shape<T>, status: number, body: string): T {
   }
 }
 
-export function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => void setTimeout(resolve, ms));
+/** Ends at once when it is aborted. */
+export function pause(ms: number, aborted?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      aborted?.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    aborted?.addEventListener("abort", end);
+    if (aborted?.aborted === true) end();
+  });
 }
 

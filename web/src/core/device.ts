@@ -22,6 +22,7 @@ import type { Conversation, Held, Outgoing, Profile } from "./records";
 import { goBack, keptOf } from "./restored";
 import { Sending } from "./sending";
 import type { Bytes } from "./sending";
+import { Taken } from "./store";
 import type { Store } from "./store";
 import type { Ack, Challenge, ClientFrame, Item, Mail, RefusedFrame, ServerFrame, Welcome } from "./wire";
 
@@ -146,7 +147,7 @@ export class Device implements Side {
 
   /** Goes live, and stays so. */
   start(): void {
-    void this.#exchange.run();
+    this.#exchange.run();
     this.#link.start();
   }
 
@@ -154,9 +155,9 @@ export class Device implements Side {
   async close(): Promise<void> {
     this.#ended = true;
     this.#link.stop();
-    this.#exchange.end();
     this.#api.close();
     for (const timer of this.#timers.values()) clearTimeout(timer);
+    await this.#exchange.end();
     await this.#line;
   }
 
@@ -217,6 +218,7 @@ export class Device implements Side {
   async turn(work: Parameters<Side["turn"]>[0]): Promise<void> {
     const done = this.#line.then(async () => {
       if (this.#ended) throw new Closed("the device was closed");
+      await this.#store.checkOwned();
       await work(this.#gathered.batch);
       await this.#flush();
     });
@@ -295,6 +297,7 @@ export class Device implements Side {
 
   fail(error: unknown): void {
     if (this.#ended || error instanceof Closed) return;
+    if (error instanceof Taken) return void this.close();
     console.error("The device has to stop.", error);
     void this.close();
     const isStorage = error instanceof DOMException;
@@ -558,6 +561,10 @@ export class Device implements Side {
   }
 
   // What the exchange needs
+
+  checkOwned(): Promise<void> {
+    return this.#store.checkOwned();
+  }
 
   needing(): readonly string[] {
     return this.#sending.needing();

@@ -59,6 +59,8 @@ export interface Side {
   askUndelivered(conversation: string): Promise<void>;
   /** The server said that it has something up to this seq. */
   want(conversation: string, seq: number): void;
+  /** Throws where another tab has the device. */
+  checkOwned(): Promise<void>;
   fail(error: unknown): void;
 }
 
@@ -86,7 +88,8 @@ export class Exchange {
   #published = true;
   #woken: (() => void) | undefined;
   #due = false;
-  #ended = false;
+  readonly #ended = new AbortController();
+  #running: Promise<void> = Promise.resolve();
 
   constructor(
     private readonly me: Address & { readonly server: string },
@@ -108,9 +111,11 @@ export class Exchange {
     this.#woken?.();
   }
 
-  end(): void {
-    this.#ended = true;
+  /** Resolves when nothing of it changes OlmMachine any more. What it asks the server is to be aborted before. */
+  end(): Promise<void> {
+    this.#ended.abort();
     this.wake();
+    return this.#running;
   }
 
   /** One-time keys are short, or, where `published` is false, the server has none of this device's keys. */
@@ -166,19 +171,23 @@ export class Exchange {
 
   // The line of work
 
-  async run(): Promise<void> {
-    for (let failures = 0; !this.#ended; ) {
+  run(): void {
+    this.#running = this.#run();
+  }
+
+  async #run(): Promise<void> {
+    for (let failures = 0; !this.#ended.signal.aborted; ) {
       if (!this.#due) await new Promise<void>((resolve) => (this.#woken = resolve));
       this.#due = false;
-      if (this.#ended) return;
+      if (this.#ended.signal.aborted) return;
       try {
         await this.#work();
         failures = 0;
       } catch (error) {
-        if (this.#ended) return;
+        if (this.#ended.signal.aborted) return;
         if (!isOfServer(error)) return this.side.fail(error);
         failures += 1;
-        await pause(backoffMs(failures));
+        await pause(backoffMs(failures), this.#ended.signal);
         this.#due = true;
       }
     }
@@ -391,6 +400,7 @@ export class Exchange {
     const members = [...conversation.members.keys()];
     await this.#askLists(members);
     await this.#claim(members);
+    await this.side.checkOwned();
     for (const mail of await this.machine.share(id, members)) await this.#deliverOf(mail);
     await this.side.turn(async () => {
       // What has changed meanwhile makes all of it uncertain.
@@ -499,7 +509,7 @@ export class Exchange {
   async #askUndelivered(): Promise<void> {
     if (this.#unsure.size === 0) return;
     // In a large group many are told at once to ask.
-    await pause(Math.random() * UNDELIVERED_SPREAD_MS);
+    await pause(Math.random() * UNDELIVERED_SPREAD_MS, this.#ended.signal);
     for (const conversation of [...this.#unsure]) {
       this.#unsure.delete(conversation);
       try {

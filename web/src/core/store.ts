@@ -18,6 +18,8 @@ interface Facts {
   readonly epoch: string;
   /** The number of the last mail that was taken in. */
   readonly mail: number;
+  /** Who has opened the store last: nobody else may write. */
+  readonly owner: string;
   /** The first upload of keys, whose identity keys a restored server may want again. */
   readonly deviceKeys: unknown;
 }
@@ -75,10 +77,17 @@ export class Batch {
   }
 }
 
+/** Another tab has opened the store since: the lock was stolen from this one, which had been too slow, or frozen. */
+export class Taken extends Error {}
+
 export class Store {
+  readonly #owner = crypto.randomUUID();
+
   private constructor(private readonly db: IDBPDatabase<Schema>) {}
 
-  /** `lost`: called where another tab wants to upgrade or delete the database, or the browser has closed it. */
+  /** Whoever opens it owns it from then on: what others have open can't be written by them any more.
+   *
+   *  `lost`: called where another tab wants to upgrade or delete the database, or the browser has closed it. */
   static async open(name: string, lost: () => void): Promise<Store> {
     const db = await openDB<Schema>(name, VERSION, {
       upgrade(made) {
@@ -97,7 +106,9 @@ export class Store {
       blocking: lost,
       terminated: lost,
     });
-    return new Store(db);
+    const store = new Store(db);
+    await db.put("facts", { name: "owner", value: store.#owner });
+    return store;
   }
 
   static remove(name: string): Promise<void> {
@@ -113,11 +124,22 @@ export class Store {
     return (await this.db.get("facts", name))?.value as Facts[F] | undefined;
   }
 
+  /** Throws Taken. OlmMachine's database knows of no owners: this is asked before it is changed. */
+  async checkOwned(): Promise<void> {
+    if ((await this.fact("owner")) !== this.#owner) throw new Taken("another tab has the store");
+  }
+
+  /** Throws Taken. */
   async commit(batch: Batch): Promise<void> {
     if (batch.isEmpty) return;
-    const transaction = this.db.transaction(batch.names, "readwrite", { durability: "strict" });
+    const names = [...new Set<Name>(["facts", ...batch.names])];
+    const transaction = this.db.transaction(names, "readwrite", { durability: "strict" });
     // A failed request fails the transaction, whose promise is the one that is looked at.
     transaction.done.catch(() => undefined);
+    if ((await transaction.objectStore("facts").get("owner"))?.value !== this.#owner) {
+      transaction.abort();
+      throw new Taken("another tab has the store");
+    }
     batch.write((name) => quiet(transaction.objectStore(name)));
     await transaction.done;
   }

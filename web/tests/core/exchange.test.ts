@@ -4,6 +4,7 @@ import "fake-indexeddb/auto";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { Item, Opened } from "../../src/model";
 import { openSession } from "../../src/core/session";
+import type { Locks } from "../../src/core/locks";
 import type { Session } from "../../src/core/session";
 import { Engine, Peer, Wire, hasEngine, until } from "./engine";
 
@@ -282,6 +283,31 @@ describe.skipIf(!hasEngine)("with a real engine", { timeout: 60_000 }, () => {
     await until(() => anna.phase.value.kind === "ready" && anna.connection.value === "live", "back again");
     expect(other.phase.value).toEqual({ kind: "elsewhere" });
   });
+
+  test("a tab from which the device was stolen sends nothing, even before it has heard of that", async () => {
+    const name = `stolen-${names}`;
+    const always: Locks = { request: (_: string, __: unknown, granted?: unknown) => (granted as () => Promise<void>)() };
+    const open = async () => {
+      const session = await openSession({ base: engine.url, name, locks: always });
+      ends.push(() => session.end());
+      return session;
+    };
+    const before = await open();
+    await until(() => before.phase.value.kind === "new", "the registration");
+    await before.register("Anna", "");
+    const ben = await register("Ben");
+    const conversation = await before.startDirect(addressOf(ben));
+    const stolen = show(before, conversation);
+    await stolen.send("first");
+    await until(() => tick(stolen, "first") === "delivered", "the first message");
+    const after = await open();
+    const opened = show(after, conversation);
+    await expect(stolen.send("late")).rejects.toThrow("another tab");
+    await opened.send("second");
+    const there = show(ben, conversation);
+    await until(() => texts(there).includes("second"), "the second message");
+    expect(texts(there)).toEqual(["first", "second"]);
+  }, 40_000);
 
   test("a wrong address is refused with a text for people", async () => {
     const anna = await register("Anna");
