@@ -622,7 +622,7 @@ export class Device implements Side {
         // A change may have overtaken the answer, which knows nothing of it.
         const later = await this.#store.items(id, head);
         isOvertaken = later.some(({ item }) => item.t === "change") && attempt < ASK_MAX;
-        if (!isOvertaken) this.#receiving.know(shown);
+        if (!isOvertaken) await this.#receiving.know(shown);
       });
       if (!isOvertaken) return head;
     }

@@ -164,6 +164,16 @@ export class Reading {
     for (const c of [...this.#undecrypted.keys()]) await this.#retry(c, (row) => row.reason === "unknown_device");
   }
 
+  /** It is known now that nothing is encrypted there: what came before that is what it says. */
+  async retryClear(c: string): Promise<void> {
+    for (const row of [...this.#rows(c).values()].filter((each) => each.reason === "not_encrypted")) {
+      const held = await this.gathered.find(this.store, c, row.seq);
+      const body = held?.item.t === "message" ? held.item.body : null;
+      const clear = body === null ? undefined : clearOfBody(body);
+      if (held !== undefined && clear !== undefined) this.#repair(held, row, clear);
+    }
+  }
+
   async #retry(c: string, which: (row: Undecrypted) => boolean): Promise<void> {
     for (const row of [...this.#rows(c).values()].filter((each) => !each.repaired && which(each))) {
       const held = await this.gathered.find(this.store, c, row.seq);

@@ -154,8 +154,9 @@ export class Receiving {
     conversation.peer = first.kind === "direct" ? (others[0] ?? null) : null;
   }
 
-  #know(overview: Overview): void {
+  async #know(overview: Overview): Promise<void> {
     const conversation = this.touch(overview.c);
+    const isNew = !conversation.known;
     // Once it is known to be encrypted it is so for ever, whatever a server says.
     const isEncrypted = conversation.known && conversation.protection === "end_to_end";
     conversation.protection = isEncrypted ? "end_to_end" : overview.protection;
@@ -165,11 +166,12 @@ export class Receiving {
     conversation.peer = overview.peer;
     conversation.member = overview.role !== null;
     conversation.at = Math.max(conversation.at, overview.at);
+    if (isNew && conversation.protection === "none") await this.reading.retryClear(overview.c);
   }
 
   /** What the server said when it was asked about one conversation. */
-  know({ overview, members }: ConversationShown): void {
-    this.#know(overview);
+  async know({ overview, members }: ConversationShown): Promise<void> {
+    await this.#know(overview);
     const conversation = this.of(overview.c);
     if (members === null || overview.head < conversation.membersAt) return;
     conversation.members = new Map(members);
@@ -235,7 +237,7 @@ export class Receiving {
   /** Compares what the server says of a conversation with what is here, and says again what it has not heard. */
   async lookOver(overview: Overview): Promise<void> {
     const { c, ticks } = overview;
-    this.#know(overview);
+    await this.#know(overview);
     const conversation = this.of(c);
     this.#heads.set(c, overview.head);
     this.#moveTick(conversation, ticks);
