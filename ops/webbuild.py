@@ -98,8 +98,8 @@ def run_script(home: Path, name: str) -> tuple[bool, str]:
     with alone(home) as lock:
         node = prepare(home, lock)
     command = (node.node, node.npm, "run", "--silent", name)
-    run = partial(subprocess.run, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    ran = run(command, cwd=home / WEB, env=environment(node))
+    run = partial(subprocess.run, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    ran = run(command, cwd=home / WEB, env=environment(node), text=True, errors="replace")
     return ran.returncode == 0, ran.stdout
 
 
@@ -131,7 +131,7 @@ def digest_of(home: Path, paths: Iterable[Path], *more: str) -> str:
 
 
 def read_stamp(folder: Path) -> str:
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # the latter: what a crash has left of it is no text
         return (folder / _STAMP).read_text()
     return ""
 
@@ -157,7 +157,7 @@ def find_node() -> Node | None:
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         return None
-    with suppress(OSError, subprocess.CalledProcessError):
+    with suppress(OSError, subprocess.CalledProcessError, ValueError):  # the last: what answers is no Node
         said = subprocess.run([node, "-p", _WHO], check=True, capture_output=True, text=True).stdout
         release, path = said.strip().split("\n")
         if tuple(map(int, re.findall(r"\d+", release)[:2])) >= NODE_MIN:
@@ -223,7 +223,7 @@ def run(home: Path, node: Node, script: Command, lock: int, failure: str) -> Non
     command = [node.node, *script]
     try:
         subprocess.run(
-            command, cwd=home / WEB, env=environment(node), check=True, pass_fds=[lock], text=True,
+            command, cwd=home / WEB, env=environment(node), check=True, pass_fds=[lock], text=True, errors="replace",
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
     except (OSError, subprocess.CalledProcessError) as error:

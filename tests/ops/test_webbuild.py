@@ -24,7 +24,7 @@ here="$(cd "$(dirname "$0")" && pwd)"
 echo "$2" >> ../calls
 sleep "${SLOW:-0}"
 case "$2" in
-    "$FAILS") echo "noise"; echo "$2 broke" >&2; exit 1;;
+    "$FAILS") printf 'noise \\377\n'; echo "$2 broke" >&2; exit 1;;
     ci) rm -rf node_modules; mkdir node_modules;;
     build) for folder; do :; done
         rm -rf "$folder"; mkdir -p "$folder/assets"; cat src/* > "$folder/index.html"
@@ -178,7 +178,7 @@ def test_starts_that_come_together_build_once(checkout: Checkout) -> None:
     assert not any("Traceback" in each for each in said)
 
 
-@pytest.mark.parametrize("release", ["18.20.1", "22.11.0"])
+@pytest.mark.parametrize("release", ["18.20.1", "22.11.0", "a warning of a wrapper\n24.1.0"])
 def test_an_old_node_is_passed_over_for_the_wheel(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch, release: str
 ) -> None:
