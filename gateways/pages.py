@@ -17,6 +17,7 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.types import Receive, Scope, Send
 
 POLICY: Final = "; ".join(
     (
@@ -104,7 +105,10 @@ class Pages:
             return {}
         made_of = (found.st_ino, found.st_mtime_ns)
         if self._listed.made_of != made_of:
-            self._listed = _Listing(made_of, {file.name: file for file in _list(self._folder)})
+            try:
+                self._listed = _Listing(made_of, {file.name: file for file in _list(self._folder)})
+            except OSError:  # another build is being put in its place
+                return {}
         return self._listed.files
 
 
@@ -158,7 +162,13 @@ def _answer(request: Request, file: _File) -> Response:
     accepted = _accepted(request.headers.get("accept-encoding", ""))
     coding = next((coding for coding, _ in _CODINGS if coding in accepted and coding in file.codings), "")
     tag = f'"{file.tag}.{coding}"' if coding else f'"{file.tag}"'
-    headers = {**_GUARDS, "cache-control": file.caching, "etag": tag, "vary": "accept-encoding"}
+    headers = {
+        **_GUARDS,
+        "cache-control": file.caching,
+        "etag": tag,
+        "vary": "accept-encoding",
+        "accept-ranges": "none",
+    }
     if _names(request.headers.get("if-none-match", ""), tag):
         return Response(status_code=304, headers=headers)
     try:
@@ -167,7 +177,15 @@ def _answer(request: Request, file: _File) -> Response:
         raise HTTPException(404) from error
     if coding:
         headers["content-encoding"] = coding
-    return FileResponse(file.codings[coding], headers=headers, media_type=file.content_type, stat_result=found)
+    return _Whole(file.codings[coding], headers=headers, media_type=file.content_type, stat_result=found)
+
+
+class _Whole(FileResponse):
+    """Never a part of the file: of one that is packed, several parts in one answer would be labelled wrongly."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
 
 
 def _accepted(header: str) -> list[str]:

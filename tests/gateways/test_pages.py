@@ -129,6 +129,14 @@ async def test_what_the_client_has_already_is_not_sent_again(web: httpx.AsyncCli
     assert other.status_code == 200
 
 
+@pytest.mark.parametrize("asked", ["bytes=0-9", "bytes=0-1,5-6", "bytes=99999-", "nonsense"])
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+async def test_a_file_comes_whole_whatever_part_is_asked_for(web: httpx.AsyncClient, asked: str, coding: str) -> None:
+    answer = await web.get(f"/{JS}", headers={"range": asked, "accept-encoding": coding})
+    assert (answer.status_code, answer.content) == (200, SCRIPT)
+    assert answer.headers["accept-ranges"] == "none"
+
+
 async def test_a_head_tells_all_but_the_content(web: httpx.AsyncClient) -> None:
     for path in ("/", f"/{JS}"):
         whole, head = await web.get(path), await web.head(path)
