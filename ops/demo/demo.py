@@ -44,7 +44,7 @@ class Demo:
         await self._stack.aclose()
 
     async def check(self, log: EventLog) -> None:
-        """Raises OpsError where nobody may register, and where the log is somebody's: what is said there stays for ever."""
+        """Raises OpsError where nobody may register, and where the log is somebody's: what is said stays for ever."""
         if self._registration != "open":
             raise OpsError(
                 f"the demo registers its people, and registration is {self._registration} here; leave out --demo"
