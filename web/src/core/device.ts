@@ -15,7 +15,7 @@ import { Lists } from "./lists";
 import { Link, liveUrl } from "./live";
 import type { Close } from "./live";
 import type { Machine, SessionRef } from "./machine";
-import { digestOf, encodeHeader, helloPayload, receiptPayload } from "./payloads";
+import { digestOf, encodeHeader, helloPayload } from "./payloads";
 import { Reading } from "./reading";
 import { Receiving } from "./receiving";
 import type { Conversation, Held, Outgoing, Profile } from "./records";
@@ -24,7 +24,8 @@ import { Sending } from "./sending";
 import type { Bytes } from "./sending";
 import { Taken } from "./store";
 import type { Store } from "./store";
-import type { Ack, Challenge, ClientFrame, Item, Mail, RefusedFrame, ServerFrame, Welcome } from "./wire";
+import { Telling } from "./telling";
+import type { Challenge, ClientFrame, Item, Mail, RefusedFrame, ServerFrame, Welcome } from "./wire";
 
 /** How long a message may be without an answer, or the welcome may take, before there is to be another connection. */
 const ANSWER_TIMEOUT_MS = 30_000;
@@ -77,12 +78,12 @@ export class Device implements Side {
   readonly #reading: Reading;
   readonly #receiving: Receiving;
   readonly #sending: Sending;
+  readonly #telling: Telling;
   readonly #exchange: Exchange;
   readonly #link: Link;
   readonly #generations = new Map<string, number>();
   readonly #doubted = new Set<string>();
   readonly #timers = new Map<string, ReturnType<typeof setTimeout>>();
-  readonly #unheard = new Set<string>();
   #changed = new Set<string>();
   #sessions: SessionRef[] = [];
   #line: Promise<void> = Promise.resolve();
@@ -120,6 +121,7 @@ export class Device implements Side {
       unsure: (conversation: string) => this.#exchange.unsure(conversation),
     };
     this.#receiving = new Receiving(profile, store, this.#gathered, this.#reading, hears, stored.conversations);
+    this.#telling = new Telling(profile, machine, this.#gathered, this.#reading, (id) => this.#receiving.of(id));
     this.#sending = new Sending(stored.outbox, this.#gathered, {
       errand: () => this.#exchange.wake(),
       refusedAsStale: (conversation) => this.#exchange.refusedAsStale(conversation),
@@ -242,7 +244,7 @@ export class Device implements Side {
     }
     for (const conversation of this.#gathered.recount) await this.#receiving.recount(conversation);
     this.#gathered.recount.clear();
-    await this.#state();
+    if (this.#isWelcome) await this.#telling.say();
     await this.#commit();
     this.#show();
     this.#send(this.#gathered.takeFrames());
@@ -419,21 +421,11 @@ export class Device implements Side {
     if (this.#receiving.intake.refused(refused.id, refused.retry)) return;
     if (this.#sending.refused(refused)) return;
     if (refused.retry && this.conversations.has(refused.c)) {
-      // It doesn't say which of the marks: later both are said again.
-      this.#unheard.add(refused.c);
-      this.#later("marks", MARKS_RETRY_MS, () => this.#sayMarksAgain());
+      this.#telling.refused(refused.c);
+      this.#later("marks", MARKS_RETRY_MS, () => this.#telling.sayRefusedAgain());
       return;
     }
     console.warn(`The server refused a frame: ${refused.code}`);
-  }
-
-  #sayMarksAgain(): void {
-    for (const conversation of this.#unheard) {
-      this.#reading.sayAgain(conversation);
-      this.#gathered.acks.add(conversation);
-      this.#gathered.reads.add(conversation);
-    }
-    this.#unheard.clear();
   }
 
   // Logging in
@@ -500,48 +492,6 @@ export class Device implements Side {
     this.#receiving.goLive();
     this.#fetch();
     this.#listener.connection("live");
-  }
-
-  // What the server is told
-
-  async #state(): Promise<void> {
-    // Before the welcome nothing may be sent; it says what the server has not heard.
-    if (!this.#isWelcome) return;
-    const { acks, reads } = this.#gathered;
-    for (const id of new Set([...acks, ...reads])) {
-      const conversation = this.#receiving.of(id);
-      // What a conversation is decides how it is said.
-      if (!conversation.known) continue;
-      await this.#stateOf(conversation, acks.has(id), reads.has(id));
-      acks.delete(id);
-      reads.delete(id);
-    }
-    if (this.#gathered.mail > 0) {
-      this.#gathered.frames.push({ t: "took", upto: this.#gathered.mail });
-      this.#gathered.mail = 0;
-    }
-  }
-
-  async #stateOf({ id, protection, cursor, read }: Conversation, hasNew: boolean, isRead: boolean): Promise<void> {
-    if (protection === "end_to_end") {
-      for (const ack of this.#reading.acks(id, cursor, read)) this.#gathered.frames.push(await this.#signed(ack));
-      return;
-    }
-    if (hasNew) this.#gathered.frames.push({ t: "ack", c: id, upto: cursor, read: 0, undecryptable: [], repaired: [] });
-    if (isRead) this.#gathered.frames.push({ t: "read", c: id, upto: read });
-  }
-
-  async #signed(ack: Ack): Promise<Ack> {
-    const payload = receiptPayload({
-      conversation: ack.c,
-      account: this.#profile.account,
-      device: this.#profile.device,
-      delivered: ack.upto,
-      read: ack.read,
-      undecryptable: ack.undecryptable,
-      repaired: ack.repaired,
-    });
-    return { ...ack, signature: await this.#machine.sign(payload) };
   }
 
   // Who is who
