@@ -173,8 +173,7 @@ describe.skipIf(!hasEngine)("with a real engine", { timeout: 60_000 }, () => {
       await annas.send(`anna ${round}`);
       await bens.send(`ben ${round}`);
       expected.push(`anna ${round}`, `ben ${round}`);
-      await until(() => anna.connection.value === "offline" || round % 2 === 0, "the cut");
-      await new Promise((resolve) => void setTimeout(resolve, 100));
+      await until(() => wire.isCut && anna.connection.value !== "live", "the cut");
       wire.onSent = () => undefined;
       wire.mend();
       await until(() => texts(annas).length === expected.length && texts(bens).length === expected.length, "all of it");
