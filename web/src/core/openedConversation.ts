@@ -38,12 +38,17 @@ export class OpenedConversation implements Opened {
     private readonly behind: Behind,
   ) {
     this.readBefore = behind.conversation(id).read;
-    this.#loading = this.#load();
+    this.#loading = this.#tryLoad();
   }
 
   loadMore(): Promise<void> {
-    this.#loading = this.#loading.then(() => (this.more.value ? this.#load() : undefined));
+    this.#loading = this.#loading.then(() => (this.more.value ? this.#tryLoad() : undefined));
     return this.#loading;
+  }
+
+  /** Where the store is closed, another tab has the device, or the device has stopped and says why. */
+  #tryLoad(): Promise<void> {
+    return this.#load().catch(() => undefined);
   }
 
   async #load(): Promise<void> {
