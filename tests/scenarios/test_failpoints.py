@@ -19,13 +19,42 @@ PEOPLE: Final = 6
 GROUPS: Final = (6, 4)
 HITS_MAX: Final = 60
 MESSAGES_AFTER: Final = 40
+ELSEWHERE: Final = ("postgres", "kurrentdb")
+AT_THE_LOG: Final = (Point.BEFORE_APPEND, Point.AFTER_APPEND)
+"""Where a store takes part. What happens at all other points is in the engine alone."""
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("hasty_clients")
 @pytest.mark.parametrize("point", Point)
-async def test_nothing_is_lost_or_doubled_wherever_it_fails(point: Point, data: Path, tmp_path: Path) -> None:
+async def test_nothing_is_lost_or_doubled_wherever_it_fails(point: Point, tmp_path: Path) -> None:
     """I1, I2, I3, I4, I7: kill, cut, error and surprise, each at a random hit, each followed by an audit."""
+    await survive(point, tmp_path / "data", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hasty_clients")
+@pytest.mark.parametrize("point", AT_THE_LOG)
+@pytest.mark.parametrize("data", ELSEWHERE, indirect=True)
+async def test_nothing_is_lost_or_doubled_where_an_append_elsewhere_fails(
+    point: Point, data: Path, tmp_path: Path
+) -> None:
+    """I1, I2, I3, I4, I7: the same on other stores, where they take part."""
+    await survive(point, data, tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("hasty_clients")
+@pytest.mark.parametrize("point", [point for point in Point if point not in AT_THE_LOG])
+@pytest.mark.parametrize("data", ELSEWHERE, indirect=True)
+async def test_nothing_is_lost_or_doubled_wherever_it_fails_on_other_stores(
+    point: Point, data: Path, tmp_path: Path
+) -> None:
+    """I1, I2, I3, I4, I7: and where they don't."""
+    await survive(point, data, tmp_path)
+
+
+async def survive(point: Point, data: Path, tmp_path: Path) -> None:
     rng, port = random.Random(seed()), free_port()
     async with AsyncExitStack() as engines:
 
