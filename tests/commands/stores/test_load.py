@@ -12,8 +12,7 @@ from tests.commands.stores.conftest import Store
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", range(3))
-async def test_8_writing_processes_for_3_seconds(shared_store: Store, run: int) -> None:
+async def test_8_writing_processes_for_3_seconds(shared_store: Store) -> None:
     """I3, I4: a reader at the tail misses nothing, and nothing comes late."""
     await read_beside_8_writers(shared_store, seconds=3)
 
