@@ -8,6 +8,7 @@ import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,6 +50,10 @@ class Outcome(NamedTuple):
     passed: bool
     note: str = ""
     output: str = ""
+
+
+Check = tuple[str, Callable[[], Outcome]]
+"""Its name, and how it is done."""
 
 
 class Line(NamedTuple):
@@ -110,20 +115,29 @@ def check_all(selection: list[str], coverage: bool) -> bool:
     """Run every check, then print the summary; whether all passed."""
     with TemporaryDirectory(prefix="signet-test-") as folder:
         results = Path(folder)
-        checks: list[tuple[str, Callable[[], Outcome]]] = [
-            *((name, partial(run_tool, command)) for name, command in TOOLS),
-            ("locks", check_locks),
+        tools: list[Check] = [*((name, partial(run_tool, command)) for name, command in TOOLS), ("locks", check_locks)]
+        web: list[Check] = [
             ("web: build", build_web),
             ("web: types", partial(run_web, "check")),
             ("web: tests", partial(run_web, "test")),
             ("web: built again", compare_builds),
+        ]
+        tests: list[Check] = [
             ("tests", partial(run_tests, selection, results, coverage)),
             *((f"branches of {name}/", partial(check_branches, name, results)) for name in GATED if coverage),
         ]
-        summary = [run_check(name, check) for name, check in checks]
+        # Most of the first two work on one core, or wait. The tests would be slower beside them, and some look at what
+        # was built.
+        with ThreadPoolExecutor(2) as pool:
+            summary = [line for lines in pool.map(run_checks, [tools, web]) for line in lines]
+        summary += run_checks(tests)
         counts = read_counts(results)
     print_summary(summary, counts)
     return all(line.outcome.passed for line in summary)
+
+
+def run_checks(checks: list[Check]) -> list[Line]:
+    return [run_check(name, check) for name, check in checks]
 
 
 def run_check(name: str, check: Callable[[], Outcome]) -> Line:
