@@ -292,7 +292,7 @@ async def _log_in(http: httpx.AsyncClient, account: str) -> httpx.Response:
 
 
 @needs_corpus
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_whole_corpus_is_imported(tmp_path: Path) -> None:
     told = json.loads(signet(ARCHIVE, "--data", tmp_path, "--json").stdout)
     assert (told["lines"], told["messages"]) == (220_463, 196_127 + 452)
