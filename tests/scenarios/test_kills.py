@@ -30,7 +30,7 @@ ROUNDS: Final = 4
 """So many times as many kills again in the long run."""
 GROUPS: Final = (5, 20, 8)
 """In the last one people come and go."""
-MESSAGES_BETWEEN: Final = 250
+MESSAGES_BETWEEN: Final = 100
 MODELS: Final[tuple[type[ReadModel], ...]] = (Messages, Inbox, Receipts, Directory, Attestations)
 
 
