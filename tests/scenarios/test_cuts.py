@@ -16,8 +16,8 @@ from tests.scenarios.audit import Said, check_all
 from tests.scenarios.failing import FailingEngine, failing_engine
 from tests.scenarios.stage import Diary, register, seed
 
-ROUNDS: Final = 2
-"""Of the script, before whose end each cut comes."""
+ROUNDS: Final = 1
+"""Of the script, before whose end each cut comes: one has every kind of frame."""
 FRAMES_MIN: Final = 2 + 2 * ROUNDS
 """Of either side: the hello or its answer, an ack or a tick, and a frame for each of the two messages that the phone
 sends in a round. All others may come together in frames, the more the slower the machine is."""
