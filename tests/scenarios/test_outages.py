@@ -19,7 +19,7 @@ from tests.scenarios.stage import Place, register, running, seed
 PEOPLE: Final = 8
 GROUPS: Final = (8, 5)
 MESSAGES_BETWEEN: Final = 30
-ROUNDS: Final = 4
+ROUNDS: Final = 2
 
 
 class Storm:
