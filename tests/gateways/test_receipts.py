@@ -169,7 +169,7 @@ def house(runner: asyncio.Runner) -> Iterator[House]:
     runner.run(opened.__aexit__(None, None, None))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(orders=in_two_orders)
 def test_every_order_gives_the_same_ticks(
     runner: asyncio.Runner, house: House, orders: tuple[Sequence[Stated], Sequence[Stated]]
