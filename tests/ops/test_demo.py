@@ -4,6 +4,7 @@ import asyncio
 import signal
 import sqlite3
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ from ops.demo.stretch import PAIR, TITLE, read_stretch
 from ops.errors import OpsError
 from signet_client import Client
 from tests.ops.demo_engine import DemoEngine, demo_engine, said_on_stderr, start
+from tests.scenarios.stage import Heard
 
 PATIENCE_S = 30
 ASIDE = [line.text for line in read_stretch() if line.aside]
@@ -39,6 +41,10 @@ def texts_by_kind(client: Client) -> dict[str, list[str | None]]:
     return {each.kind: [item.text for item in client.messages(each.conversation)] for each in client.conversations()}
 
 
+def reads_all(client: Client) -> bool:
+    return texts_by_kind(client) == {"group": GROUP, "direct": ASIDE}
+
+
 async def unread(client: Client) -> dict[str, int]:
     return {each.kind: each.unread for each in await client.overviews()}
 
@@ -62,8 +68,8 @@ async def test_a_device_that_comes_by_a_link_reads_what_was_said(tmp_path: Path)
         other = await new_device(engine, PAIR[1], tmp_path / "other.db")
         async with one, other:
             for client in (one, other):
-                await client.caught_up()
-                assert texts_by_kind(client) == {"group": GROUP, "direct": ASIDE}
+                # The keys of what was said before it came are asked for.
+                await Heard(client).until(partial(reads_all, client))
                 assert {each.protection for each in client.conversations()} == {"end_to_end"}
                 assert TITLE in {each.title for each in client.conversations()}
             assert (await unread(one))["group"] > 0

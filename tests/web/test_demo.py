@@ -1,35 +1,16 @@
 """Somebody new opens the demo's two log-in links in two browsers, reads what was said, and chats."""
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page
 
-from ops import webbuild
 from ops.demo.stretch import PAIR, TITLE, read_stretch
-from ops.settings import HOME
 from tests.ops.demo_engine import DemoEngine, demo_engine
+from tests.web.browsers import chromium
 
 PATIENCE_MS = 20_000
 LAST = read_stretch()[-1].text
-
-
-@pytest.fixture(scope="module", autouse=True)
-def built() -> None:
-    webbuild.build(HOME)
-
-
-@asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        try:
-            yield browser
-        finally:
-            await browser.close()
 
 
 async def window(browser: Browser, url: str) -> Page:

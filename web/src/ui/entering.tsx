@@ -50,10 +50,10 @@ function Asked({ model, name }: { readonly model: Model; readonly name: string }
           {sending.error}
         </p>
         <div class="actions">
-          <SubmitButton busy={sending.busy} label={texts.entering.submit} />
           <button type="button" class="button button-quiet" onClick={() => model.dismissLink()}>
             {texts.entering.notNow}
           </button>
+          <SubmitButton busy={sending.busy} label={texts.entering.submit} />
         </div>
       </form>
       <p class="hint">{texts.entering.once}</p>
