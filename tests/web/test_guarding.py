@@ -64,6 +64,28 @@ _EVALS: Final = """() => new Promise((resolve) => setTimeout(() => {
 }, 0))"""
 
 
+# Keys and ratchets, base64 of those that are bytes, and everything else.
+_KEPT: Final = """async () => {
+  const result = (request) => new Promise((done) => { request.onsuccess = () => done(request.result); });
+  const texts = [];
+  const walk = (value) => {
+    if (typeof value === "string") texts.push(value);
+    else if (value instanceof Uint8Array) texts.push(btoa(String.fromCharCode(...value)));
+    else if (value !== null && typeof value === "object") Object.values(value).forEach(walk);
+  };
+  for (const { name } of await indexedDB.databases()) {
+    const database = await result(indexedDB.open(name));
+    for (const name of database.objectStoreNames) {
+      walk(await result(database.transaction(name).objectStore(name).getAll()));
+    }
+    database.close();
+  }
+  return texts;
+}"""
+_SECRET_CHARS_MIN: Final = 40
+"""Longer than ids, which are no secrets."""
+
+
 async def hits(page: Page) -> int:
     count: int = await page.evaluate("window.hits")
     return count
@@ -174,6 +196,9 @@ async def test_nothing_secret_stands_in_the_address_the_console_the_log_or_outsi
         await anna.ticks_at("the secret text", "read")
         assert len(secrets) > 1
         secrets.update(secret.removeprefix("Bearer ") for secret in tuple(secrets))
+        for person in (anna, ben):
+            secrets.update(each for each in await person.page.evaluate(_KEPT) if len(each) >= _SECRET_CHARS_MIN)
+        assert len(secrets) > 20
         for person in (anna, ben):
             kept = await person.page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]")
             assert kept == [0, 0, ""]
