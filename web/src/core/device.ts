@@ -128,7 +128,7 @@ export class Device implements Side {
       later: (id, ms) => this.#later(`send ${id}`, ms, () => this.#sending.goOn(id)),
     });
     this.#exchange = new Exchange(
-      profile, api, machine, this.#lists, asking, this, stored.parcels, stored.deviceKeys,
+      profile, api, machine, this.#lists, asking, this, stored.parcels, stored.given, stored.deviceKeys,
     );
     this.#link = new Link(liveUrl(parts.base), {
       connecting: () => this.#listener.connection("connecting"),
@@ -413,7 +413,7 @@ export class Device implements Side {
     this.#gathered.batch.putFact("mail", last.n);
     this.#gathered.mail = last.n;
     this.#sessions.push(...taken.sessions);
-    this.#exchange.takeMail(taken.requests, taken.given);
+    this.#exchange.takeMail(taken.requests, taken.given, this.#gathered.batch);
     if (taken.wedged.length > 0) this.#exchange.unwedge(taken.wedged);
   }
 
@@ -615,5 +615,7 @@ async function load(store: Store) {
   ]);
   const epoch = (await store.fact("epoch")) ?? "";
   const mail = (await store.fact("mail")) ?? 0;
-  return { conversations, outbox, undecrypted, lists, asked, parcels, epoch, mail, deviceKeys: await store.fact("deviceKeys") };
+  const given = (await store.fact("given")) ?? [];
+  const deviceKeys = await store.fact("deviceKeys");
+  return { conversations, outbox, undecrypted, lists, asked, parcels, epoch, mail, given, deviceKeys };
 }

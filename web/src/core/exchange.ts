@@ -82,7 +82,7 @@ export class Exchange {
   readonly #unknown = new Set<string>();
   readonly #unsure = new Set<string>();
   #requests: KeyRequest[] = [];
-  #given: GivenKey[] = [];
+  readonly #given: GivenKey[];
   readonly #parcels: Map<string, Parcel>;
   #uploadDue = false;
   #published = true;
@@ -99,8 +99,10 @@ export class Exchange {
     private readonly asking: Asking,
     private readonly side: Side,
     parcels: readonly Parcel[],
+    given: readonly GivenKey[],
     private identity: unknown,
   ) {
+    this.#given = [...given];
     this.#parcels = new Map(parcels.map((each) => [each.transaction, each]));
   }
 
@@ -162,10 +164,12 @@ export class Exchange {
     this.wake();
   }
 
-  takeMail(requests: readonly KeyRequest[], given: readonly GivenKey[]): void {
+  /** In the turn that takes the mail in: what was given is stored with it. */
+  takeMail(requests: readonly KeyRequest[], given: readonly GivenKey[], batch: Batch): void {
     this.#requests = [...this.#requests, ...requests].slice(0, REQUESTS_MAX);
     // What nobody has asked for is nobody's to look after: it may name whatever it likes.
     this.#given.push(...given.filter((each) => this.asking.isAwaited(each)).slice(0, REQUESTS_MAX));
+    if (given.length > 0) batch.putFact("given", [...this.#given]);
     if (this.#requests.length > 0 || this.#given.length > 0) this.wake();
   }
 
@@ -245,7 +249,9 @@ export class Exchange {
   // Mail
 
   /** Stores mail, and sends it. */
-  async #post(contents: readonly (readonly [Address, unknown])[], type = ENCRYPTED): Promise<void> {
+  async #post(
+    contents: readonly (readonly [Address, unknown])[], type = ENCRYPTED, note: (batch: Batch) => void = () => undefined,
+  ): Promise<void> {
     const parcels: Parcel[] = [];
     for (const part of parts(contents, PARCEL_DEVICES_MAX)) {
       const messages: Record<string, Record<string, unknown>> = {};
@@ -256,6 +262,7 @@ export class Exchange {
       parcels.push({ transaction: crypto.randomUUID(), type, messages });
     }
     await this.side.turn((batch) => {
+      note(batch);
       for (const parcel of parcels) {
         this.#parcels.set(parcel.transaction, parcel);
         batch.put("parcels", parcel.transaction, parcel);
@@ -441,27 +448,33 @@ export class Exchange {
       this.#wanted.delete(place);
       if (question === undefined) continue;
       const { conversation: c, session } = each;
-      await this.side.turn((batch) => batch.put("asked", [c, session], { c, session, at: question.at }));
-      await this.#post(question.to.map((to) => [to, question.content] as const), REQUEST);
+      // With the mail that asks: a question that is noted and never sent would be asked again much later.
+      const note = (batch: Batch): void => batch.put("asked", [c, session], { c, session, at: question.at });
+      await this.#post(question.to.map((to) => [to, question.content] as const), REQUEST, note);
     }
   }
 
   async #takeGiven(): Promise<void> {
     for (let given = this.#given[0]; given !== undefined; given = this.#given[0]) {
-      try {
-        await this.#takeKey(given);
-      } catch (error) {
-        if (!(error instanceof ApiRefused) || error.retry) throw error;
-      }
-      this.#given.shift();
+      const { conversation, session } = given;
+      const isTaken = await this.#takeKey(given);
+      await this.side.turn(async (batch) => {
+        this.#given.shift();
+        batch.putFact("given", [...this.#given]);
+        if (isTaken) await this.side.sessionsCame([{ conversation, session }]);
+      });
     }
   }
 
-  async #takeKey(given: GivenKey): Promise<void> {
-    await this.#askLists([given.from.account, given.owner.account]);
-    if (!(await this.asking.take(given))) return;
-    const session = { conversation: given.conversation, session: given.session };
-    await this.side.turn(() => this.side.sessionsCame([session]));
+  /** OlmMachine has it then; taken once more, it is the same. */
+  async #takeKey(given: GivenKey): Promise<boolean> {
+    try {
+      await this.#askLists([given.from.account, given.owner.account]);
+    } catch (error) {
+      if (!(error instanceof ApiRefused) || error.retry) throw error;
+      return false;
+    }
+    return this.asking.take(given);
   }
 
   async #answerRequests(): Promise<void> {

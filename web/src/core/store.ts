@@ -7,6 +7,7 @@ import type {
   Conversation, DeviceList, Held, Named, Outgoing, Parcel, Position, Profile, Undecrypted,
 } from "./records";
 import type { EntryLink } from "./entering";
+import type { GivenKey } from "./machine";
 
 const VERSION = 1;
 
@@ -18,6 +19,8 @@ interface Facts {
   readonly epoch: string;
   /** The number of the last mail that was taken in. */
   readonly mail: number;
+  /** Keys that came for this device and are not taken in yet: the mail that brought them doesn't come again. */
+  readonly given: readonly GivenKey[];
   /** Who has opened the store last: nobody else may write. */
   readonly owner: string;
   /** The first upload of keys, whose identity keys a restored server may want again. */
