@@ -1,13 +1,16 @@
 /** Keys that somebody gives, who may mean no good. */
 
 import "fake-indexeddb/auto";
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
+import type { Api } from "../../src/core/api";
 import { Asking } from "../../src/core/asking";
+import { Exchange } from "../../src/core/exchange";
+import type { Side } from "../../src/core/exchange";
 import { Lists } from "../../src/core/lists";
 import { Machine } from "../../src/core/machine";
 import type { ExportedKey, GivenKey } from "../../src/core/machine";
 import { toBase64 } from "../../src/core/payloads";
-import { Store } from "../../src/core/store";
+import { Batch, Store } from "../../src/core/store";
 
 const SERVER = "signet.example";
 const [ANNA, BEN] = ["aaaaaaaa-1111-4111-8111-111111111111", "bbbbbbbb-2222-4222-8222-222222222222"] as const;
@@ -63,6 +66,41 @@ describe("a key that is given", () => {
       expect(asking(other).isAwaited(given(other, wrong))).toBe(false);
     }
   });
+
+  test("is kept with the mail that brought it, and taken in by the next start where the first one was killed", async () => {
+    const { session, key } = await sessionOf(anna);
+    const each = given(session, key.key);
+    // The first waits for the giver's devices, and is never heard of again.
+    const first = exchange(session, { queryKeys: () => new Promise(() => undefined) }, []);
+    await turn((batch) => first.takeMail([], [each], batch));
+    first.run();
+    expect(await store.fact("given")).toEqual([each]);
+
+    vi.spyOn(lists, "isConfirmed").mockReturnValue(true);
+    const came = new Promise((resolve) => {
+      const second = exchange(session, {}, [each], resolve);
+      second.run();
+      second.wake();
+    });
+    expect(await came).toEqual([{ conversation: TALK, session }]);
+    expect(await ben.exportKey(each)).toMatchObject({ key: key.key });
+    await vi.waitFor(async () => expect(await store.fact("given")).toEqual([]));
+  });
+
+  async function turn(work: (batch: Batch) => Promise<void> | void): Promise<void> {
+    const batch = new Batch();
+    await work(batch);
+    await store.commit(batch);
+  }
+
+  /** Without a server but for what `api` says of it. */
+  function exchange(
+    session: string, api: Partial<Record<keyof Api, unknown>>, stored: readonly GivenKey[], came: (sessions: unknown) => void = () => undefined,
+  ): Exchange {
+    const side: Partial<Side> = { turn, needing: () => [], sessionsCame: async (sessions) => came(sessions) };
+    const me = { account: BEN, device: "web", server: SERVER };
+    return new Exchange(me, api as unknown as Api, ben, lists, asking(session), side as Side, [], stored, undefined);
+  }
 
   test("that OlmMachine can't take in breaks nothing", async () => {
     const noPoint = new Uint8Array(32).fill(2);
