@@ -21,6 +21,16 @@ async def town(folder: Path, log_level: str = "warning") -> AsyncIterator[tuple[
         yield browser, running
 
 
+async def begun(browser: Browser, annas: str, bens: str) -> tuple[Person, Person]:
+    """Anna and Ben, each at a URL of the engine, with their conversation open and "begin" said in it."""
+    anna, ben = await Person.new(browser, annas, "Anna"), await Person.new(browser, bens, "Ben")
+    await anna.start_direct(await ben.account())
+    await anna.say("begin")
+    await ben.open("Anna")
+    await ben.has("begin")
+    return anna, ben
+
+
 def only_conversation(client: Client) -> str:
     (conversation,) = client.conversations()
     return conversation.conversation
@@ -122,12 +132,7 @@ async def test_a_reload_and_a_restart_of_the_engine_keep_who_one_is_and_what_was
 
 async def test_a_network_that_is_cut_again_and_again_loses_and_doubles_nothing(tmp_path: Path) -> None:
     async with town(tmp_path) as (browser, running), Proxy.to(int(running.url.rpartition(":")[2])) as wire:
-        anna = await Person.new(browser, wire.url, "Anna")
-        ben = await Person.new(browser, running.url, "Ben")
-        await anna.start_direct(await ben.account())
-        await anna.say("begin")
-        await ben.open("Anna")
-        await ben.has("begin")
+        anna, ben = await begun(browser, wire.url, running.url)
 
         # Cut while messages are on their way, in both directions.
         for number in range(6):
@@ -164,12 +169,7 @@ LONG = [(Side.SERVER, How.HALF), (Side.SERVER, How.SILENCE), (Side.CLIENT, How.D
 async def test_a_cut_at_any_frame_loses_and_doubles_nothing(tmp_path: Path, ways: list[tuple[Side, How]]) -> None:
     cuts = [(side, how, frames) for side, how in ways for frames in (1, 2, 3)]
     async with town(tmp_path) as (browser, running), Proxy.to(int(running.url.rpartition(":")[2])) as wire:
-        anna = await Person.new(browser, wire.url, "Anna")
-        ben = await Person.new(browser, running.url, "Ben")
-        await anna.start_direct(await ben.account())
-        await anna.say("begin")
-        await ben.open("Anna")
-        await ben.has("begin")
+        anna, ben = await begun(browser, wire.url, running.url)
         for number, (side, how, frames) in enumerate(cuts):
             wire.give_back(Fault(side=side, how=how, frames=frames))
             await anna.page.reload()

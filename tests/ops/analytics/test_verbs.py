@@ -176,5 +176,5 @@ def _await_events(settings: Settings, events: int) -> None:
                 mark = read_mark(warehouse)
                 if mark is not None and mark.events == events:
                     return
-        time.sleep(0.05)
+        time.sleep(0.05)  # The verb is another process, and ClickHouse tells nobody of its inserts.
     raise AssertionError(f"{events} events were not loaded")
