@@ -25,6 +25,7 @@ import type { Bytes } from "./sending";
 import { Taken } from "./store";
 import type { Store } from "./store";
 import { Telling } from "./telling";
+import { Closed, Turns } from "./turns";
 import type { Challenge, ClientFrame, Item, Mail, RefusedFrame, ServerFrame, Welcome } from "./wire";
 
 /** How long a message may be without an answer, or the welcome may take, before there is to be another connection. */
@@ -58,9 +59,6 @@ export interface DeviceParts {
   readonly listener: DeviceListener;
 }
 
-/** The device was closed: what still wants a turn gets none. */
-class Closed extends Error {}
-
 /** What has come on one connection and is not taken in yet. */
 interface Inbox {
   frames: ServerFrame[];
@@ -83,17 +81,19 @@ export class Device implements Side {
   readonly #link: Link;
   readonly #generations = new Map<string, number>();
   readonly #doubted = new Set<string>();
-  readonly #timers = new Map<string, ReturnType<typeof setTimeout>>();
+  readonly #turns = new Turns({
+    before: () => this.#store.checkOwned(),
+    after: () => this.#flush(),
+    failed: (error) => this.fail(error),
+  });
   #changed = new Set<string>();
   #sessions: SessionRef[] = [];
-  #line: Promise<void> = Promise.resolve();
   #inbox: Inbox = { frames: [], isScheduled: false };
   #offeredEpoch = "";
   /** The connection on which this device has said hello. */
   #speaking = 0;
   #isWelcome = false;
   #isLive = false;
-  #ended = false;
 
   private constructor(parts: DeviceParts, stored: Awaited<ReturnType<typeof load>>) {
     const { profile, store, machine, api } = parts;
@@ -125,7 +125,7 @@ export class Device implements Side {
     this.#sending = new Sending(stored.outbox, this.#gathered, {
       errand: () => this.#exchange.wake(),
       refusedAsStale: (conversation) => this.#exchange.refusedAsStale(conversation),
-      later: (id, ms) => this.#later(`send ${id}`, ms, () => this.#sending.goOn(id)),
+      later: (id, ms) => this.#turns.later(`send ${id}`, ms, () => this.#sending.goOn(id)),
     });
     this.#exchange = new Exchange(
       profile, api, machine, this.#lists, asking, this, stored.parcels, stored.given, stored.deviceKeys,
@@ -155,12 +155,11 @@ export class Device implements Side {
 
   /** Ends its work. What is on its way is finished before this resolves; what was not sent yet stays in the outbox. */
   async close(): Promise<void> {
-    this.#ended = true;
+    this.#turns.end();
     this.#link.stop();
     this.#api.close();
-    for (const timer of this.#timers.values()) clearTimeout(timer);
     await this.#exchange.end();
-    await this.#line;
+    await this.#turns.over();
   }
 
   // What is shown
@@ -217,20 +216,8 @@ export class Device implements Side {
 
   // Turns
 
-  async turn(work: Parameters<Side["turn"]>[0]): Promise<void> {
-    const done = this.#line.then(async () => {
-      if (this.#ended) throw new Closed("the device was closed");
-      await this.#store.checkOwned();
-      await work(this.#gathered.batch);
-      await this.#flush();
-    });
-    this.#line = done.catch((error: unknown) => this.fail(error));
-    await done;
-  }
-
-  /** A turn that nobody waits for. */
-  #soon(work: Parameters<Side["turn"]>[0]): void {
-    this.turn(work).catch(() => undefined);
+  turn(work: Parameters<Side["turn"]>[0]): Promise<void> {
+    return this.#turns.turn(() => work(this.#gathered.batch));
   }
 
   async #flush(): Promise<void> {
@@ -278,19 +265,9 @@ export class Device implements Side {
 
   #watch(): void {
     const due = this.#reading.nextOverdue();
-    if (due !== undefined) this.#later("late", Math.max(0, due - Date.now()), () => this.#reading.takeOverdue());
-    if (this.#receiving.intake.hasHoles) this.#later("holes", HOLE_GRACE_MS, () => this.#fetch());
+    if (due !== undefined) this.#turns.later("late", Math.max(0, due - Date.now()), () => this.#reading.takeOverdue());
+    if (this.#receiving.intake.hasHoles) this.#turns.later("holes", HOLE_GRACE_MS, () => this.#fetch());
     if (this.#sending.needing().length > 0) this.#exchange.wake();
-  }
-
-  /** Once for however many say so until then. */
-  #later(name: string, ms: number, work: () => void): void {
-    if (this.#ended || this.#timers.has(name)) return;
-    const timer = setTimeout(() => {
-      this.#timers.delete(name);
-      this.#soon(work);
-    }, ms);
-    this.#timers.set(name, timer);
   }
 
   #fetch(): void {
@@ -298,7 +275,7 @@ export class Device implements Side {
   }
 
   fail(error: unknown): void {
-    if (this.#ended || error instanceof Closed) return;
+    if (this.#turns.ended || error instanceof Closed) return;
     if (error instanceof Taken) return void this.close();
     console.error("The device has to stop.", error);
     void this.close();
@@ -313,7 +290,7 @@ export class Device implements Side {
     inbox.frames.push(frame);
     if (inbox.isScheduled) return;
     inbox.isScheduled = true;
-    this.#soon(() => this.#takeAll(inbox));
+    this.#turns.soon(() => this.#takeAll(inbox));
   }
 
   #lost(): boolean {
@@ -322,7 +299,7 @@ export class Device implements Side {
     this.#inbox = { frames: [], isScheduled: false };
     this.#speaking = 0;
     this.#isWelcome = this.#isLive = false;
-    this.#soon(() => {
+    this.#turns.soon(() => {
       this.#receiving.intake.reset();
       this.#sending.reset();
       this.#lists.doubtAll();
@@ -354,7 +331,7 @@ export class Device implements Side {
       if (frame.t === "mail") await this.#takeMail([frame, ...takeWhileMail(inbox.frames)]);
       else await this.#take(frame);
       if (frame.t === "page" && inbox.frames.length > 0) {
-        this.#soon(() => this.#takeAll(inbox));
+        this.#turns.soon(() => this.#takeAll(inbox));
         return;
       }
     }
@@ -422,7 +399,7 @@ export class Device implements Side {
     if (this.#sending.refused(refused)) return;
     if (refused.retry && this.conversations.has(refused.c)) {
       this.#telling.refused(refused.c);
-      this.#later("marks", MARKS_RETRY_MS, () => this.#telling.sayRefusedAgain());
+      this.#turns.later("marks", MARKS_RETRY_MS, () => this.#telling.sayRefusedAgain());
       return;
     }
     console.warn(`The server refused a frame: ${refused.code}`);
@@ -586,7 +563,7 @@ export class Device implements Side {
   }
 
   want(conversation: string, seq: number): void {
-    this.#soon(() => this.#receiving.intake.want(conversation, seq));
+    this.#turns.soon(() => this.#receiving.intake.want(conversation, seq));
   }
 
   /** Takes in what a conversation is that was just started. */
