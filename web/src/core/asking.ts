@@ -16,6 +16,8 @@ import type { Store } from "./store";
 
 /** After how long a key that has not come is asked for again, at most once a connection. */
 const ASK_AGAIN_MS = 3_600_000;
+/** How long after a start what was asked for before it may be asked for once more: by then whoever has answered answers again. */
+export const ASK_ONCE_MORE_MS = 65_000;
 /** How often one device gets the key of one session at most. */
 const ANSWER_AGAIN_MS = 60_000;
 const ANSWERS_MAX = 10_000;
@@ -30,6 +32,7 @@ interface Address {
 
 export class Asking {
   readonly #asked: Map<string, number>;
+  readonly #begun = Date.now();
   readonly #answered = new Map<string, number>();
 
   constructor(
@@ -60,6 +63,11 @@ export class Asking {
       body: { algorithm: MEGOLM, room_id: roomId(conversation), session_id: session },
     };
     return { to, content, at };
+  }
+
+  /** A page that was closed between the opening of its mail and the storing of what was in it has lost the answer. */
+  askOnceMore(): void {
+    for (const [place, at] of this.#asked) if (at <= this.#begun) this.#asked.set(place, Number.NEGATIVE_INFINITY);
   }
 
   /** Whether a key is one that this device has asked for, from a device of its owner's account or of one's own. */

@@ -6,7 +6,7 @@
 
 import type { Connection } from "../model";
 import type { Api } from "./api";
-import { Asking } from "./asking";
+import { ASK_ONCE_MORE_MS, Asking } from "./asking";
 import { encodeBody } from "./content";
 import { Exchange } from "./exchange";
 import type { Side } from "./exchange";
@@ -73,6 +73,7 @@ export class Device implements Side {
   readonly #listener: DeviceListener;
   readonly #gathered = new Gathered();
   readonly #lists: Lists;
+  readonly #asking: Asking;
   readonly #reading: Reading;
   readonly #receiving: Receiving;
   readonly #sending: Sending;
@@ -108,7 +109,7 @@ export class Device implements Side {
     const keys = { ed25519: machine.key, curve25519: machine.curve25519 };
     if (profile.registration === "") this.#lists.pin(profile.account, profile.device, keys);
     else this.#lists.know(profile.account, profile.device, keys);
-    const asking = new Asking(profile, machine, this.#lists, store, stored.asked);
+    this.#asking = new Asking(profile, machine, this.#lists, store, stored.asked);
     const wants = {
       wantKey: (wanted: Parameters<Exchange["wantKey"]>[0]) => this.#exchange.wantKey(wanted),
       doubtDevice: (account: string, device: string) => this.#doubtDevice(account, device),
@@ -128,7 +129,7 @@ export class Device implements Side {
       later: (id, ms) => this.#turns.later(`send ${id}`, ms, () => this.#sending.goOn(id)),
     });
     this.#exchange = new Exchange(
-      profile, api, machine, this.#lists, asking, this, stored.parcels, stored.given, stored.deviceKeys,
+      profile, api, machine, this.#lists, this.#asking, this, stored.parcels, stored.given, stored.deviceKeys,
     );
     this.#link = new Link(liveUrl(parts.base), {
       connecting: () => this.#listener.connection("connecting"),
@@ -151,6 +152,10 @@ export class Device implements Side {
   start(): void {
     this.#exchange.run();
     this.#link.start();
+    this.#turns.later("keys", ASK_ONCE_MORE_MS, () => {
+      this.#asking.askOnceMore();
+      this.#reading.wantKeys();
+    });
   }
 
   /** Ends its work. What is on its way is finished before this resolves; what was not sent yet stays in the outbox. */

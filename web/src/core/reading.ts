@@ -217,6 +217,15 @@ export class Reading {
     if (!this.#undecrypted.has(c)) return;
     // A key may have been stored, and the page closed before its messages were looked at.
     await this.#retry(c, () => true);
+    this.#wantKeys(c);
+  }
+
+  /** Of all that can't be read and is not just late. */
+  wantKeys(): void {
+    for (const c of this.#undecrypted.keys()) this.#wantKeys(c);
+  }
+
+  #wantKeys(c: string): void {
     for (const row of this.#rows(c).values()) {
       if (row.reason !== "no_key" || row.repaired || this.#late.has(`${c} ${row.seq}`)) continue;
       this.asking.wantKey({ conversation: c, session: row.session, sender: row.sender });

@@ -87,6 +87,20 @@ describe("a key that is given", () => {
     await vi.waitFor(async () => expect(await store.fact("given")).toEqual([]));
   });
 
+  test("is asked for once more after a start, where the page may have been closed over the answer", async () => {
+    const { session } = await sessionOf(anna);
+    const wanted = { conversation: TALK, session, sender: ANNA };
+    vi.spyOn(lists, "activeOf").mockImplementation((account) => (account === ANNA ? ["web"] : []));
+    const again = asking(session);
+    expect(again.ask(wanted)).toBeUndefined();
+    vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 65_000 });
+    again.askOnceMore();
+    expect(again.ask(wanted)).toMatchObject({ to: [{ account: ANNA, device: "web" }] });
+    again.askOnceMore();
+    expect(again.ask(wanted)).toBeUndefined();
+    vi.useRealTimers();
+  });
+
   async function turn(work: (batch: Batch) => Promise<void> | void): Promise<void> {
     const batch = new Batch();
     await work(batch);
