@@ -24,6 +24,8 @@ import { Sending } from "./sending";
 import type { Bytes } from "./sending";
 import { Taken } from "./store";
 import type { Store } from "./store";
+import { load } from "./stored";
+import type { Stored } from "./stored";
 import { Telling } from "./telling";
 import { Closed, Turns } from "./turns";
 import type { Challenge, ClientFrame, Item, Mail, RefusedFrame, ServerFrame, Welcome } from "./wire";
@@ -96,7 +98,7 @@ export class Device implements Side {
   #isWelcome = false;
   #isLive = false;
 
-  private constructor(parts: DeviceParts, stored: Awaited<ReturnType<typeof load>>) {
+  private constructor(parts: DeviceParts, stored: Stored) {
     const { profile, store, machine, api } = parts;
     this.#profile = profile;
     this.#store = store;
@@ -584,20 +586,4 @@ function takeWhileMail(frames: ServerFrame[]): Mail[] {
     frames.shift();
   }
   return mails;
-}
-
-async function load(store: Store) {
-  const [conversations, outbox, undecrypted, lists, asked, parcels] = await Promise.all([
-    store.all("conversations"),
-    store.all("outbox"),
-    store.all("undecrypted"),
-    store.all("lists"),
-    store.all("asked"),
-    store.all("parcels"),
-  ]);
-  const epoch = (await store.fact("epoch")) ?? "";
-  const mail = (await store.fact("mail")) ?? 0;
-  const given = (await store.fact("given")) ?? [];
-  const deviceKeys = await store.fact("deviceKeys");
-  return { conversations, outbox, undecrypted, lists, asked, parcels, epoch, mail, given, deviceKeys };
 }
