@@ -1,10 +1,14 @@
-/** One owner for a device's store: two of them would use one key stream twice. The owner holds a Web Lock. Whoever takes it
- *  over asks for it first, so that the owner can end what it is doing, and steals it from one that doesn't answer. */
+/** One owner for a device's store: two of them would use one key stream twice. The owner holds a Web Lock, and says so when
+ *  it is asked. Whoever takes it over asks for it first, so that the owner can end what it is doing, and steals it from one
+ *  that doesn't answer. */
 
-/** How long the owner has to let go: a tab in the background may be slow, or frozen. */
-const LET_GO_MS = 3_000;
-/** A page that is loaded anew has it still for a moment from before. */
-const RELOAD_MS = 700;
+import { pause } from "./api";
+
+/** How long the owner has to answer or to let go: a tab in the background may be slow, or frozen, and a page that is loaded
+ *  anew has the lock still for a moment from before. */
+const PATIENCE_MS = 3_000;
+
+type Saying = "whose" | "mine" | "let go";
 
 export interface Owner {
   /** Another tab has it. */
@@ -15,12 +19,14 @@ export interface Owner {
   readonly lost: () => Promise<void>;
 }
 
-export type Locks = Pick<LockManager, "request">;
+export type Locks = Pick<LockManager, "request" | "query">;
 
 export class Ownership {
   readonly #channel: BroadcastChannel;
   #release: (() => void) | undefined;
   #over: Promise<void> = Promise.resolve();
+  /** Until it is known whose it is; aborted, it is another tab's. */
+  #asking: AbortController | undefined;
   #ended = false;
 
   constructor(
@@ -29,24 +35,33 @@ export class Ownership {
     private readonly owner: Owner,
   ) {
     this.#channel = new BroadcastChannel(name);
-    this.#channel.onmessage = () => void this.#giveAway();
+    this.#channel.onmessage = ({ data }: MessageEvent<Saying>) => void this.#hear(data);
   }
 
   /** Takes it if nobody has it. Resolves when it is known whose it is. */
   ask(): Promise<void> {
+    const asking = new AbortController();
+    this.#asking = asking;
+    this.#say("whose");
+    void this.#giveUpWhereHeld(asking);
     return new Promise((known) => {
-      this.#request({ signal: AbortSignal.timeout(RELOAD_MS) }, known).catch(() => {
-        if (!this.#ended) this.owner.waits();
+      const settled = (): void => {
+        this.#asking = undefined;
+        asking.abort();
         known();
+      };
+      this.#request({ signal: asking.signal }, settled).catch(() => {
+        if (!this.#ended) this.owner.waits();
+        settled();
       });
     });
   }
 
   /** Takes it from whoever has it. */
   async take(): Promise<void> {
-    this.#channel.postMessage("let go");
+    this.#say("let go");
     try {
-      await this.#request({ signal: AbortSignal.timeout(LET_GO_MS) });
+      await this.#request({ signal: AbortSignal.timeout(PATIENCE_MS) });
     } catch {
       if (!this.#ended && this.#release === undefined) await this.#request({ steal: true }).catch(() => undefined);
     }
@@ -54,9 +69,30 @@ export class Ownership {
 
   async end(): Promise<void> {
     this.#ended = true;
+    this.#asking?.abort();
     this.#channel.close();
     this.#letGo();
     await this.#over;
+  }
+
+  #say(saying: Saying): void {
+    this.#channel.postMessage(saying);
+  }
+
+  async #hear(saying: Saying): Promise<void> {
+    if (saying === "mine") this.#asking?.abort();
+    else if (this.#release === undefined) return;
+    else if (saying === "whose") this.#say("mine");
+    else await this.#giveAway();
+  }
+
+  /** A lock that isn't granted need not be held: the browser may be busy. */
+  async #giveUpWhereHeld(asking: AbortController): Promise<void> {
+    while (!asking.signal.aborted) {
+      await pause(PATIENCE_MS, asking.signal);
+      const { held = [] } = await this.locks.query();
+      if (held.some((lock) => lock.name === this.name)) asking.abort();
+    }
   }
 
   #request(options: LockOptions, known: () => void = () => undefined): Promise<void> {
@@ -73,6 +109,7 @@ export class Ownership {
         if (this.#ended) return;
         had = true;
         const released = new Promise<void>((resolve) => (this.#release = resolve));
+        this.#say("mine");
         this.owner.owns();
         known();
         await released;
@@ -86,7 +123,6 @@ export class Ownership {
   }
 
   async #giveAway(): Promise<void> {
-    if (this.#release === undefined) return;
     await this.owner.lost();
     this.#letGo();
   }

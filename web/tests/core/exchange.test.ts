@@ -285,7 +285,10 @@ describe.skipIf(!hasEngine)("with a real engine", { timeout: 60_000 }, () => {
 
   test("a tab from which the device was stolen sends nothing, even before it has heard of that", async () => {
     const name = `stolen-${names}`;
-    const always: Locks = { request: (_: string, __: unknown, granted?: unknown) => (granted as () => Promise<void>)() };
+    const always: Locks = {
+      request: (_: string, __: unknown, granted?: unknown) => (granted as () => Promise<void>)(),
+      query: () => Promise.resolve({}),
+    };
     const open = async () => {
       const session = await openSession({ base: engine.url, name, locks: always });
       ends.push(() => session.end());
