@@ -95,13 +95,18 @@ class Person:
         await self.page.get_by_role("button", name="New chat").first.click()
         await self.page.get_by_label("Address", exact=True).fill(address)
         await self.page.get_by_role("button", name="Start chat").click()
-        await self.field.wait_for()
+        await self._is_started()
 
     async def start_group(self, title: str, addresses: Sequence[str]) -> None:
         await self.page.get_by_role("button", name="New group").first.click()
         await self.page.get_by_label("Name of the group").fill(title)
         await self.page.get_by_label("Members", exact=True).fill(" ".join(addresses))
         await self.page.get_by_role("button", name="Start group").click()
+        await self._is_started()
+
+    async def _is_started(self) -> None:
+        """The field alone may still be that of the conversation that was open before; the dialog goes with that one."""
+        await expect(self.page.locator("dialog")).to_have_count(0)
         await self.field.wait_for()
 
     def listed(self, title: str) -> Locator:
