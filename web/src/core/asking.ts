@@ -11,7 +11,7 @@ import { MEGOLM } from "./content";
 import { roomId } from "./matrixIds";
 import { decodeHeader, fromBase64, toBase64 } from "./payloads";
 import type { KeyWanted } from "./reading";
-import type { Conversation } from "./records";
+import type { Address, Conversation } from "./records";
 import type { Store } from "./store";
 
 /** After how long a key that has not come is asked for again, at most once a connection. */
@@ -24,11 +24,6 @@ const ANSWERS_MAX = 10_000;
 
 const SIGNING_KEY_AT = 1 + 4 + 128;
 const EXPORTED_BYTES = SIGNING_KEY_AT + 32;
-
-interface Address {
-  readonly account: string;
-  readonly device: string;
-}
 
 export class Asking {
   readonly #asked: Map<string, number>;

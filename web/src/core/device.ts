@@ -14,8 +14,10 @@ import { Gathered } from "./gathered";
 import { Lists } from "./lists";
 import { Link, liveUrl } from "./live";
 import type { Close } from "./live";
+import { Login } from "./login";
 import type { Machine, SessionRef } from "./machine";
-import { digestOf, encodeHeader, helloPayload } from "./payloads";
+import { digestOf, encodeHeader } from "./payloads";
+import { Questions } from "./questions";
 import { Reading } from "./reading";
 import { Receiving } from "./receiving";
 import type { Conversation, Held, Outgoing, Profile } from "./records";
@@ -28,6 +30,7 @@ import { load } from "./stored";
 import type { Stored } from "./stored";
 import { Telling } from "./telling";
 import { Closed, Turns } from "./turns";
+import type { Turn } from "./turns";
 import type { Challenge, ClientFrame, Item, Mail, RefusedFrame, ServerFrame, Welcome } from "./wire";
 
 /** How long a message may be without an answer, or the welcome may take, before there is to be another connection. */
@@ -36,10 +39,6 @@ const ANSWER_TIMEOUT_MS = 30_000;
 const HOLE_GRACE_MS = 50;
 /** After how long a mark that the server refused for now is said again. */
 const MARKS_RETRY_MS = 2_000;
-/** How many conversations a hello names: so many fit into a frame. */
-const CURSORS_MAX = 4_000;
-/** How often a conversation is asked about that changes while it is answered. */
-const ASK_MAX = 5;
 
 export type StopReason = "revoked" | "refused" | "replaced" | "broken" | "storage";
 
@@ -80,7 +79,9 @@ export class Device implements Side {
   readonly #receiving: Receiving;
   readonly #sending: Sending;
   readonly #telling: Telling;
+  readonly #questions: Questions;
   readonly #exchange: Exchange;
+  readonly #login: Login;
   readonly #link: Link;
   readonly #generations = new Map<string, number>();
   readonly #doubted = new Set<string>();
@@ -92,20 +93,17 @@ export class Device implements Side {
   #changed = new Set<string>();
   #sessions: SessionRef[] = [];
   #inbox: Inbox = { frames: [], isScheduled: false };
-  #offeredEpoch = "";
   /** The connection on which this device has said hello. */
   #speaking = 0;
   #isWelcome = false;
   #isLive = false;
 
-  private constructor(parts: DeviceParts, stored: Stored) {
-    const { profile, store, machine, api } = parts;
+  private constructor({ base, profile, store, machine, api, listener }: DeviceParts, stored: Stored) {
     this.#profile = profile;
     this.#store = store;
     this.#machine = machine;
     this.#api = api;
-    this.#listener = parts.listener;
-    this.#epoch = stored.epoch;
+    this.#listener = listener;
     this.#mail = stored.mail;
     this.#lists = new Lists(stored.lists, profile.server);
     const keys = { ed25519: machine.key, curve25519: machine.curve25519 };
@@ -130,10 +128,11 @@ export class Device implements Side {
       refusedAsStale: (conversation) => this.#exchange.refusedAsStale(conversation),
       later: (id, ms) => this.#turns.later(`send ${id}`, ms, () => this.#sending.goOn(id)),
     });
-    this.#exchange = new Exchange(
-      profile, api, machine, this.#lists, this.#asking, this, stored.parcels, stored.given, stored.deviceKeys,
-    );
-    this.#link = new Link(liveUrl(parts.base), {
+    this.#questions = new Questions(api, store, this.#receiving, this.turn);
+    const parts = { me: profile, api, machine, lists: this.#lists, asking: this.#asking, questions: this.#questions };
+    this.#exchange = new Exchange(parts, this, stored);
+    this.#login = new Login(profile, machine, stored.epoch);
+    this.#link = new Link(liveUrl(base), {
       connecting: () => this.#listener.connection("connecting"),
       frame: (frame) => this.#hear(frame),
       lost: () => this.#lost(),
@@ -142,7 +141,6 @@ export class Device implements Side {
     });
   }
 
-  #epoch: string;
   /** The number of the last mail that was taken in. */
   #mail: number;
 
@@ -223,9 +221,7 @@ export class Device implements Side {
 
   // Turns
 
-  turn(work: Parameters<Side["turn"]>[0]): Promise<void> {
-    return this.#turns.turn(() => work(this.#gathered.batch));
-  }
+  readonly turn: Turn = (work) => this.#turns.turn(() => work(this.#gathered.batch));
 
   async #flush(): Promise<void> {
     await this.#commit();
@@ -415,28 +411,18 @@ export class Device implements Side {
   // Logging in
 
   async #hello(challenge: Challenge): Promise<void> {
-    const { server, account, device } = this.#profile;
+    const { server } = this.#profile;
     if (challenge.server !== server) {
       this.#refusedFor({ number: 4500, text: `This is another server than ${server}: it is called ${challenge.server}.` });
       return;
     }
     this.#speaking = this.#link.number;
     this.#sending.bodyBytesMax = challenge.body_bytes_max;
-    this.#offeredEpoch = challenge.epoch;
-    const recent = [...this.conversations.values()].sort((one, other) => other.at - one.at).slice(0, CURSORS_MAX);
-    this.#gathered.frames.push({
-      t: "hello",
-      account,
-      device,
-      signature: await this.#machine.sign(helloPayload({ nonce: challenge.nonce, server, account, device })),
-      cursors: Object.fromEntries(recent.map((each) => [each.id, each.cursor])),
-      ...(recent.length < this.conversations.size ? { partial: true } : {}),
-      epoch: this.#epoch,
-    });
+    this.#gathered.frames.push(await this.#login.answer(challenge, [...this.conversations.values()]));
   }
 
   async #welcome(welcome: Welcome): Promise<void> {
-    if (this.#offeredEpoch !== this.#epoch) await this.#takeEpoch(welcome);
+    if (this.#login.takeEpoch(this.#gathered.batch)) await this.#goBack(welcome);
     this.#isWelcome = true;
     for (const overview of welcome.conversations) await this.#receiving.lookOver(overview);
     this.#sending.resume();
@@ -444,13 +430,7 @@ export class Device implements Side {
     this.#listener.connection("catching-up");
   }
 
-  /** The server was restored since the device was here, or the device was never here. */
-  async #takeEpoch(welcome: Welcome): Promise<void> {
-    if (this.#epoch !== "") await this.#goBack(welcome);
-    this.#epoch = this.#offeredEpoch;
-    this.#gathered.batch.putFact("epoch", this.#epoch);
-  }
-
+  /** The server was restored since the device was here. */
   async #goBack(welcome: Welcome): Promise<void> {
     const again: Omit<Outgoing, "order">[] = [];
     for (const [id, kept] of keptOf(welcome.conversations, this.conversations)) {
@@ -547,35 +527,13 @@ export class Device implements Side {
     await this.#reading.retrySessions(sessions);
   }
 
-  async askAbout(id: string): Promise<number> {
-    for (let attempt = 1; ; attempt += 1) {
-      const shown = await this.#api.conversation(id);
-      const { head } = shown.overview;
-      let isOvertaken = false;
-      await this.turn(async () => {
-        // A change may have overtaken the answer, which knows nothing of it.
-        const later = await this.#store.items(id, head);
-        isOvertaken = later.some(({ item }) => item.t === "change") && attempt < ASK_MAX;
-        if (!isOvertaken) await this.#receiving.know(shown);
-      });
-      if (!isOvertaken) return head;
-    }
-  }
-
-  async askUndelivered(conversation: string): Promise<void> {
-    const changes = this.#receiving.changesOf(conversation);
-    if (changes === undefined) return;
-    const seqs = await this.#api.undelivered(conversation);
-    await this.turn(() => this.#receiving.knowUndelivered(conversation, seqs, changes));
-  }
-
   want(conversation: string, seq: number): void {
     this.#turns.soon(() => this.#receiving.intake.want(conversation, seq));
   }
 
   /** Takes in what a conversation is that was just started. */
-  async learn(conversation: string): Promise<void> {
-    if (!this.#receiving.conversations.get(conversation)?.known) await this.askAbout(conversation);
+  learn(conversation: string): Promise<void> {
+    return this.#questions.learn(conversation);
   }
 }
 

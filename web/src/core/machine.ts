@@ -11,7 +11,7 @@ import type { KeysClaimRequest } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { MEGOLM, MESSAGE, clearOfEvent, encodeContent } from "./content";
 import type { Encrypted } from "./content";
 import { accountOf, conversationOf, eventId, roomId, userId } from "./matrixIds";
-import type { Clear, Profile } from "./records";
+import type { Address, Clear, Profile } from "./records";
 import { list, object, optional, parse, plainObject, text, tryParse } from "./shape";
 import type { Of } from "./shape";
 import type { Mail } from "./wire";
@@ -70,7 +70,7 @@ export interface GivenKey extends SessionRef {
   /** The device that gave it, by its Curve25519 key. */
   readonly from: { readonly account: string; readonly curve25519: string };
   /** Whose session it is said to be. */
-  readonly owner: { readonly account: string; readonly device: string };
+  readonly owner: Address;
   readonly key: string;
 }
 

@@ -7,7 +7,7 @@ import { Intake } from "./intake";
 import { decodeHeader } from "./payloads";
 import type { Reading } from "./reading";
 import { newConversation } from "./records";
-import type { Clear, Conversation, Held } from "./records";
+import type { Address, Clear, Conversation, Held } from "./records";
 import type { Store } from "./store";
 import type { Change, Item, Message, Overview, Page, Receipt } from "./wire";
 
@@ -31,7 +31,7 @@ export class Receiving {
   readonly #unsure = new Map<string, Receipt[]>();
 
   constructor(
-    private readonly me: { readonly account: string; readonly device: string },
+    private readonly me: Address,
     private readonly store: Store,
     private readonly gathered: Gathered,
     private readonly reading: Reading,

@@ -15,6 +15,12 @@ export interface Profile {
   readonly name: string;
 }
 
+/** A device of an account. */
+export interface Address {
+  readonly account: string;
+  readonly device: string;
+}
+
 /** What a message says. */
 export interface Clear {
   readonly kind: string;

@@ -3,7 +3,7 @@
 
 import type { Gathered } from "./gathered";
 import { decodeHeader } from "./payloads";
-import type { Conversation, Held, Outgoing } from "./records";
+import type { Address, Conversation, Held, Outgoing } from "./records";
 import type { Store } from "./store";
 import type { Overview } from "./wire";
 
@@ -35,7 +35,7 @@ function reach({ cursor, read, tickDelivered, tickRead, undelivered }: Conversat
 export async function goBack(
   conversation: Conversation,
   kept: number,
-  me: { readonly account: string; readonly device: string },
+  me: Address,
   store: Store,
   gathered: Gathered,
 ): Promise<Omit<Outgoing, "order">[]> {
@@ -64,7 +64,7 @@ export async function goBack(
   return lost.flatMap((held) => again(held, me));
 }
 
-function again(held: Held, me: { readonly account: string; readonly device: string }): Omit<Outgoing, "order">[] {
+function again(held: Held, me: Address): Omit<Outgoing, "order">[] {
   const { item, clear, c: conversation } = held;
   if (item.t !== "message" || clear === undefined) return [];
   const header = decodeHeader(item.header);

@@ -5,7 +5,7 @@ import type { Gathered } from "./gathered";
 import type { Machine } from "./machine";
 import { receiptPayload } from "./payloads";
 import type { Reading } from "./reading";
-import type { Conversation } from "./records";
+import type { Address, Conversation } from "./records";
 import type { Ack } from "./wire";
 
 export class Telling {
@@ -13,7 +13,7 @@ export class Telling {
   readonly #refused = new Set<string>();
 
   constructor(
-    private readonly me: { readonly account: string; readonly device: string },
+    private readonly me: Address,
     private readonly machine: Pick<Machine, "sign">,
     private readonly gathered: Gathered,
     private readonly reading: Reading,

@@ -1,5 +1,7 @@
 /** Turns: whatever changes a device is done one after the other, at once or after a while. */
 
+import type { Batch } from "./store";
+
 /** The device was closed: what still wants a turn gets none. */
 export class Closed extends Error {}
 
@@ -10,6 +12,9 @@ export interface Around {
   /** Work, or what is around it, has thrown. */
   failed(error: unknown): void;
 }
+
+/** Does something in a turn, which stores what it puts into the batch. Throws what it throws, and Closed. */
+export type Turn = (work: (batch: Batch) => Promise<void> | void) => Promise<void>;
 
 export type Work = () => Promise<void> | void;
 

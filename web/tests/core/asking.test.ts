@@ -10,6 +10,7 @@ import { Lists } from "../../src/core/lists";
 import { Machine } from "../../src/core/machine";
 import type { ExportedKey, GivenKey } from "../../src/core/machine";
 import { toBase64 } from "../../src/core/payloads";
+import type { Questions } from "../../src/core/questions";
 import { Batch, Store } from "../../src/core/store";
 
 const SERVER = "signet.example";
@@ -113,7 +114,9 @@ describe("a key that is given", () => {
   ): Exchange {
     const side: Partial<Side> = { turn, needing: () => [], sessionsCame: async (sessions) => came(sessions) };
     const me = { account: BEN, device: "web", server: SERVER };
-    return new Exchange(me, api as unknown as Api, ben, lists, asking(session), side as Side, [], stored, undefined);
+    const questions = { learnAll: async () => undefined, askUndelivered: async () => undefined } as unknown as Questions;
+    const parts = { me, api: api as unknown as Api, machine: ben, lists, asking: asking(session), questions };
+    return new Exchange(parts, side as Side, { parcels: [], given: stored, deviceKeys: undefined });
   }
 
   test("that OlmMachine can't take in breaks nothing", async () => {
