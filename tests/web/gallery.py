@@ -75,7 +75,7 @@ def once(shared: Path, name: str, do: Callable[[], object]) -> None:
     """Do it, unless a worker of this run has done it; while one is at it, the others wait."""
     with (shared / f"{name}.once").open("a+") as note:
         fcntl.flock(note, fcntl.LOCK_EX)
-        if note.tell() == 0:
+        if os.fstat(note.fileno()).st_size == 0:
             do()
             note.write("done")
 
