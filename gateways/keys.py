@@ -26,10 +26,10 @@ for the devices of a group gets all of it."""
 async def checked_upload(upload: KeysUpload, *, caller: Caller, key: str, server: str) -> PublishKeys:
     """The command of an upload; `key`: the Ed25519 key with which the device was linked. Raises Refusal."""
     # 50 µs for each signature, and there may be a hundred.
-    return await asyncio.to_thread(_checked, upload, caller, key, server)
+    return await asyncio.to_thread(_checked, CommandId(new_uuid()), upload, caller, key, server)
 
 
-def _checked(upload: KeysUpload, caller: Caller, key: str, server: str) -> PublishKeys:
+def _checked(command: CommandId, upload: KeysUpload, caller: Caller, key: str, server: str) -> PublishKeys:
     user, device = matrix.user_id(caller.account, server), caller.device
     try:
         device_keys = None
@@ -49,7 +49,7 @@ def _checked(upload: KeysUpload, caller: Caller, key: str, server: str) -> Publi
     except matrix.BadObject as error:
         raise Refusal("bad_frame", str(error)) from error
     return PublishKeys(
-        id=CommandId(new_uuid()),
+        id=command,
         account=caller.account,
         device=device,
         device_keys=device_keys,

@@ -1,6 +1,7 @@
 """The key directory: what is uploaded is checked, each key is handed out once, and who is to hear of it does."""
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,9 +14,10 @@ import pytest
 from nacl.signing import SigningKey
 
 from commands.stores.memory import Medium, MemoryLog
-from domain.ids import AccountId
+from domain.ids import AccountId, DeviceId
 from domain.keys import ONE_TIME_KEYS_MAX
-from gateways import devicelists, keymodels
+from gateways import devicelists, keymodels, keys
+from gateways.auth import Caller
 from gateways.devicelists import DeviceLists
 from gateways.limits import LimitSettings, Rate
 from projections.database import DatabaseUnavailable
@@ -578,3 +580,18 @@ async def test_what_devices_have_signed_is_told_to_members_and_to_nobody_else() 
         assert (response.status_code, response.json()["code"]) == (404, "no_such_conversation")
         await ben.do("POST", f"/conversations/{room}/leave", command())
         assert (await ann.do("GET", f"/conversations/{room}/statements"))["statements"] == []
+
+
+async def test_uploads_at_once_each_get_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids are drawn on the loop's thread, whichever one checks what is uploaded: two threads can't draw at once."""
+    drawn: list[bool] = []
+
+    def draw() -> str:
+        drawn.append(threading.current_thread() is threading.main_thread())
+        return str(uuid4())
+
+    monkeypatch.setattr(keys, "new_uuid", draw)
+    caller = Caller(account=AccountId(str(uuid4())), device=DeviceId("laptop"))
+    uploads = [keys.checked_upload(keymodels.KeysUpload(), caller=caller, key="", server=SERVER) for _ in range(8)]
+    assert len({each.id for each in await asyncio.gather(*uploads)}) == 8
+    assert drawn == [True] * 8
